@@ -1,0 +1,60 @@
+"""llmspan: one exact span and one stored provider trace for every call of the openai and anthropic SDKs.
+
+>>> import llmspan
+>>> llmspan.instrument()  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from .scope import context
+    from .errors import BackendError, LlmspanError, RecordError, SettingsError
+    from .reader import AsyncReader, Reader
+    from .trace import ProviderTrace
+    from .usage import Usage
+    from .wiring import flush, instrument, status, uninstrument
+
+_HOMES = {
+    "AsyncReader": "reader",
+    "BackendError": "errors",
+    "LlmspanError": "errors",
+    "ProviderTrace": "trace",
+    "Reader": "reader",
+    "RecordError": "errors",
+    "SettingsError": "errors",
+    "Usage": "usage",
+    "context": "scope",
+    "flush": "wiring",
+    "instrument": "wiring",
+    "status": "wiring",
+    "uninstrument": "wiring",
+}
+
+__all__ = [
+    "AsyncReader",
+    "BackendError",
+    "LlmspanError",
+    "ProviderTrace",
+    "Reader",
+    "RecordError",
+    "SettingsError",
+    "Usage",
+    "__version__",
+    "context",
+    "flush",
+    "instrument",
+    "status",
+    "uninstrument",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names on first use: ``import llmspan`` and ``llmspan --help`` stay light."""
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,124 @@
+"""Strict JSON in and out: no NaN, no lone surrogates, bytes as base64; text that is already strict stays as sent.
+
+Payloads are kept as JSON *text*, so that a number of thirty digits, a duplicate key or the provider's own spacing
+survive storage. Only what strict JSON cannot hold is rewritten.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_space = re.compile(r"[ \t\r\n]*")
+
+
+def dumps(value: object) -> str:
+    """``value`` as compact strict JSON text. Unknown objects become their ``str``; never raises for odd values."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+        if not _SURROGATE.search(text):
+            return text
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return json.dumps(_strict(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def canonical(body: bytes | str) -> str:
+    """JSON text for a payload of any kind: itself if it is strict JSON, a strict rendering of it otherwise.
+
+    Text that is not JSON becomes a JSON string; bytes that are not text become ``{"base64": ...}``.
+    """
+    try:
+        text = body if isinstance(body, str) else body.decode()
+    except UnicodeDecodeError:
+        return dumps({"base64": base64.b64encode(body).decode()})  # type: ignore[arg-type]
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except _NotStrictError:
+        return dumps(json.loads(text))
+    except (ValueError, RecursionError):
+        return dumps(text)
+    return dumps(value) if _has_lone_surrogate(text, value) else text.strip(" \t\r\n")
+
+
+def members(text: str) -> Iterator[tuple[str, Any, str]]:
+    """The ``(key, value, source text)`` of each member of a JSON object; raises ``ValueError`` for anything else."""
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        raise ValueError("not a JSON object")
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != "}":
+        key, at = _decoder.raw_decode(text, at)
+        at = _skip(text, at)
+        if not isinstance(key, str) or text[at : at + 1] != ":":
+            raise ValueError(f"no key at offset {at}")
+        start = _skip(text, at + 1)
+        value, end = _decoder.raw_decode(text, start)
+        yield key, value, text[start:end]
+        at = _skip(text, end)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+            if text[at : at + 1] == "}":
+                raise ValueError(f"no member after ',' at offset {at}")
+        elif text[at : at + 1] != "}":
+            raise ValueError(f"neither ',' nor '}}' at offset {at}")
+    if _skip(text, at + 1) != len(text):
+        raise ValueError(f"text after the object at offset {at + 1}")
+
+
+class _NotStrictError(ValueError):
+    pass
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NotStrictError(f"{constant} is not JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _has_lone_surrogate(text: str, value: object) -> bool:
+    if _SURROGATE.search(text):
+        return True
+    return bool(_SURROGATE_ESCAPE.search(text) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)))
+
+
+def _skip(text: str, at: int) -> int:
+    match = _space.match(text, at)
+    return match.end() if match else at
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if callable(dump) else str(value)
+
+
+def _strict(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > 200:
+        return "[nested too deep]"
+    if isinstance(value, Mapping):
+        return {_strict(str(k)): _strict(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item, depth + 1) for item in value]
+    return _strict(_plain(value), depth + 1)

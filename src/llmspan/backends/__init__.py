@@ -1,0 +1,68 @@
+"""The trace backends by name: an entry point in the group ``llmspan.backends`` is all that one needs to be known.
+
+Nothing is imported before it is named in the settings, so a driver that is not installed is no matter to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+from ..errors import SettingsError
+from ..settings import Settings
+from .base import Backend
+
+__all__ = ["DEFAULT", "backend_names", "load_backends"]
+
+#: what is used if nothing is named
+DEFAULT: Final = ("sqlite",)
+_GROUP: Final = "llmspan.backends"
+
+
+def backend_names() -> list[str]:
+    """The names that ``LLMSPAN_BACKENDS`` can hold, those of other packages among them."""
+    return sorted(_known())
+
+
+def load_backends(settings: Settings) -> list[Backend]:
+    """The backends that the settings name, in that order; none of them is opened.
+
+    Raises:
+        SettingsError: a name is unknown, its code cannot be imported, or the first one cannot be read.
+    """
+    names = settings.backends or DEFAULT
+    known = _known()
+    backends = [_load(name, known, names).from_settings(settings) for name in names]
+    if not backends[0].readable:
+        raise _wrong(names, f"the first backend is the one that is read, and {names[0]!r} only takes records;"
+                            " name another before it, such as sqlite")  # fmt: skip
+    return backends
+
+
+def _known() -> dict[str, EntryPoint]:
+    return {point.name.lower(): point for point in entry_points(group=_GROUP)}
+
+
+def _load(name: str, known: dict[str, EntryPoint], names: Sequence[str]) -> type[Backend]:
+    if name not in known:
+        raise _wrong(names, f"no backend is called {name!r}; there are {', '.join(sorted(known))}")
+    try:
+        return known[name].load()
+    except (ImportError, AttributeError) as error:
+        remedy = _remedy(name, known[name])
+        raise _wrong(names, f"the backend {name!r} cannot be imported ({error}); {remedy}") from error
+
+
+def _remedy(name: str, point: EntryPoint) -> str:
+    """What to install: the extra of the distribution that the entry point names, or that has the backend's name."""
+    if point.dist is None:
+        return f"repair the package that provides {point.value}"
+    extras = point.extras or [name]
+    offered = {extra.lower() for extra in point.dist.metadata.get_all("Provides-Extra") or ()}
+    wanted = ",".join(extra for extra in extras if extra.lower() in offered)
+    return f"install '{point.dist.name}[{wanted}]'" if wanted else f"install '{point.dist.name}' again"
+
+
+def _wrong(names: Sequence[str], reason: str) -> SettingsError:
+    return SettingsError(f"LLMSPAN_BACKENDS={','.join(names)}: {reason}")

@@ -1,0 +1,154 @@
+"""What a trace backend is: a synchronous store of provider traces.
+
+Backends are called from worker threads (writes) and by the reader (reads), one call at a time each; they never run on
+a caller's thread or event loop. They know nothing of queues, retries or spans. Making one must neither connect nor
+fail: what can go wrong goes wrong in :meth:`Backend.open`, with a clear error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_checkable
+
+from ..errors import SettingsError
+from ..settings import Settings
+from ..trace import ProviderTrace
+
+__all__ = ["GROUPS", "Backend", "Filters", "GroupBy", "Page", "StatsRow"]
+
+GroupBy = Literal[
+    "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source"
+]
+
+#: what ``stats`` can group by; ``model`` is the response model, or the requested one where none came back
+GROUPS: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which records are meant; every given value must match exactly. Times are nanoseconds since the epoch, UTC."""
+
+    trace_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+    org_id: str | None = None
+    provider: str | None = None
+    operation: str | None = None
+    request_model: str | None = None
+    response_model: str | None = None
+    status: str | None = None
+    call_type: str | None = None
+    source: str | None = None
+    #: inclusive
+    since: int | None = None
+    #: exclusive
+    until: int | None = None
+
+    def equalities(self) -> dict[str, str]:
+        """The given filters that compare a column with a value."""
+        names = (f.name for f in fields(self) if f.name not in ("since", "until"))
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records, newest first and without payloads, and the cursor of the next page (None on the last)."""
+
+    traces: Sequence[ProviderTrace]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatsRow:
+    """Sums over a group of records. Token sums are over the records that report the number, None if none does."""
+
+    group: Mapping[str, str | None]
+    calls: int
+    failures: int
+    without_usage: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    details: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A place where provider traces are kept."""
+
+    #: the name in ``LLMSPAN_BACKENDS``
+    name: ClassVar[str]
+    #: whether records can be read back (a socket cannot)
+    readable: ClassVar[bool]
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Backend:
+        """The backend that the settings describe. Neither connects nor raises."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """Where the records are, for people: a path, or a DSN without its password. Same place, same text."""
+        ...
+
+    def open(self) -> None:
+        """Make sure that the store can be used; called again, it does nothing.
+
+        Raises:
+            SettingsError: the place cannot be used as configured (not writable, no such host).
+            SchemaError: the store was made by a newer version.
+        """
+        ...
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        """Store all of ``traces`` or none; a record whose ``id`` is already there is left as it is.
+
+        Raises:
+            PermanentError: these records can never be stored.
+            RetryableError: they could not be stored now.
+        """
+        ...
+
+    def get(self, trace_id: str, /) -> ProviderTrace | None:
+        """The record with this ``id``."""
+        ...
+
+    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
+        """The newest record of a step."""
+        ...
+
+    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
+        """All records of a step, oldest first, with payloads."""
+        ...
+
+    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """A page of records, newest first, never with payloads."""
+        ...
+
+    def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
+        """At most ``limit`` ids that begin with ``prefix``, in their order."""
+        ...
+
+    def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
+        """Sums per group, in the order of the group's values. Empty ``group_by``: one row over all records."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and files. The backend can be opened again."""
+        ...
+
+
+def check_groups(group_by: Sequence[str]) -> None:
+    """Raise :class:`SettingsError` unless all of ``group_by`` are known."""
+    for name in group_by:
+        if name not in GROUPS:
+            raise SettingsError(f"cannot group by {name!r}; choose from {', '.join(GROUPS)}")
+
+
+Row = Mapping[str, Any]

@@ -1,0 +1,108 @@
+"""A record as a flat row of text and 64-bit integers, and the cursor of a listing.
+
+What a row cannot hold is decided here, once, so that stores which keep rows read back the same values: lone
+surrogates become U+FFFD, JSON values are strict JSON text, and a number beyond 64 bits is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .. import _json
+from ..errors import PermanentError, RecordError, SettingsError
+from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
+
+__all__ = ["LISTED_KEYS", "Cell", "check_limit", "decode", "decode_cursor", "encode", "encode_cursor", "plain_text"]
+
+Cell = str | int | None
+
+#: every key but the payloads
+LISTED_KEYS: Final = tuple(key for key in KEYS if key not in PAYLOAD_KEYS)
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def encode(trace: ProviderTrace) -> dict[str, Cell]:
+    """The row of a record, one cell a key.
+
+    Raises:
+        PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
+    """
+    return {key: _cell(trace.id, key, value) for key, value in trace.to_dict().items()}
+
+
+def decode(row: Mapping[str, Cell]) -> ProviderTrace:
+    """The record of a row; keys that are not there take their defaults.
+
+    Raises:
+        RecordError: a cell is not what :func:`encode` would have put there.
+    """
+    return ProviderTrace.from_dict({key: _value(key, cell) for key, cell in row.items()})
+
+
+def plain_text(value: str) -> str:
+    """``value`` with lone surrogates, which no UTF-8 can hold, replaced by U+FFFD."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", value)
+    return value
+
+
+def encode_cursor(started_at: int, record_id: str) -> str:
+    """Opaque text for the place after a record in a listing that is ordered by ``(started_at, id)``."""
+    return base64.urlsafe_b64encode(json.dumps([started_at, record_id]).encode()).decode()
+
+
+def decode_cursor(cursor: str) -> tuple[int, str]:
+    """The inverse of :func:`encode_cursor`.
+
+    Raises:
+        SettingsError: this is not a cursor of ours.
+    """
+    try:
+        started_at, record_id = json.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
+        if _fits(started_at) and isinstance(record_id, str):
+            return started_at, record_id
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise SettingsError(f"cursor {cursor!r:.80} is not one that list() gave; leave it out to begin at the newest")
+
+
+def check_limit(limit: int) -> None:
+    """Raise :class:`SettingsError` unless a page of ``limit`` records can be given."""
+    if limit < 1:
+        raise SettingsError(f"limit {limit} is too small; a page has at least 1 record")
+
+
+def _cell(record_id: str, key: str, value: Any) -> Cell:
+    kind = KINDS[key]
+    if value is None:
+        return None
+    if kind == "text":
+        return plain_text(str(value))
+    if kind not in ("integer", "boolean"):
+        return _json.dumps(value)
+    if not _fits(value):
+        raise PermanentError(f"record {record_id}: {key} is {value!r:.80}, not a whole number of 64 bits")
+    return int(value)
+
+
+def _fits(value: object) -> bool:
+    return isinstance(value, int) and -(2**63) <= value < 2**63
+
+
+def _value(key: str, cell: Cell) -> Any:
+    kind = KINDS[key]
+    if kind == "boolean" and cell in (0, 1):
+        return bool(cell)
+    if kind in ("text", "integer", "boolean") or not isinstance(cell, str):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{key} is {cell!r:.80}, which is not JSON: {error}") from error

@@ -1,0 +1,183 @@
+"""A request and its response, told as the turns of a conversation. Pure; no terminal, no SDK.
+
+The shapes of chat completions, Responses, messages and completions are near enough to be read by one reader: a turn is
+text, thinking, a call, a result or a note, whatever the keys are called. What is in none of these shapes becomes a
+note with its JSON: nothing is left out silently and nothing is raised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ..wire.reply import JsonObject, obj, objects
+
+__all__ = ["Turn", "request_turns", "response_turns"]
+
+Kind = Literal["text", "thinking", "call", "result", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One thing that one side said. ``label``: the name of the tool, or what a note is about."""
+
+    role: str
+    kind: Kind
+    text: str
+    label: str = ""
+
+
+_TEXT: Final = frozenset({"text", "input_text", "output_text", "refusal", "compaction"})
+_THINKING: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text"})
+_ROLES: Final = {"developer": "system", "function": "tool"}
+#: the keys under which a part may carry its words, the most telling first
+_WORDS: Final = ("text", "thinking", "refusal", "reasoning", "content", "summary")
+
+#: what a call or result is, as opposed to what it says
+_IDENTITY: Final = frozenset({"call_id", "id", "name", "role", "status", "tool_call_id", "tool_use_id", "type"})
+
+
+def request_turns(payload: str | None) -> list[Turn]:
+    """The turns of a request, as far as ``payload`` can be read."""
+    return _read(payload, "user", _request)
+
+
+def response_turns(payload: str | None) -> list[Turn]:
+    """The turns of a response, as far as ``payload`` can be read."""
+    return _read(payload, "assistant", _response)
+
+
+def _read(payload: str | None, role: str, read: Callable[[JsonObject], list[Turn]]) -> list[Turn]:
+    if payload in (None, "null"):
+        return []
+    try:
+        body = json.loads(payload)
+        if isinstance(body, dict):
+            return read(obj(body))
+    except (ValueError, RecursionError):
+        pass
+    return [Turn(role, "note", payload)]
+
+
+def _request(body: JsonObject) -> list[Turn]:
+    turns = [*_said("system", body.get("instructions")), *_said("system", body.get("system"))]
+    for key in ("messages", "input", "prompt"):
+        turns += _said("user", body.get(key))
+    tools = [_tool_name(tool) for tool in objects(body.get("tools"))]
+    if tools:
+        turns.append(Turn("system", "note", ", ".join(tools), "tools"))
+    return turns or [Turn("user", "note", _sketch(body))]
+
+
+def _response(body: JsonObject) -> list[Turn]:
+    turns: list[Turn] = []
+    for choice in objects(body.get("choices")):
+        turns += _said("assistant", obj(choice.get("message")) or choice.get("text"))
+    for key in ("output", "content"):
+        turns += _said("assistant", body.get(key))
+    return turns or [_odd_response(body)]
+
+
+def _odd_response(body: JsonObject) -> Turn:
+    vectors = [item.get("embedding") for item in objects(body.get("data"))]
+    if any(vector is not None for vector in vectors):
+        size = f" of {len(vectors[0])} numbers" if isinstance(vectors[0], list) else ""
+        return Turn("assistant", "note", f"{len(vectors)} vector{'s'[: len(vectors) != 1]}{size}", "embeddings")
+    return Turn("assistant", "note", _sketch(body))
+
+
+def _said(role: str, value: Any) -> Iterator[Turn]:
+    """The turns in a string, a message, an item, a part, or a list of any of them."""
+    if isinstance(value, str):
+        if value:
+            yield Turn(role, "text", value)
+    elif isinstance(value, list) and value and all(isinstance(item, int) for item in value):
+        yield Turn(role, "note", f"{len(value):,} tokens", "tokens")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _said(role, item)
+    elif isinstance(value, dict):
+        yield from _said_by(role, obj(value))
+    elif value is not None:
+        yield Turn(role, "note", _json(value))
+
+
+def _said_by(role: str, part: JsonObject) -> Iterator[Turn]:
+    kind = str(part.get("type") or ("message" if "role" in part else ""))
+    if kind in ("message", "") and ("role" in part or "tool_calls" in part):
+        yield from _message(role, part)
+    elif kind in _TEXT:
+        yield from _said(role, _words(part))
+    elif kind in _THINKING:
+        yield Turn(role, "thinking", _words(part) or "[encrypted]")
+    elif kind.endswith(("_result", "_output")):
+        yield Turn("tool", "result", _result(part), str(part.get("tool_use_id") or part.get("call_id") or kind))
+    elif kind.endswith(("_call", "tool_use")) or kind == "function":
+        yield _call(role, kind, part)
+    else:
+        yield Turn(role, "note", _sketch(part), kind or "object")
+
+
+def _message(role: str, message: JsonObject) -> Iterator[Turn]:
+    role = str(message.get("role") or role)
+    role = _ROLES.get(role, role)
+    if role == "tool":
+        yield Turn(role, "result", _result(message), str(message.get("tool_call_id") or message.get("name") or ""))
+        return
+    for key in ("reasoning_content", "reasoning"):
+        for turn in _said(role, message.get(key)):
+            yield Turn(role, "thinking", turn.text)
+    yield from _said(role, message.get("content"))
+    yield from _said(role, message.get("refusal"))
+    for call in (*objects(message.get("tool_calls")), *objects([message.get("function_call")])):
+        yield _call(role, str(call.get("type") or "function"), call)
+
+
+def _call(role: str, kind: str, call: JsonObject) -> Turn:
+    inner = obj(call.get(kind)) or call
+    given = (inner[key] for key in ("arguments", "input", "action", "actions") if inner.get(key) is not None)
+    arguments = next(given, {key: value for key, value in inner.items() if key not in _IDENTITY})
+    return Turn(
+        role, "call", arguments if isinstance(arguments, str) else _sketch(arguments), str(inner.get("name") or kind)
+    )
+
+
+def _result(part: JsonObject) -> str:
+    value = part.get("output") if part.get("output") is not None else part.get("content")
+    text = "\n".join(turn.text for turn in _said("tool", value))
+    if not text:
+        text = _sketch({key: value for key, value in part.items() if key not in _IDENTITY})
+    return f"[error] {text}" if part.get("is_error") else text
+
+
+def _words(part: JsonObject) -> str:
+    found = next((part[key] for key in _WORDS if part.get(key)), "")
+    return found if isinstance(found, str) else "\n".join(turn.text for turn in _said("", found))
+
+
+def _tool_name(tool: JsonObject) -> str:
+    inner = obj(tool.get("function")) or obj(tool.get("custom")) or tool
+    return str(inner.get("name") or tool.get("type") or "?")
+
+
+def _sketch(part: Any) -> str:
+    """What is not words (an image, a file): its JSON, with long strings told by their size."""
+    return _json(_shortened(part))
+
+
+def _shortened(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= 200 else f"{value[:40]}... ({len(value):,} characters)"
+    if depth > 20:
+        return "..."
+    if isinstance(value, dict):
+        return {key: _shortened(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner, depth + 1) for inner in value]
+    return value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

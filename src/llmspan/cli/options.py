@@ -1,0 +1,79 @@
+"""What the reading commands have in common: which store, which records, JSON or not."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..backends.base import Filters
+    from ..reader import Reader
+
+__all__ = ["as_json", "filters", "moment", "open_reader", "record_filters", "store"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def store(command: F) -> F:
+    """Add ``--backend`` and ``--db``."""
+    db = click.Path(exists=True, dir_okay=False, readable=True)
+    command = click.option("--db", type=db, metavar="PATH", help="Read this SQLite file.")(command)
+    return click.option("--backend", metavar="NAME", help="Read this backend; the default is the primary one.")(command)
+
+
+def as_json(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")(command)
+
+
+def record_filters(command: F) -> F:
+    """Add ``--since``, ``--until`` and ``--where``."""
+    since = "Only calls since then: 15m, 24h, 7d, or a date such as 2026-01-31."
+    where = "Only calls with this value, e.g. status=error; may be given several times."
+    command = click.option("--where", multiple=True, metavar="KEY=VALUE", help=where)(command)
+    command = click.option("--until", metavar="WHEN", help="Only calls before then.")(command)
+    return click.option("--since", metavar="WHEN", help=since)(command)
+
+
+def open_reader(backend: str | None, db: str | None) -> Reader:
+    """The reader that the options ask for; ``--db`` alone means the SQLite backend."""
+    from ..reader import Reader
+
+    overrides = {"backends": backend or ("sqlite" if db else None), "sqlite_path": db}
+    return Reader.from_env(**{key: value for key, value in overrides.items() if value is not None})
+
+
+def filters(since: str | None, until: str | None, where: tuple[str, ...] = ()) -> Filters:
+    """The filters that the options ask for."""
+    from ..backends.base import Filters
+
+    keys = [name for name in Filters.__dataclass_fields__ if name not in ("since", "until")]
+    values: dict[str, Any] = {}
+    for term in where:
+        key, equals, value = term.partition("=")
+        if not equals or key not in keys:
+            raise click.BadParameter(f"{term!r} is not KEY=VALUE with a KEY of {', '.join(keys)}", param_hint="--where")
+        values[key] = value
+    begin = None if since is None else moment(since, "--since")
+    end = None if until is None else moment(until, "--until")
+    return Filters(**values, since=begin, until=end)
+
+
+def moment(text: str, option: str = "--since") -> int:
+    """Nanoseconds since the epoch: so long ago (``7d``), or an ISO date or time, in UTC unless it says otherwise."""
+    if ago := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
+        return time.time_ns() - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000_000
+    try:
+        when = datetime.fromisoformat(text.strip())
+    except ValueError:
+        expected = "expected 30s, 15m, 24h, 7d, 2w or a time such as 2026-01-31T12:00"
+        raise click.BadParameter(f"{text!r}: {expected}", param_hint=option) from None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return int(when.timestamp()) * 1_000_000_000 + when.microsecond * 1000

@@ -1,0 +1,245 @@
+"""How records look in a terminal: pure functions from ``ProviderTrace`` to what rich can print.
+
+What was not reported is ``-``, never 0. Payloads are other people's text: it is printed as text, without markup, and
+control characters in it are made visible instead of being obeyed by the terminal.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from ..trace import ProviderTrace
+from ..usage import Usage
+from .conversation import Turn, request_turns, response_turns
+
+__all__ = ["SHORT_ID", "call", "clean", "count", "line", "milliseconds", "overview", "terminal", "timing", "usage"]
+
+#: so many characters of an id (a UUIDv7) tell a call from all others but in the same millisecond
+SHORT_ID: Final = 18
+_BAR: Final = 40
+_WIDTH: Final = 140
+
+_STATUS: Final = {
+    "ok": "green",
+    "error": "bold red",
+    "cancelled": "yellow",
+    "closed_early": "yellow",
+    "incomplete": "magenta",
+}
+_ROLE: Final = {"system": "blue", "user": "cyan", "assistant": "green", "tool": "magenta"}
+_NUMBERS: Final = ("in", "cached", "written", "out", "reasoning")
+
+
+def terminal() -> Console:
+    """Where to print: as wide as the terminal, or wide enough for the tables if it is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
+
+
+def overview(traces: Iterable[ProviderTrace]) -> Table:
+    """A table with a line for each call."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("time", "provider", "operation", "model", "status"):
+        table.add_column(name, no_wrap=name != "model", overflow="fold")
+    for name in (*_NUMBERS, "ms", "ttft"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for trace in traces:
+        table.add_row(
+            f"{trace.started.astimezone():%H:%M:%S}",
+            clean(trace.provider),
+            clean(trace.operation),
+            _model(trace),
+            _status(trace),
+            *(count(value) for value in _counts(trace.usage)),
+            milliseconds(trace.duration_ns),
+            milliseconds(trace.time_to_first_chunk_ns),
+        )
+    return table
+
+
+def line(trace: ProviderTrace) -> Text:
+    """One line for one call."""
+    numbers = (f"{name} {count(value)}" for name, value in zip(_NUMBERS, _counts(trace.usage), strict=True))
+    parts = [
+        Text(f"{trace.started.astimezone():%H:%M:%S}", "dim"),
+        _status(trace),
+        clean(trace.provider),
+        _model(trace),
+        clean("  ".join(numbers)),
+        clean(f"{milliseconds(trace.duration_ns)} ms"),
+        clean(trace.id[:SHORT_ID], "dim"),
+    ]
+    if trace.error_type:
+        parts.insert(2, clean(trace.error_type, "red"))
+    return Text("  ").join(parts)
+
+
+def call(trace: ProviderTrace, *, longest: int | None = None) -> RenderableType:
+    """A whole call; ``longest`` cuts what is said in one turn to so many characters."""
+    failure = _error(trace)
+    said = [turn for turn in response_turns(trace.response_json) if not (failure and _is_odd(turn))]
+    asked, answered = _turns(request_turns(trace.request_json), longest), _turns(said, longest)
+    if trace.request_json is None and trace.response_json is None:
+        asked = [clean(f"The payload was not stored (content: {trace.content}).", "dim italic")]
+    if answered:
+        answered = [Rule(style="dim"), *answered]
+    return Group(
+        _heading(trace), *_facts(trace), Text(), *asked, *answered, *failure, Text(), usage(trace.usage), timing(trace)
+    )
+
+
+def usage(used: Usage) -> RenderableType:
+    """The tokens as numbers and bars: what came from the cache and what was thinking are parts of the whole."""
+    widest = max(used.input_tokens or 0, used.output_tokens or 0, 1)
+    table = Table.grid(padding=(0, 2))
+    cached = _share(used.cache_read_tokens, used.input_tokens), "cyan"
+    written = _share(used.cache_write_tokens, used.input_tokens), "yellow"
+    thought = _share(used.reasoning_tokens, used.output_tokens), "magenta"
+    table.add_row("input", count(used.input_tokens), _bar(used.input_tokens, widest, "blue", cached, written),
+                  Text.assemble("cached ", (count(used.cache_read_tokens), "cyan"),
+                                "  written ", (count(used.cache_write_tokens), "yellow")))  # fmt: skip
+    table.add_row("output", count(used.output_tokens), _bar(used.output_tokens, widest, "green", thought),
+                  Text.assemble("reasoning ", (count(used.reasoning_tokens), "magenta")))  # fmt: skip
+    if used.source != "provider":
+        note = "a lower bound: the stream broke off" if used.source == "partial" else "not reported by the provider"
+        table.add_row("", "", Text(note, "dim italic"))
+    details = "  ".join(f"{name} {value:,}" for name, value in used.details.items() if value)
+    return Group(table, clean(details, "dim")) if details else table
+
+
+def timing(trace: ProviderTrace) -> Text:
+    """When, how long, how many chunks."""
+    parts = [f"{trace.started:%Y-%m-%d %H:%M:%S} UTC", f"{milliseconds(trace.duration_ns)} ms"]
+    if trace.time_to_first_chunk_ns is not None:
+        parts.append(f"first chunk after {milliseconds(trace.time_to_first_chunk_ns)} ms")
+    if trace.chunk_count is not None:
+        parts.append(f"{trace.chunk_count:,} chunks")
+    if (trace.attempts or 1) > 1:
+        parts.append(f"{trace.attempts} attempts")
+    return Text("  ".join(parts), "dim")
+
+
+def count(value: int | None) -> str:
+    """A number with thousands separated; ``-`` if there is none."""
+    return "-" if value is None else f"{value:,}"
+
+
+def milliseconds(nanoseconds: int | None) -> str:
+    """A duration in milliseconds, with a decimal where it matters."""
+    if nanoseconds is None:
+        return "-"
+    value = nanoseconds / 1_000_000
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def clean(value: object, style: str = "") -> Text:
+    """Text from outside, as it is: no markup, and no control characters for the terminal to act upon."""
+    return Text("".join(map(_visible, str(value))), style)
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs"):
+        return character
+    code = ord(character)
+    return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
+
+
+def _counts(used: Usage) -> tuple[int | None, ...]:
+    return (
+        used.input_tokens,
+        used.cache_read_tokens,
+        used.cache_write_tokens,
+        used.output_tokens,
+        used.reasoning_tokens,
+    )
+
+
+def _model(trace: ProviderTrace) -> Text:
+    return clean(trace.response_model or trace.request_model or "-", "bold")
+
+
+def _status(trace: ProviderTrace) -> Text:
+    return clean(trace.status, _STATUS.get(trace.status, ""))
+
+
+def _heading(trace: ProviderTrace) -> Rule:
+    title = [clean(f"{trace.provider} {trace.operation}"), _model(trace), _status(trace)]
+    return Rule(Text("  ").join(title), style="dim")
+
+
+def _facts(trace: ProviderTrace) -> list[Text]:
+    asked_for = trace.request_model if trace.response_model not in (None, trace.request_model) else None
+    rows: list[dict[str, Any]] = [
+        {"id": trace.id, "api": trace.api, "asked for": asked_for, "stream": "yes" if trace.stream else None},
+        {
+            "step": trace.step_id,
+            "run": trace.run_id,
+            "agent": trace.agent_id,
+            "conversation": trace.conversation_id,
+            "user": trace.user_id,
+            "org": trace.org_id,
+            "tags": ", ".join(trace.agent_tags),
+            "source": trace.source,
+        },
+        {"response": trace.response_id, "request": trace.request_id, "trace": trace.trace_id},
+        {"finish": ", ".join(str(r) for r in trace.finish_reasons if r), "tier": trace.service_tier, "sdk": trace.sdk},
+    ]
+    told = ("  ".join(f"{name} {value}" for name, value in row.items() if value) for row in rows)
+    return [clean(text, "dim") for text in told if text]
+
+
+def _is_odd(turn: Turn) -> bool:
+    """Whether a turn is a body of no known shape: with an error, it is the error's."""
+    return turn.kind == "note" and not turn.label
+
+
+def _turns(turns: list[Turn], longest: int | None) -> list[RenderableType]:
+    return [
+        shown for turn in turns for shown in (_label(turn), Padding(_body(turn, longest), (0, 0, 0, 2), expand=False))
+    ]
+
+
+def _label(turn: Turn) -> Text:
+    label = Text(turn.role, f"bold {_ROLE.get(turn.role, 'white')}")
+    if turn.kind != "text":
+        label.append(f" {turn.kind}", "dim")
+    if turn.label:
+        label.append_text(clean(f" {turn.label}", "bold" if turn.kind == "call" else "dim"))
+    return label
+
+
+def _body(turn: Turn, longest: int | None) -> Text:
+    shown = turn.text if longest is None else turn.text[:longest]
+    text = clean(shown, {"thinking": "dim italic", "note": "dim"}.get(turn.kind, ""))
+    if len(shown) < len(turn.text):
+        text.append(f"\n... {len(turn.text) - len(shown):,} more characters (--full)", "dim")
+    return text
+
+
+def _error(trace: ProviderTrace) -> list[RenderableType]:
+    if trace.error_type is None and trace.error_message is None:
+        return []
+    status = f"HTTP {trace.http_status} " if trace.http_status else ""
+    head = clean(f"{status}{trace.error_type or ''}", "bold red")
+    return [Text(), head, Padding(clean(trace.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
+
+
+def _share(part: int | None, whole: int | None) -> float:
+    """How much of ``whole`` is ``part``; vendors report parts that exceed the whole."""
+    return min(max(part or 0, 0) / whole, 1.0) if whole and whole > 0 else 0.0
+
+
+def _bar(value: int | None, widest: int, style: str, *parts: tuple[float, str]) -> Text:
+    width = round(_share(value, widest) * _BAR)
+    bar = Text()
+    for share, part_style in parts:
+        bar.append("█" * min(round(share * width), width - len(bar)), part_style)
+    return bar.append("█" * (width - len(bar)), style)

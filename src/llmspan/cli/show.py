@@ -1,0 +1,74 @@
+"""``llmspan show``: one call, as a conversation with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+
+if TYPE_CHECKING:
+    from ..reader import Reader
+    from ..trace import ProviderTrace
+
+__all__ = ["show"]
+
+_LONGEST = 4_000
+
+
+@click.command()
+@click.argument("record_id", metavar="[ID]", required=False)
+@click.option("--last", is_flag=True, help="The newest call; also without any argument.")
+@click.option("--step-id", metavar="STEP", help="All calls of a step, the oldest first.")
+@click.option("--full", is_flag=True, help="Do not cut long texts.")
+@options.as_json
+@options.store
+def show(
+    *,
+    record_id: str | None,
+    last: bool,
+    step_id: str | None,
+    full: bool,
+    as_json: bool,
+    backend: str | None,
+    db: str | None,
+) -> None:
+    """Show a call: the last, by ID or by step."""
+    if sum((record_id is not None, last, step_id is not None)) > 1:
+        raise click.UsageError("give one of ID, --last and --step-id")
+    with options.open_reader(backend, db) as reader:
+        traces = _wanted(reader, record_id, step_id)
+    if as_json:
+        for trace in traces:
+            click.echo(trace.to_json())
+        return
+    _print(traces, None if full else _LONGEST)
+
+
+def _wanted(reader: Reader, record_id: str | None, step_id: str | None) -> Sequence[ProviderTrace]:
+    where = f"{reader.backend.name} ({reader.backend.location})"
+    if record_id is not None:
+        found = reader.find(record_id)
+        short = "; give at least 8 characters of the id" if len(record_id) < 8 else ""
+        return _found([found], f"no call {record_id!r} in {where}{short}")
+    if step_id is not None:
+        return _found(reader.list_by_step_id(step_id), f"no call of step {step_id!r} in {where}")
+    newest = reader.list(limit=1).traces
+    return _found([reader.get(trace.id) for trace in newest], f"no calls in {where} yet; start one with `llmspan run`")
+
+
+def _found(traces: Sequence[ProviderTrace | None], otherwise: str) -> Sequence[ProviderTrace]:
+    there = [trace for trace in traces if trace is not None]
+    if not there:
+        raise click.ClickException(otherwise)
+    return there
+
+
+def _print(traces: Sequence[ProviderTrace], longest: int | None) -> None:
+    from .render import call, terminal
+
+    console = terminal()
+    for trace in traces:
+        console.print(call(trace, longest=longest))

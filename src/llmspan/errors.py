@@ -1,0 +1,62 @@
+"""Every exception llmspan raises on purpose.
+
+    LlmspanError
+    ├── SettingsError        a setting (environment variable or argument) is wrong; the program can be told at start
+    ├── RecordError          bytes or rows that should be a record are not one
+    └── BackendError         a trace backend could not do what was asked
+        ├── PermanentError   the same write will never succeed: set the record aside
+        ├── RetryableError   the same write may succeed later: keep the record, try again
+        │   └── ThrottledError   ... and the backend said when
+        └── SchemaError      the store's schema is not one this version can use
+
+Nothing here is ever raised into a provider call: see ``_guard``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "LlmspanError",
+    "PermanentError",
+    "RecordError",
+    "RetryableError",
+    "SchemaError",
+    "SettingsError",
+    "ThrottledError",
+]
+
+
+class LlmspanError(Exception):
+    """Base of all exceptions of this package."""
+
+
+class SettingsError(LlmspanError, ValueError):
+    """A setting is wrong. The message names the setting, its value and what would be right."""
+
+
+class RecordError(LlmspanError, ValueError):
+    """Input that should be a provider trace is not one. The message names the key or the place."""
+
+
+class BackendError(LlmspanError):
+    """A trace backend failed."""
+
+
+class PermanentError(BackendError):
+    """Writing the same records again cannot succeed."""
+
+
+class RetryableError(BackendError):
+    """Writing the same records later may succeed (connection lost, database locked)."""
+
+
+class ThrottledError(RetryableError):
+    """The backend asked for a pause of ``delay`` seconds before the next try."""
+
+    def __init__(self, message: str, delay: float) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class SchemaError(BackendError):
+    """The store was made by a newer llmspan, or is not an llmspan store at all."""

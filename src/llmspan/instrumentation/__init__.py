@@ -1,0 +1,10 @@
+"""Observation of provider SDKs: what is patched, how a call is followed to its end, and the record made of it.
+
+One file per provider, found by the entry-point group ``llmspan.providers``. This room knows neither stores nor queues;
+finished calls go to a :class:`Sink`.
+"""
+
+from ._call import Pending, Sink
+from ._observe import Observer, finish_open_calls
+
+__all__ = ["Observer", "Pending", "Sink", "finish_open_calls"]

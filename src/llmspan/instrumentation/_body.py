@@ -1,0 +1,136 @@
+"""The bytes of one response, collected as they pass, and when each piece came.
+
+The tee appends to it, once per network read; everything that reads the bytes happens after the end.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .._guard import note
+
+_TAIL = 256 * 1024
+
+
+class Body:
+    """Pieces as received, still compressed if the server compressed them.
+
+    A body beyond ``limit`` bytes loses its middle: the head (what was asked, how it began) and the last 256 KiB
+    (usage, the end) are kept, and ``cut`` is True.
+    """
+
+    __slots__ = ("cut", "encoding", "head", "limit", "pieces", "times")
+
+    def __init__(self, limit: int, encoding: str = "") -> None:
+        self.pieces: list[bytes] = []
+        self.times: list[int] = []
+        self.limit = limit
+        self.encoding = encoding
+        self.head = 0
+        self.cut = False
+
+    @classmethod
+    def whole(cls, content: bytes) -> Body:
+        """A body that was received and decoded before we saw it."""
+        body = cls(len(content))
+        body.pieces.append(content)
+        return body
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(map(len, self.pieces))
+
+    def decoded(self) -> bytes:
+        """All bytes, decompressed."""
+        return b"".join(self._decoded_pieces())
+
+    def time_at(self, offset: int) -> int | None:
+        """When the decoded byte before ``offset`` had arrived (``perf_counter_ns``); None for a whole body."""
+        if not self.times:
+            return None
+        end = 0
+        for piece, moment in zip(self._decoded_pieces(), self.times, strict=False):
+            end += len(piece)
+            if end >= offset:
+                return moment
+        return self.times[-1]
+
+    def _decoded_pieces(self) -> Iterable[bytes]:
+        return _decompress(self.pieces, self.encoding) if self.encoding else self.pieces
+
+    def drop_middle(self) -> None:
+        """Make room: called once the pieces are more than ``limit`` bytes, for every piece from then on."""
+        if not self.cut:
+            self.cut = True
+            self.head = max(1, len(self.pieces) - 1)
+        tail = sum(map(len, self.pieces[self.head :]))
+        while tail > _TAIL and len(self.pieces) > self.head + 1:
+            tail -= len(self.pieces.pop(self.head))
+            self.times.pop(self.head)
+
+
+def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:
+    """The pieces behind their content codings, in the same number; what cannot be decoded ends them."""
+    for name in reversed([part.strip().lower() for part in encoding.split(",")]):
+        if name in ("", "identity"):
+            continue
+        feed = _decoder(name)
+        decoded: list[bytes] = []
+        try:
+            for piece in pieces:
+                decoded.append(feed(piece))
+        except (zlib.error, ValueError, RuntimeError, OSError, EOFError) as error:
+            note("body.decompress", error)
+        pieces = decoded
+    return pieces
+
+
+def _decoder(name: str) -> Callable[[bytes], bytes]:
+    """An incremental decoder. Brotli and Zstandard come from the packages that httpx itself uses for them."""
+    if name in ("gzip", "x-gzip"):
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
+    if name == "deflate":
+        return _Deflate().feed
+    if name == "br":
+        brotli = _first_module("brotli", "brotlicffi")
+        decompressor = brotli.Decompressor()
+        return getattr(decompressor, "decompress", None) or decompressor.process
+    if name == "zstd":
+        try:
+            return _first_module("compression.zstd", "backports.zstd").ZstdDecompressor().decompress
+        except ValueError:
+            return _first_module("zstandard").ZstdDecompressor().decompressobj().decompress
+    raise ValueError(f"content-encoding {name!r} is not known")
+
+
+class _Deflate:
+    """``deflate`` is zlib by the standard, and raw from some servers."""
+
+    def __init__(self) -> None:
+        self._object = zlib.decompressobj()
+        self._fresh = True
+
+    def feed(self, piece: bytes) -> bytes:
+        try:
+            return self._object.decompress(piece)
+        except zlib.error:
+            if not self._fresh:
+                raise
+            self._object = zlib.decompressobj(-zlib.MAX_WBITS)
+            return self._object.decompress(piece)
+        finally:
+            self._fresh = False
+
+
+def _first_module(*names: str) -> Any:
+    from importlib import import_module
+
+    for name in names:
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    raise ValueError(f"none of {', '.join(names)} is installed")

@@ -1,0 +1,243 @@
+"""One call to a provider, from the request to its one end, whichever of the many ways it ends.
+
+``finish`` happens exactly once, on whatever thread gets there first, and never blocks. Ends that a garbage-collection
+finaliser reports are only handed over, to a thread of the sink: ending a span sets context variables, and doing that
+inside a finaliser can crash CPython 3.11 (python/cpython#148891). A call refers to neither response nor stream, so
+that dropping those stays prompt.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, Protocol
+
+from opentelemetry.trace import Span, SpanContext
+
+from .._guard import guarded
+from ..content import Policy
+from ..scope import Scope
+from ..trace import ProviderTrace
+from ._body import Body
+
+id_of = id  # the builtin, beside an attribute of that name
+
+End = Literal["returned", "exhausted", "closed", "dropped", "raised"]
+
+
+class Pending(Protocol):
+    """A record in the making, as a sink sees it."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds on to."""
+        ...
+
+    def build(self) -> ProviderTrace:
+        """The record. Slow (parses and reassembles), pure, and meant for a worker."""
+        ...
+
+    def shed(self) -> None:
+        """Let go of the payload, keeping what is known about it: there is no room."""
+        ...
+
+
+class Sink(Protocol):
+    """Where finished calls go. No method may block or raise."""
+
+    def ensure_started(self) -> None:
+        """Be ready for :meth:`later`, which cannot start anything itself."""
+        ...
+
+    def accept(self, pending: Pending, /) -> None:
+        """Take a finished call."""
+        ...
+
+    def later(self, function: Callable[[], None], /) -> None:
+        """Run ``function`` soon, on a thread of the sink's; safe to call from a finaliser."""
+        ...
+
+
+class Route(NamedTuple):
+    """What kind of call a URL stands for."""
+
+    operation: str
+    api: str
+
+
+class Target(NamedTuple):
+    """Whom a client talks to."""
+
+    provider: str
+    address: str | None
+    port: int | None
+    sdk: str
+
+
+class Judge(Protocol):
+    """Who turns a finished call into a span's end and a record (the observer)."""
+
+    @property
+    def sink(self) -> Sink: ...
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def open_calls(self) -> dict[int, Call]: ...
+
+    def conclude(self, call: Call, /) -> None:
+        """End the span and hand the call to the sink."""
+        ...
+
+    def brief(self, call: Call, /) -> ProviderTrace:
+        """The record without payload."""
+        ...
+
+    def full(self, call: Call, /) -> ProviderTrace:
+        """The whole record."""
+        ...
+
+
+class Call:
+    """The state of one call. Attributes are set by the hooks; ``_record`` reads them once it is over."""
+
+    __slots__ = (
+        "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id", "end",
+        "ended", "error", "headers", "hides", "http_status", "id", "is_shed", "judge", "model", "options", "parent",
+        "request", "route", "scope", "source", "span", "span_context", "started", "started_at", "stream", "target",
+    )  # fmt: skip
+
+    def __init__(self, *, id: str, route: Route, target: Target, judge: Judge) -> None:  # noqa: A002
+        self.id = id
+        self.route = route
+        self.target = target
+        self.judge = judge
+        self.body_limit = max(4 * judge.policy.max_bytes, 1 << 20)
+        self.started_at = time.time_ns()
+        self.started = time.perf_counter_ns()
+        self.ended = 0
+        self.end: End = "returned"
+        self.error: BaseException | None = None
+        self.attempts = 0
+        self.request: Any = None
+        self.headers: Any = None
+        self.http_status: int | None = None
+        self.body: Body | None = None
+        self.span: Span | None = None
+        self.span_context: SpanContext | None = None
+        self.parent: SpanContext | None = None
+        self.scope: Scope | None = None
+        self.source: str | None = None
+        self.model: str | None = None
+        self.conversation_id: str | None = None
+        self.stream = False
+        self.options: Any = None
+        self.hides: Callable[[Any], bool] | None = None
+        self.brief: ProviderTrace | None = None
+        self.is_shed = False
+        self._generator: weakref.ref[Any] | None = None
+        self._once = threading.Lock()
+        self._pid = os.getpid()
+        judge.open_calls[id_of(self)] = self
+
+    # -- what the hooks report ------------------------------------------------------------------------------------
+
+    def noted(self, response: Any) -> None:
+        """A response arrived. Keeps its headers and, if it has been read already, its content."""
+        self.http_status = response.status_code
+        self.headers = response.headers
+        if response.is_closed:
+            self.body = Body.whole(response.content)
+
+    def watched_by(self, generator: Any) -> None:
+        """The generator that hands events to the caller; while it runs, it decides how the call ends."""
+        self._generator = weakref.ref(generator)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a generator hands this call's events on."""
+        return self._generator is not None
+
+    def returned(self) -> None:
+        """The whole response was handed to the caller."""
+        self._finish("returned")
+
+    def exhausted(self) -> None:
+        """The caller has got the last event."""
+        self._finish("exhausted")
+
+    def failed(self, error: BaseException) -> None:
+        """The caller is getting ``error``."""
+        self._finish("raised", error)
+
+    def abandoned(self) -> None:
+        """A generator was closed, by the caller or by the garbage collector: no way to tell, so hand over."""
+        self._finish("dropped", late=True)
+
+    def body_read(self, body: Body) -> None:
+        """The bytes were read to their end."""
+        if self._decides(body):
+            self._finish("exhausted")
+
+    def body_failed(self, body: Body, error: BaseException) -> None:
+        """Reading the bytes raised."""
+        if self._decides(body):
+            self._finish("raised", error)
+
+    def body_closed(self, body: Body) -> None:
+        """The bytes were closed, by the caller or because the SDK was done with them."""
+        if self._decides(body):
+            self._finish("closed")
+
+    def body_dropped(self, body: Body) -> None:
+        """Nobody can read the bytes any more (called by a finaliser)."""
+        if body is self.body:
+            self._finish("dropped", late=True)
+
+    def _decides(self, body: Body) -> bool:
+        """Whether the end of ``body`` is the end of the call: it is the latest hop's, and no generator is running."""
+        if body is not self.body:
+            return False
+        generator = self._generator() if self._generator is not None else None
+        return not (getattr(generator, "gi_running", False) or getattr(generator, "ag_running", False))
+
+    def _finish(self, end: End, error: BaseException | None = None, *, late: bool = False) -> None:
+        if not self._once.acquire(blocking=False):
+            return
+        self.ended = time.perf_counter_ns()
+        self.end = end
+        self.error = error
+        self.judge.open_calls.pop(id_of(self), None)
+        if self._pid != os.getpid():  # inherited by a fork: the call is the parent's to report
+            return
+        if late:
+            self.judge.sink.later(self._conclude)
+        else:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        guarded("call.conclude", self.judge.conclude, self)
+
+    # -- what the sink asks ---------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Bytes held: request, response and a flat sum for the rest."""
+        request = getattr(self.request, "_content", b"")
+        return 2048 + len(request) + (self.body.size if self.body is not None else 0)
+
+    def build(self) -> ProviderTrace:
+        """The record; see :class:`Pending`."""
+        return self.brief if self.is_shed and self.brief is not None else self.judge.full(self)
+
+    def shed(self) -> None:
+        """Drop request and response; the record says ``truncated``."""
+        brief = self.brief or self.judge.brief(self)
+        self.brief = replace(brief, content="truncated" if self.judge.policy.keep else "metadata")
+        self.is_shed = True
+        self.body = self.request = None

@@ -1,0 +1,151 @@
+"""The observer: begins a call and its span, and concludes both.
+
+One call is one span that carries usage. If somebody else has opened a span for this very call (an instrumentation
+above us, or anthropic's own), ours is not opened and the record takes the other's ids. Our span is never made
+current: inside an SDK call that would re-parent the SDK's own spans and send ``traceparent`` to the provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+
+from .. import scope, semconv
+from .._guard import guarded
+from ..content import Policy
+from ..trace import ProviderTrace, new_id
+from ._call import Call, Route, Sink, Target
+from ._record import brief_facts, brief_record, full_record
+
+#: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
+_GENAI_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
+
+
+@dataclass(slots=True)
+class Observer:
+    """How calls are observed: made once by ``llmspan.instrument`` and shared by all providers."""
+
+    sink: Sink
+    tracer: Tracer
+    policy: Policy = field(default_factory=Policy)
+    source: str | None = None
+    baggage_keys: tuple[str, ...] = ()
+    include_usage: bool = True
+    anthropic_native: str = "suppress"
+    #: calls that have not ended, so that the end of the program can end them
+    open_calls: dict[int, Call] = field(default_factory=dict[int, Call])
+
+    def begin(self, route: Route, target: Target, body: Mapping[str, Any], *, stream: bool) -> Call | None:
+        """A new call, or None where the user switched instrumentation off for the moment."""
+        if not is_instrumentation_enabled():
+            return None
+        self.sink.ensure_started()
+        call = Call(id=new_id(), route=route, target=target, judge=self)
+        around = scope.current()
+        call.scope = scope.with_baggage(around, self.baggage_keys) if self.baggage_keys else around
+        call.source = self.source
+        call.stream = stream
+        model = body.get("model")
+        call.model = model if isinstance(model, str) else None
+        call.conversation_id = _conversation(body)
+        return call
+
+    def start_span(self, call: Call, body: Mapping[str, Any]) -> None:
+        """Open the span of ``call``, or take the ids of the one that somebody else has opened for it."""
+        current = trace.get_current_span()
+        if _describes(current, call.route.operation):
+            self.adopt(call, current)
+            return
+        target, route = call.target, call.route
+        attributes = semconv.start_attributes(
+            operation=route.operation,
+            provider=target.provider,
+            model=call.model,
+            address=target.address,
+            port=target.port,
+        )
+        attributes |= semconv.request_attributes(route.api, body)
+        attributes[semconv.RECORD_ID] = call.id
+        if call.stream:
+            attributes[semconv.STREAM] = True
+        parent = current.get_span_context()
+        call.parent = parent if parent.is_valid else None
+        call.span = self.tracer.start_span(
+            semconv.span_name(route.operation, call.model),
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=call.started_at,
+        )
+        started = call.span.get_span_context()
+        # without an SDK, the API hands the parent's context on: that is the trace, but no span of this call
+        if started.is_valid and (call.parent is None or started.span_id != call.parent.span_id):
+            call.span_context = started
+
+    def adopt(self, call: Call, span: Span) -> None:
+        """Attach the record of ``call`` to a span that is not ours."""
+        call.span_context = span.get_span_context()
+        parent = getattr(span, "parent", None)
+        call.parent = parent if isinstance(parent, SpanContext) else None
+        if span.is_recording():
+            span.set_attribute(semconv.RECORD_ID, call.id)
+            if call.scope is not None and call.scope.step_id:
+                span.set_attribute("llmspan.step.id", call.scope.step_id)
+
+    def conclude(self, call: Call) -> None:
+        """End the span of a finished call and hand the call over; each of the two whatever becomes of the other."""
+        if call.span is not None:
+            if call.span.is_recording():
+                guarded("observe.describe", self._describe, call, call.span)
+            guarded("observe.end_span", call.span.end, call.started_at + call.ended - call.started)
+            call.span = None
+        guarded("observe.accept", self.sink.accept, call)
+
+    def brief(self, call: Call) -> ProviderTrace:
+        """The record of a finished call without its payload."""
+        return brief_record(call)
+
+    def full(self, call: Call) -> ProviderTrace:
+        """The whole record of a finished call."""
+        return full_record(call)
+
+    def _describe(self, call: Call, span: Span) -> None:
+        facts, reply = brief_facts(call)
+        span.set_attributes(semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint))
+        if facts["status"] == "error":
+            span.set_status(Status(StatusCode.ERROR, facts["error_message"] or facts["error_type"]))
+
+
+def finish_open_calls(observer: Observer) -> None:
+    """End the calls that are still open: the program is ending, nobody will read on."""
+    for call in list(observer.open_calls.values()):
+        call.abandoned()
+
+
+def _describes(span: Span, operation: str) -> bool:
+    """Whether ``span`` (the current one) already stands for the call that is about to be made.
+
+    It does if a GenAI instrumentation has said so by the context key, or if it is a CLIENT span of the same
+    operation, or one that OpenInference or OpenLLMetry made for an LLM call.
+    """
+    attributes: Mapping[str, Any] | None = getattr(span, "attributes", None)
+    if not attributes:
+        return False
+    if otel_context.get_value(_GENAI_CONTEXT_KEY) is not None:
+        return True
+    if attributes.get("openinference.span.kind") == "LLM" or "llm.request.type" in attributes:
+        return True
+    return attributes.get(semconv.OPERATION) == operation and getattr(span, "kind", None) is SpanKind.CLIENT
+
+
+def _conversation(body: Mapping[str, Any]) -> str | None:
+    """The Responses API's ``conversation``: an id, or an object with one."""
+    value = body.get("conversation")
+    if isinstance(value, Mapping):
+        value = value.get("id")
+    return value if isinstance(value, str) else None

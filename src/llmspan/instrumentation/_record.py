@@ -1,0 +1,171 @@
+"""From a finished :class:`Call` to its record: status, error, timing, payload.
+
+``brief_facts`` are for the span, on the caller's thread: they come from the few events that matter. ``full_record``
+is for the stores, on a worker: it reads everything. Both judge a call in the same way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .. import _json
+from .._guard import guarded
+from ..scope import EMPTY
+from ..trace import ProviderTrace, Status
+from ..usage import Usage
+from ..wire import Reply, ReplyError, read_error, reassemble, summarize
+from ._call import Call
+
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
+_MESSAGE_LIMIT: Final = 1000
+
+
+def brief_facts(call: Call) -> tuple[dict[str, Any], Reply]:
+    """The record's values, less payload and chunk count, and the reply that they come from."""
+    reply = guarded("record.summarize", summarize, call.route.api, _decoded(call)) or Reply()
+    return _facts(call, reply), reply
+
+
+def brief_record(call: Call) -> ProviderTrace:
+    """The record without payload and chunk count."""
+    return ProviderTrace(**brief_facts(call)[0])
+
+
+def full_record(call: Call) -> ProviderTrace:
+    """The whole record, its response reassembled. Whatever cannot be read is left out; the rest stays."""
+    body = _decoded(call)
+    read = guarded("record.reassemble", reassemble, call.route.api, body)
+    reply, response = read or (guarded("record.summarize", summarize, call.route.api, body) or Reply(), None)
+    kept = guarded("record.payload", _payload, call, body, reply, response)
+    request_json, response_json, content = kept or (None, None, "metadata")
+    if content == "full" and call.body is not None and call.body.cut:
+        content = "truncated"
+    facts = _facts(call, reply)
+    return ProviderTrace(**facts, request_json=request_json, response_json=response_json, content=content)
+
+
+def _facts(call: Call, reply: Reply) -> dict[str, Any]:
+    error = reply.error or _error_of(call.error)
+    status = _status(call, reply)
+    scope = call.scope or EMPTY
+    within = call.span_context or call.parent
+    return {
+        "id": call.id,
+        "trace_id": f"{within.trace_id:032x}" if within else None,
+        "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
+        "parent_span_id": f"{call.parent.span_id:016x}" if call.parent else None,
+        "step_id": scope.step_id,
+        "run_id": scope.run_id,
+        "agent_id": scope.agent_id,
+        "conversation_id": scope.conversation_id or call.conversation_id,
+        "user_id": scope.user_id,
+        "org_id": scope.org_id,
+        "agent_tags": scope.agent_tags,
+        "call_type": scope.call_type,
+        "source": call.source,
+        "attributes": scope.attributes,
+        "provider": call.target.provider,
+        "operation": call.route.operation,
+        "api": call.route.api,
+        "request_model": call.model,
+        "response_model": reply.response_model,
+        "response_id": reply.response_id,
+        "request_id": _request_id(call),
+        "stream": call.stream,
+        "service_tier": reply.service_tier,
+        "server_address": call.target.address,
+        "server_port": call.target.port,
+        "sdk": call.target.sdk,
+        "status": status,
+        "finish_reasons": reply.finish_reasons,
+        "error_type": _error_type(error, call.error) if status in ("error", "cancelled") else None,
+        "error_message": _error_message(error, call.error) if status in ("error", "cancelled") else None,
+        "error_json": error.json if error is not None else None,
+        "http_status": call.http_status,
+        "attempts": call.attempts or None,
+        "started_at": call.started_at,
+        "duration_ns": call.ended - call.started,
+        "time_to_first_chunk_ns": _time_to_first_chunk(call, reply),
+        "chunk_count": reply.chunk_count,
+        "usage": _usage(call, reply),
+        "llm_config": scope.llm_config,
+        "compaction_settings": scope.compaction_settings,
+        "request_bytes": _length(_request(call)),
+        "response_bytes": call.body.size if call.body is not None else None,
+        "billing_context": scope.billing_context,
+    }
+
+
+def _status(call: Call, reply: Reply) -> Status:
+    if call.error is not None:
+        return "error" if isinstance(call.error, Exception) else "cancelled"
+    if reply.error is not None:
+        return "error"
+    if call.end in ("closed", "dropped") and not reply.terminal:
+        return "closed_early"
+    if call.end == "exhausted" and not reply.terminal:
+        return "incomplete"
+    return "ok"
+
+
+def _usage(call: Call, reply: Reply) -> Usage:
+    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as the call that made it has them."""
+    if call.route.operation == "fetch_response":
+        return Usage(raw=reply.usage.raw)
+    return reply.usage
+
+
+def _error_of(error: BaseException | None) -> ReplyError | None:
+    """What the provider said, as the SDK's exception carries it (``APIStatusError.body``, ``APIError.body``)."""
+    body = getattr(error, "body", None)
+    return read_error(body) if body else None
+
+
+def _error_type(told: ReplyError | None, raised: BaseException | None) -> str:
+    if told is not None and told.kind:
+        return told.kind
+    if raised is None:
+        return "_OTHER"
+    kind = type(raised)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _error_message(told: ReplyError | None, raised: BaseException | None) -> str | None:
+    message = (told.message if told is not None else None) or (str(raised) if raised is not None else None)
+    return message[:_MESSAGE_LIMIT] if message else None
+
+
+def _request_id(call: Call) -> str | None:
+    if call.headers is None:
+        return None
+    return next((value for name in _REQUEST_ID_HEADERS if (value := call.headers.get(name))), None)
+
+
+def _time_to_first_chunk(call: Call, reply: Reply) -> int | None:
+    if not call.stream or call.body is None or reply.first_output_at is None:
+        return None
+    moment = call.body.time_at(reply.first_output_at)
+    return None if moment is None else max(0, moment - call.started)
+
+
+def _request(call: Call) -> bytes | None:
+    """The request's bytes as they were sent; None if it was never built or is a stream (file uploads)."""
+    content = getattr(call.request, "_content", None)
+    return content if isinstance(content, bytes) and content else None
+
+
+def _decoded(call: Call) -> bytes:
+    return (guarded("record.decode", call.body.decoded) if call.body is not None else None) or b""
+
+
+def _length(content: bytes | None) -> int | None:
+    return None if content is None else len(content)
+
+
+def _payload(call: Call, body: bytes, reply: Reply, response: Any) -> tuple[str | None, str | None, Any]:
+    streamed = reply.chunk_count is not None
+    if response is not None and streamed:
+        text: str | None = _json.dumps(response)
+    else:
+        text = _json.canonical(body) if body else None
+    return call.judge.policy.apply(_request(call), text)

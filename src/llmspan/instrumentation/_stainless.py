@@ -1,0 +1,270 @@
+"""The hooks of a Stainless-made SDK; openai and anthropic are both made so and differ only in their tables.
+
+Every call of such an SDK goes through four places, whatever method the user called: the base client's ``request``
+(start, exception, return), its ``_build_request`` (each attempt's exact bytes), its ``_process_response`` (the
+response that counts) and the generator in ``Stream.__stream__`` (how the events end). See docs/decisions/0001.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, Token
+from typing import Any, NamedTuple
+
+from .._guard import guarded
+from ._call import Call, Route, Target
+from ._hooks import Patch, Patches, when_imported
+from ._observe import Observer
+from ._tee import call_of, hang, watched, watched_async
+
+#: the call whose ``request`` is running in this task or thread; set and reset inside that one frame
+current_call: ContextVar[Call | None] = ContextVar("llmspan_call", default=None)
+
+
+class Prepared(NamedTuple):
+    """What a provider makes of a call before it starts: the options to send, and which events to keep back."""
+
+    options: Any
+    hides: Callable[[Any], bool] | None = None
+
+
+class Provider(NamedTuple):
+    """What is particular to one SDK: the entry point ``llmspan.providers``."""
+
+    #: the SDK's package
+    name: str
+    #: the kind of call that these options describe, or None if it is not ours to record
+    route: Callable[[Any], Route | None]
+    #: whom this client talks to
+    target: Callable[[Any], Target]
+    #: a chance to change the options; None leaves them alone
+    prepare: Callable[[Observer, Any, Any, Mapping[str, Any], bool], Prepared | None] | None = None
+    #: whether the span may only be opened once the request is built (an SDK span may be there by then)
+    late_span: Callable[[Observer], bool] = lambda _: False
+    #: further patches, given the hooks and the SDK's ``_base_client`` module
+    extras: Callable[[Stainless, Any], Iterable[Patch]] | None = None
+
+    def instrument(self, observer: Observer) -> Stainless:
+        """Record this SDK's calls from now on, or from when the application imports it."""
+        hooks = Stainless(self, observer)
+        when_imported(f"{self.name}._base_client", hooks.install)
+        return hooks
+
+
+class Stainless:
+    """The hooks of one provider, for one observer."""
+
+    def __init__(self, provider: Provider, observer: Observer) -> None:
+        self.provider = provider
+        self.observer = observer
+        self.active = True
+        self._patches = Patches()
+        self._stream_types: tuple[type, ...] = ()
+        self._targets: weakref.WeakKeyDictionary[Any, tuple[Any, Target]] = weakref.WeakKeyDictionary()
+
+    def install(self, base_client: Any) -> None:
+        """Patch the SDK whose ``_base_client`` module this is."""
+        if not self.active:
+            return
+        streams = base_client.Stream, base_client.AsyncStream
+        self._stream_types = streams
+        self._patches.apply(
+            (
+                Patch(base_client.SyncAPIClient, "request", self._request),
+                Patch(base_client.AsyncAPIClient, "request", self._request_async),
+                Patch(base_client.BaseClient, "_build_request", self._build_request),
+                Patch(base_client.SyncAPIClient, "_process_response", self._process_response),
+                Patch(base_client.AsyncAPIClient, "_process_response", self._process_response_async),
+                Patch(streams[0], "__stream__", functools.partial(self._stream, watch=watched)),
+                Patch(streams[1], "__stream__", functools.partial(self._stream, watch=watched_async)),
+            )
+        )
+        if self.provider.extras is not None:
+            self._patches.apply(self.provider.extras(self, base_client))
+
+    def remove(self) -> None:
+        """Take everything back. Calls that are under way end as they would have."""
+        self.active = False
+        self._patches.remove()
+
+    # -- the wrappers: nothing in them but the order of things ------------------------------------------------------
+
+    def _request(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+            call = guarded("request.begin", self._begin, client, options, kwargs)
+            if call is None:
+                return original(client, cast_to, options, *args, **kwargs)
+            token = current_call.set(call)
+            try:
+                result = original(client, cast_to, call.options, *args, **kwargs)
+            except BaseException as error:
+                current_call.reset(token)
+                guarded("request.raised", _raised, call, error)
+                raise
+            current_call.reset(token)
+            guarded("request.returned", self._returned, call, result)
+            return result
+
+        return request
+
+    def _request_async(self, original: Any) -> Any:
+        @functools.wraps(original)
+        async def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+            call = guarded("request.begin", self._begin, client, options, kwargs)
+            if call is None:
+                return await original(client, cast_to, options, *args, **kwargs)
+            token = current_call.set(call)
+            try:
+                result = await original(client, cast_to, call.options, *args, **kwargs)
+            except GeneratorExit:  # the coroutine was dropped, maybe by a finaliser in another context: touch nothing
+                call.abandoned()
+                raise
+            except BaseException as error:
+                _reset(token)
+                guarded("request.raised", _raised, call, error)
+                raise
+            _reset(token)
+            guarded("request.returned", self._returned, call, result)
+            return result
+
+        return request
+
+    def _build_request(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def _build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            request = original(client, *args, **kwargs)
+            call = current_call.get()
+            if call is not None:
+                guarded("build_request", self._sending, call, request)
+            return request
+
+        return _build_request
+
+    def _process_response(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+            call = current_call.get()
+            if call is not None:
+                guarded("process_response", _received, call, kwargs)
+            return original(client, *args, **kwargs)
+
+        return _process_response
+
+    def _process_response_async(self, original: Any) -> Any:
+        @functools.wraps(original)
+        async def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+            call = current_call.get()
+            if call is not None:
+                guarded("process_response", _received, call, kwargs)
+            return await original(client, *args, **kwargs)
+
+        return _process_response
+
+    def _stream(self, original: Any, watch: Callable[[Any, Call], Any]) -> Any:
+        @functools.wraps(original)
+        def __stream__(stream: Any) -> Any:  # noqa: N807 - the SDK's name
+            events = original(stream)
+            return guarded("stream", _watch, stream, events, watch) or events
+
+        return __stream__
+
+    # -- what they report -------------------------------------------------------------------------------------------
+
+    def _begin(self, client: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
+        route = self.provider.route(options) if self.active else None
+        if route is None:
+            return None
+        body = _body(options)
+        stream = kwargs.get("stream") is True or body.get("stream") is True
+        observer = self.observer
+        call = observer.begin(route, self._target(client), body, stream=stream)
+        if call is None:
+            return None
+        call.options = options
+        if not self.provider.late_span(observer):
+            guarded("request.start_span", observer.start_span, call, body)
+        if self.provider.prepare is not None:
+            prepared = guarded("request.prepare", self.provider.prepare, observer, client, options, body, stream)
+            if prepared is not None:
+                call.options, call.hides = prepared
+        return call
+
+    def _sending(self, call: Call, request: Any) -> None:
+        call.attempts += 1
+        call.request = request
+        if call.span is None and call.span_context is None and self.provider.late_span(self.observer):
+            self.observer.start_span(call, _body(call.options))
+
+    def _returned(self, call: Call, result: Any) -> None:
+        """A stream, or a response that is not read yet, keeps the call open; anything else ends it."""
+        call.options = None
+        response = getattr(result, "response", None) if isinstance(result, self._stream_types) else None
+        if response is None:
+            response = getattr(result, "http_response", None)
+            if response is None or response.is_closed:
+                call.returned()
+                return
+        if call_of(response) is not call and not response.is_closed:  # a middleware made this response
+            _received(call, {"response": response, "stream": True})
+        _adopt_running_iterator(call, result)
+
+    def _target(self, client: Any) -> Target:
+        base_url = client.base_url
+        known = self._targets.get(client)
+        if known is None or known[0] is not base_url:
+            known = base_url, self.provider.target(client)
+            self._targets[client] = known
+        return known[1]
+
+
+def _received(call: Call, kwargs: Mapping[str, Any]) -> None:
+    response = kwargs["response"]
+    call.noted(response)
+    if kwargs.get("stream") or not response.is_closed:
+        hang(call, response)
+
+
+def _raised(call: Call, error: BaseException) -> None:
+    response = getattr(error, "response", None)
+    if response is not None and getattr(response, "is_closed", False):
+        call.noted(response)
+    call.options = None
+    call.failed(error)
+
+
+def _watch(stream: Any, events: Any, watch: Callable[[Any, Call], Any]) -> Any:
+    call = call_of(getattr(stream, "response", None))
+    if call is None or call.is_watched:
+        return None
+    generator = watch(events, call)
+    call.watched_by(generator)
+    return generator
+
+
+def _adopt_running_iterator(call: Call, stream: Any) -> None:
+    """SDKs that make a stream's iterator at once had made it before a middleware's response was known to us."""
+    events = vars(stream).get("_iterator") if hasattr(stream, "__dict__") else None
+    if events is None or call.is_watched:
+        return
+    generator = (watched_async if hasattr(events, "__anext__") else watched)(events, call)
+    call.watched_by(generator)
+    stream._iterator = generator
+
+
+def _body(options: Any) -> Mapping[str, Any]:
+    """The request's JSON as the caller gave it; only its scalars may be looked at (iterables may be one-shot)."""
+    body = options.json_data
+    extra = getattr(options, "extra_json", None)
+    if not isinstance(body, Mapping):
+        return extra if isinstance(extra, Mapping) else {}
+    return {**body, **extra} if extra else body
+
+
+def _reset(token: Token[Call | None]) -> None:
+    try:
+        current_call.reset(token)
+    except ValueError:  # the coroutine is being driven in another context now; ours is gone anyway
+        pass

@@ -1,0 +1,186 @@
+"""The thin shells around what the SDK reads: a tee under the response's bytes, one generator frame over its events.
+
+Both hand through and tell the :class:`~llmspan.instrumentation._call.Call` how it ended. Nothing is ever held back,
+reordered or read ahead; sync and async differ only where the language makes them.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from ._body import Body
+from ._call import Call
+
+#: where a response carries its call: ``extensions`` is httpx's public slot for such things and is left out of pickles
+KEY = "llmspan.call"
+
+_clock = time.perf_counter_ns
+
+
+def hang(call: Call, response: Any) -> None:
+    """Put a tee under the body of ``response`` (an httpx or httpx2 Response that is not read yet)."""
+    if response.extensions.get(KEY) is call:
+        return
+    stream = response.stream
+    body = Body(call.body_limit, response.headers.get("content-encoding", ""))
+    call.body = body
+    response.extensions[KEY] = call
+    response.stream = _tee_for(sys.modules[type(response).__module__.partition(".")[0]])(stream, call, body)
+
+
+def call_of(response: Any) -> Call | None:
+    """The call that a response belongs to, if we watch it."""
+    extensions = getattr(response, "extensions", None)
+    return extensions.get(KEY) if type(extensions) is dict else None
+
+
+class _Tee:
+    """What the sync and the async tee share. No ``__getattr__``: anthropic asks for attributes once per event."""
+
+    def __init__(self, stream: Any, call: Call, body: Body) -> None:
+        self._stream = stream
+        self._call = call
+        self._body = body
+        self._begun = False
+        observer = getattr(stream, "stream_observer", None)
+        if observer is not None:
+            self.stream_observer = observer
+
+    @property
+    def elapsed(self) -> Any:
+        """What ``Response.elapsed`` of httpx2 asks the stream for."""
+        return getattr(self._stream, "elapsed", None)
+
+    def _iterate(self) -> Iterator[bytes]:
+        if self._begun:  # read on after the end, to drain a connection: not part of the response
+            yield from self._stream
+            return
+        self._begun = True
+        body = self._body
+        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        try:
+            for piece in self._stream:
+                keep(piece)
+                stamp(_clock())
+                size += len(piece)
+                if size > limit:
+                    body.drop_middle()
+                yield piece
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._call.body_failed(self._body, error)
+            raise
+        self._call.body_read(self._body)
+
+    async def _iterate_async(self) -> AsyncIterator[bytes]:
+        pieces = self._stream.__aiter__()
+        if self._begun:  # openai drains a connection behind [DONE]: not part of the response
+            async for piece in pieces:
+                yield piece
+            return
+        self._begun = True
+        body = self._body
+        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        try:
+            async for piece in pieces:
+                keep(piece)
+                stamp(_clock())
+                size += len(piece)
+                if size > limit:
+                    body.drop_middle()
+                yield piece
+            self._call.body_read(self._body)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._call.body_failed(self._body, error)
+            raise
+        finally:
+            close = getattr(pieces, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _close(self) -> None:
+        try:
+            self._stream.close()
+        finally:
+            self._call.body_closed(self._body)
+
+    async def _close_async(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            self._call.body_closed(self._body)
+
+    def __del__(self) -> None:
+        call = self.__dict__.get("_call")
+        if call is not None:
+            call.body_dropped(self._body)
+
+
+@functools.cache
+def _tee_for(http: Any) -> Callable[[Any, Call, Body], Any]:
+    """A maker of tees that are byte streams to ``http`` (the httpx or httpx2 module), of the colours of the stream."""
+    sync_base, async_base = http.SyncByteStream, http.AsyncByteStream
+    sync_names = {"__iter__": _Tee._iterate, "close": _Tee._close}
+    async_names = {"__aiter__": _Tee._iterate_async, "aclose": _Tee._close_async}
+    kinds = {
+        (True, False): type("Tee", (_Tee, sync_base), sync_names),
+        (False, True): type("AsyncTee", (_Tee, async_base), async_names),
+        (True, True): type("ByteTee", (_Tee, sync_base, async_base), sync_names | async_names),
+    }
+
+    def make(stream: Any, call: Call, body: Body) -> Any:
+        return kinds[isinstance(stream, sync_base), isinstance(stream, async_base)](stream, call, body)
+
+    return make
+
+
+def watched(events: Iterator[Any], call: Call) -> Iterator[Any]:
+    """The SDK's own event generator, one frame deeper."""
+    try:
+        if call.hides is None:
+            yield from events
+        else:
+            for event in events:
+                if not call.hides(event):
+                    yield event
+    except GeneratorExit:
+        close = getattr(events, "close", None)
+        if close is not None:
+            close()
+        call.abandoned()
+        raise
+    except BaseException as error:
+        call.failed(error)
+        raise
+    call.exhausted()
+
+
+async def watched_async(events: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+    """The async twin of :func:`watched`."""
+    try:
+        if call.hides is None:
+            async for event in events:
+                yield event
+        else:
+            async for event in events:
+                if not call.hides(event):
+                    yield event
+    except GeneratorExit:
+        try:
+            close = getattr(events, "aclose", None)
+            if close is not None:
+                await close()
+        finally:
+            call.abandoned()
+        raise
+    except BaseException as error:
+        call.failed(error)
+        raise
+    call.exhausted()

@@ -1,0 +1,72 @@
+"""Anthropic: which of the SDK's calls are recorded, whom its clients talk to, and the spans that it makes itself.
+
+anthropic >= 1.14 opens a span for every call once a tracer provider is set. A second one doubles every sum over
+spans, so by default the SDK's is held back for exactly the calls that we record (``LLMSPAN_ANTHROPIC_NATIVE``).
+The only file that knows anthropic's types, by attribute: it never imports the SDK.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ._call import Route, Target
+from ._hooks import Patch
+from ._observe import Observer
+from ._stainless import Provider, Stainless, current_call
+
+_MESSAGES: Final = Route("chat", "messages")
+
+#: client class (by what its name contains) -> ``gen_ai.provider.name``
+_CLIENTS: Final = {
+    "Bedrock": "aws.bedrock",
+    "AWS": "aws.bedrock",
+    "Vertex": "gcp.vertex_ai",
+    "GoogleCloud": "gcp.vertex_ai",
+    "Foundry": "azure.ai.inference",
+}
+
+
+def route(options: Any) -> Route | None:
+    """The kind of call that these options describe."""
+    is_messages = options.url.partition("?")[0] == "/v1/messages" and options.method.lower() == "post"
+    return _MESSAGES if is_messages else None
+
+
+def target(client: Any) -> Target:
+    """Whom a client talks to, told by its class."""
+    url = client.base_url
+    version = getattr(client, "_version", None)
+    names = [kind.__name__ for kind in type(client).__mro__ if kind.__module__.startswith("anthropic.")]
+    platforms = (provider for mark, provider in _CLIENTS.items() for name in names if mark in name)
+    return Target(
+        provider=next(platforms, "anthropic"),
+        address=url.host or None,
+        port=url.port or (443 if url.scheme == "https" else 80),
+        sdk=f"anthropic/{version}" if version else "anthropic",
+    )
+
+
+def _adopts(observer: Observer) -> bool:
+    """Whether the SDK's span, which opens after the call begins, may turn out to be the one to use."""
+    return observer.anthropic_native == "adopt"
+
+
+def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
+    """Hold back the SDK's own span of a recorded call, at the function that starts it."""
+
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def start_api_call_span(*args: Any, **kwargs: Any) -> Any:
+            ours = hooks.active and current_call.get() is not None
+            if ours and hooks.observer.anthropic_native == "suppress":
+                return None
+            return original(*args, **kwargs)
+
+        return start_api_call_span
+
+    return (Patch(base_client, "start_api_call_span", wrap),)
+
+
+PROVIDER: Final = Provider(name="anthropic", route=route, target=target, late_span=_adopts, extras=_native_patches)

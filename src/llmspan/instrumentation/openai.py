@@ -1,0 +1,126 @@
+"""OpenAI: which of the SDK's calls are recorded, whom its clients talk to, and the usage of chat streams.
+
+The only file that knows openai's types, and it knows them by attribute: it never imports the SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ._call import Route, Target
+from ._observe import Observer
+from ._stainless import Prepared, Provider
+
+_ROUTES: Final = {
+    "/chat/completions": Route("chat", "chat_completions"),
+    "/responses": Route("chat", "responses"),
+    "/completions": Route("text_completion", "completions"),
+    "/embeddings": Route("embeddings", "embeddings"),
+}
+_FETCH: Final = Route("fetch_response", "responses")
+
+#: who speaks OpenAI's language at which host (``gen_ai.provider.name``, by its last labels)
+_HOSTS: Final = {
+    "openai.azure.com": "azure.ai.openai",
+    "cognitiveservices.azure.com": "azure.ai.openai",
+    "services.ai.azure.com": "azure.ai.inference",
+    "amazonaws.com": "aws.bedrock",
+    "api.aws": "aws.bedrock",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "ml.cloud.ibm.com": "ibm.watsonx.ai",
+    "openrouter.ai": "openrouter",
+}
+_CLIENTS: Final = {"Azure": "azure.ai.openai", "Bedrock": "aws.bedrock"}
+#: the first dated Azure API version that is generally available and takes ``stream_options``
+_AZURE_STREAM_OPTIONS: Final = "2024-10-21"
+
+
+def route(options: Any) -> Route | None:
+    """The kind of call that these options describe."""
+    path = options.url.partition("?")[0]
+    if options.method.lower() == "post":
+        return _ROUTES.get(path)
+    is_fetch = path.startswith("/responses/") and path.count("/") == 2 and options.method.lower() == "get"
+    return _FETCH if is_fetch else None
+
+
+def target(client: Any) -> Target:
+    """Whom a client talks to: told by its class, then by its host; ``openai`` stands for the language it speaks."""
+    url = client.base_url
+    version = getattr(client, "_version", None)
+    return Target(
+        provider=_by_class(client) or host_provider(url.host) or "openai",
+        address=url.host or None,
+        port=url.port or (443 if url.scheme == "https" else 80),
+        sdk=f"openai/{version}" if version else "openai",
+    )
+
+
+def host_provider(host: str) -> str | None:
+    """The provider at ``host``, if it is a known one."""
+    labels = host.lower().split(".")
+    suffixes = (".".join(labels[start:]) for start in range(len(labels)))
+    return next((_HOSTS[suffix] for suffix in suffixes if suffix in _HOSTS), None)
+
+
+def prepare(observer: Observer, client: Any, options: Any, body: Mapping[str, Any], stream: bool) -> Prepared | None:
+    """Ask for the usage of a chat stream whose caller did not say, where that is known to be understood.
+
+    The caller sees the chunks that he would have seen: the extra one is kept back, and the ``usage: null`` that the
+    others then carry is unset again.
+    """
+    if not (observer.include_usage and stream and options.url == "/chat/completions" and _understands_usage(client)):
+        return None
+    if "stream_options" in body or _is_raw(options) or not isinstance(options.json_data, dict):
+        return None
+    changed = options.model_copy() if hasattr(options, "model_copy") else options.copy()
+    changed.json_data = {**options.json_data, "stream_options": {"include_usage": True}}
+    return Prepared(changed, hides=is_usage_chunk)
+
+
+def is_usage_chunk(chunk: Any) -> bool:
+    """Whether a chunk is the one that ``include_usage`` adds; of the others, unset the null that it adds."""
+    if getattr(chunk, "usage", None) is None:
+        fields = getattr(chunk, "model_fields_set", None)
+        if isinstance(fields, set):
+            fields.discard("usage")
+        return False
+    return not getattr(chunk, "choices", True)
+
+
+def _understands_usage(client: Any) -> bool:
+    host, path = client.base_url.host, client.base_url.path
+    if host == "api.openai.com":
+        return _by_class(client) is None
+    if host_provider(host) != "azure.ai.openai":
+        return False
+    version = getattr(client, "_api_version", None)
+    return "/openai/v1" in path or (isinstance(version, str) and version[:10] >= _AZURE_STREAM_OPTIONS)
+
+
+def _is_raw(options: Any) -> bool:
+    """``with_raw_response`` and ``with_streaming_response`` mark their calls by a header of this name."""
+    headers = options.headers
+    return isinstance(headers, Mapping) and any("raw-response" in str(name).lower() for name in headers)
+
+
+def _by_class(client: Any) -> str | None:
+    for kind in type(client).__mro__:
+        for mark, provider in _CLIENTS.items():
+            if kind.__module__.startswith("openai.") and mark in kind.__name__:
+                return provider
+    return None
+
+
+PROVIDER: Final = Provider(name="openai", route=route, target=target, prepare=prepare)

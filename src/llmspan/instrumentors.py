@@ -1,0 +1,43 @@
+"""The classes that ``opentelemetry-instrument`` loads (entry points ``llmspan_openai``, ``llmspan_anthropic``)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
+
+from . import wiring
+
+__all__ = ["AnthropicInstrumentor", "OpenAIInstrumentor"]
+
+
+class _ProviderInstrumentor(BaseInstrumentor):
+    """Instruments one SDK with the settings of the environment. Never raises about those."""
+
+    provider: ClassVar[str]
+    oldest: ClassVar[str]
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """The SDK versions that this works with; none are too new."""
+        return (f"{self.provider} >= {self.oldest}",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        wiring.instrument_provider(self.provider, tracer_provider=kwargs.get("tracer_provider"))
+
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
+        wiring.uninstrument_provider(self.provider)
+
+
+class OpenAIInstrumentor(_ProviderInstrumentor):
+    """Records calls made with the ``openai`` package."""
+
+    provider = "openai"
+    oldest = "1.50"
+
+
+class AnthropicInstrumentor(_ProviderInstrumentor):
+    """Records calls made with the ``anthropic`` package."""
+
+    provider = "anthropic"
+    oldest = "0.51"

@@ -1,0 +1,178 @@
+"""Reading records back, from one backend: the first of ``LLMSPAN_BACKENDS``.
+
+The reader adds no meaning of its own to what the backend says; :class:`AsyncReader` is the same in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from .backends import load_backends
+from .backends.base import Backend, Filters, GroupBy, Page, StatsRow
+from .errors import RecordError, SettingsError
+from .settings import Settings
+from .trace import ProviderTrace
+
+__all__ = ["AsyncReader", "Reader"]
+
+#: how much of an id is enough to look for it
+SHORTEST_PREFIX: Final = 8
+_MOST_NAMED: Final = 100
+
+
+class Reader:
+    """Reads one backend.
+
+    >>> with Reader.from_env() as reader:
+    ...     trace = reader.get_by_step_id("step-1")
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        if not backend.readable:
+            raise SettingsError(f"the backend {backend.name!r} only takes records; they cannot be read back from it")
+        self.backend = backend
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:
+        """A reader of the primary backend, opened; ``overrides`` are settings that win over the environment.
+
+        Raises:
+            SettingsError: a setting is wrong, or the store cannot be used as configured.
+            SchemaError: the store is of a newer version, or not ours.
+        """
+        reader = cls(_primary(overrides))
+        reader.backend.open()
+        return reader
+
+    def __enter__(self) -> Self:
+        self.backend.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def get(self, record_id: str) -> ProviderTrace | None:
+        """The record with this ``id``, exactly."""
+        return self.backend.get(record_id)
+
+    def find(self, text: str) -> ProviderTrace | None:
+        """The record whose ``id`` is ``text``, or the only one whose ``id`` begins with it (8 characters or more).
+
+        Raises:
+            RecordError: more than one begins with it; the message says how many.
+        """
+        exact = self.get(text)
+        if exact is not None or len(text) < SHORTEST_PREFIX:
+            return exact
+        ids = self.backend.ids_with_prefix(text, _MOST_NAMED + 1)
+        if len(ids) > 1:
+            raise RecordError(f"{text!r} begins {_several(ids)}; give more characters of it")
+        return self.get(ids[0]) if ids else None
+
+    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
+        """The newest record of a step."""
+        return self.backend.get_by_step_id(step_id)
+
+    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
+        """All records of a step, oldest first, with payloads."""
+        return self.backend.list_by_step_id(step_id)
+
+    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """A page of records, newest first, without payloads; ``cursor`` is the ``next_cursor`` of the page before."""
+        return self.backend.list(filters, limit=limit, cursor=cursor)
+
+    def iterate(self, filters: Filters | None = None, *, page_size: int = 200) -> Iterator[ProviderTrace]:
+        """All records that are meant, newest first, without payloads, read page by page."""
+        page = self.list(filters, limit=page_size)
+        yield from page.traces
+        while page.next_cursor is not None:
+            page = self.list(filters, limit=page_size, cursor=page.next_cursor)
+            yield from page.traces
+
+    def stats(self, group_by: Sequence[GroupBy] = (), filters: Filters | None = None) -> Sequence[StatsRow]:
+        """Calls, failures and tokens per group; without groups, one row over all."""
+        return self.backend.stats(group_by, filters)
+
+    def close(self) -> None:
+        """Release the backend's connections."""
+        self.backend.close()
+
+
+class AsyncReader:
+    """:class:`Reader` for event loops: each call runs in a thread.
+
+    >>> async with AsyncReader.from_env() as reader:
+    ...     trace = await reader.get_by_step_id("step-1")
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._reader = Reader(backend)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:
+        """A reader of the primary backend; ``async with`` opens it.
+
+        Raises:
+            SettingsError: a setting is wrong.
+        """
+        return cls(_primary(overrides))
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._reader.backend.open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def get(self, record_id: str) -> ProviderTrace | None:
+        """The record with this ``id``, exactly."""
+        return await asyncio.to_thread(self._reader.get, record_id)
+
+    async def find(self, text: str) -> ProviderTrace | None:
+        """See :meth:`Reader.find`."""
+        return await asyncio.to_thread(self._reader.find, text)
+
+    async def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
+        """The newest record of a step."""
+        return await asyncio.to_thread(self._reader.get_by_step_id, step_id)
+
+    async def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
+        """All records of a step, oldest first, with payloads."""
+        return await asyncio.to_thread(self._reader.list_by_step_id, step_id)
+
+    async def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """See :meth:`Reader.list`."""
+        return await asyncio.to_thread(self._reader.list, filters, limit=limit, cursor=cursor)
+
+    async def iterate(self, filters: Filters | None = None, *, page_size: int = 200) -> AsyncIterator[ProviderTrace]:
+        """See :meth:`Reader.iterate`."""
+        cursor = None
+        while True:
+            page = await self.list(filters, limit=page_size, cursor=cursor)
+            for trace in page.traces:
+                yield trace
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def stats(self, group_by: Sequence[GroupBy] = (), filters: Filters | None = None) -> Sequence[StatsRow]:
+        """See :meth:`Reader.stats`."""
+        return await asyncio.to_thread(self._reader.stats, group_by, filters)
+
+    async def close(self) -> None:
+        """Release the backend's connections."""
+        await asyncio.to_thread(self._reader.close)
+
+
+def _primary(overrides: dict[str, Any]) -> Backend:
+    return load_backends(Settings.from_env(**overrides))[0]
+
+
+def _several(ids: Sequence[str]) -> str:
+    count = f"more than {_MOST_NAMED}" if len(ids) > _MOST_NAMED else f"{len(ids)}"
+    return f"the ids of {count} records: {', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"

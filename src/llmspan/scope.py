@@ -1,0 +1,103 @@
+"""Who is calling: step, run, agent, user ... set by the program around its calls, by contextvars only.
+
+Nothing is ever put on a client object, so a hundred tasks that share one client do not mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
+
+from opentelemetry import baggage
+
+__all__ = ["Scope", "context", "current", "with_baggage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the calls made now are part of; the keys are those of the record."""
+
+    step_id: str | None = None
+    run_id: str | None = None
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    user_id: str | None = None
+    org_id: str | None = None
+    call_type: str | None = None
+    agent_tags: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    llm_config: Any = None
+    compaction_settings: Any = None
+    billing_context: Any = None
+
+
+EMPTY: Final = Scope()
+_TEXT_KEYS: Final = frozenset(f.name for f in fields(Scope) if f.type == "str | None")
+_scope: ContextVar[Scope] = ContextVar("llmspan_scope", default=EMPTY)
+
+
+def current() -> Scope:
+    """The scope of the current task or thread."""
+    return _scope.get()
+
+
+@contextmanager
+def context(
+    *,
+    step_id: str | None = None,
+    run_id: str | None = None,
+    agent_id: str | None = None,
+    conversation_id: str | None = None,
+    user_id: str | None = None,
+    org_id: str | None = None,
+    call_type: str | None = None,
+    agent_tags: Iterable[str] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    llm_config: Any = None,
+    compaction_settings: Any = None,
+    billing_context: Any = None,
+) -> Generator[None]:
+    """Mark the calls made inside the ``with`` block, in sync and async code alike.
+
+    Blocks nest: what the inner one does not give is the outer one's; ``attributes`` are merged, the rest replaced.
+
+    >>> with context(run_id="r1"):
+    ...     with context(step_id="s1"):
+    ...         current().run_id, current().step_id
+    ('r1', 's1')
+    """
+    given = {
+        "step_id": step_id,
+        "run_id": run_id,
+        "agent_id": agent_id,
+        "conversation_id": conversation_id,
+        "user_id": user_id,
+        "org_id": org_id,
+        "call_type": call_type,
+        "agent_tags": None if agent_tags is None else tuple(agent_tags),
+        "llm_config": llm_config,
+        "compaction_settings": compaction_settings,
+        "billing_context": billing_context,
+    }
+    outer = _scope.get()
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if attributes:
+        changes["attributes"] = {**outer.attributes, **attributes}
+    token = _scope.set(replace(outer, **changes))
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def with_baggage(scope: Scope, keys: Iterable[str]) -> Scope:
+    """``scope`` completed by the allowed ``keys`` of the current OpenTelemetry baggage; what is set stays."""
+    found = {key: value for key in keys if (value := baggage.get_baggage(key)) is not None}
+    if not found:
+        return scope
+    named = {k: str(v) for k, v in found.items() if k in _TEXT_KEYS and getattr(scope, k) is None}
+    extra = {k: v for k, v in found.items() if k not in _TEXT_KEYS and k not in scope.attributes}
+    return replace(scope, **named, attributes={**scope.attributes, **extra})

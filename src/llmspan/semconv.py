@@ -1,0 +1,293 @@
+"""The GenAI semantic conventions, in our own literals, and the record as span attributes and back.
+
+Source: open-telemetry/semantic-conventions-genai, ``docs/gen-ai/client-inference.md`` (Development). Constants of
+``opentelemetry-semantic-conventions`` lag behind (they still say ``cache_creation``), so the names stand here, once.
+What the conventions do not name is under ``llmspan.``. Names are written in their current spelling; older spellings
+are accepted on read. Zeros are written: 0 is reported as zero, a missing attribute is not reported.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from . import _json
+from .errors import RecordError
+from .trace import ProviderTrace, new_id
+from .usage import Usage
+
+__all__ = ["end_attributes", "from_span", "request_attributes", "span_name", "start_attributes", "to_attributes"]
+
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+RECORD_ID: Final = "llmspan.record.id"
+
+#: record key -> attribute, for values that are the same on both sides
+_SAME: Final[dict[str, str]] = {
+    "id": RECORD_ID,
+    "operation": OPERATION,
+    "provider": PROVIDER,
+    "api": "llmspan.api",
+    "request_model": REQUEST_MODEL,
+    "response_model": "gen_ai.response.model",
+    "response_id": "gen_ai.response.id",
+    "conversation_id": "gen_ai.conversation.id",
+    "server_address": "server.address",
+    "server_port": "server.port",
+    "error_type": "error.type",
+    "http_status": "http.response.status_code",
+    "request_id": "llmspan.request.id",
+    "service_tier": "llmspan.response.service_tier",
+    "sdk": "llmspan.sdk",
+    "status": "llmspan.status",
+    "error_message": "llmspan.error.message",
+    "attempts": "llmspan.attempts",
+    "chunk_count": "llmspan.response.chunk_count",
+    "step_id": "llmspan.step.id",
+    "run_id": "llmspan.run.id",
+    "agent_id": "gen_ai.agent.id",
+    "user_id": "user.id",
+    "org_id": "llmspan.org.id",
+    "call_type": "llmspan.call.type",
+    "source": "llmspan.source",
+    "content": "llmspan.content",
+    "request_bytes": "llmspan.request.bytes",
+    "response_bytes": "llmspan.response.bytes",
+}
+
+_FIVE: Final[dict[str, str]] = {
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
+    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+}
+
+#: older spellings, accepted on read
+_OLD_NAMES: Final[dict[str, str]] = {
+    "gen_ai.usage.cache_creation.input_tokens": "gen_ai.usage.cache_write.input_tokens",
+    "gen_ai.usage.prompt_tokens": "gen_ai.usage.input_tokens",
+    "gen_ai.usage.completion_tokens": "gen_ai.usage.output_tokens",
+    "gen_ai.system": PROVIDER,
+}
+
+#: finer counts that have a name outside of ``llmspan.usage.``
+_DETAILS: Final[dict[str, str]] = {
+    "cache_write_5m_tokens": "anthropic.usage.cache_creation.ephemeral_5m_input_tokens",
+    "cache_write_1h_tokens": "anthropic.usage.cache_creation.ephemeral_1h_input_tokens",
+    "audio_input_tokens": "gen_ai.usage.audio.input_tokens",
+    "audio_output_tokens": "gen_ai.usage.audio.output_tokens",
+    "image_input_tokens": "gen_ai.usage.image.input_tokens",
+    "image_output_tokens": "gen_ai.usage.image.output_tokens",
+    "text_input_tokens": "gen_ai.usage.text.input_tokens",
+    "text_output_tokens": "gen_ai.usage.text.output_tokens",
+}
+_DETAIL_OF: Final = {attribute: name for name, attribute in _DETAILS.items()}
+_USAGE_PREFIX: Final = "llmspan.usage."
+_USAGE_SOURCE: Final = "llmspan.usage_source"
+_CUSTOM_PREFIX: Final = "llmspan.attributes."
+_TAGS: Final = "llmspan.agent.tags"
+STREAM: Final = "gen_ai.request.stream"
+_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+
+#: request parameter -> (attribute, type it must have to be recorded)
+_PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
+    "temperature": ("gen_ai.request.temperature", (int, float)),
+    "top_p": ("gen_ai.request.top_p", (int, float)),
+    "top_k": ("gen_ai.request.top_k", int),
+    "frequency_penalty": ("gen_ai.request.frequency_penalty", (int, float)),
+    "presence_penalty": ("gen_ai.request.presence_penalty", (int, float)),
+    "seed": ("gen_ai.request.seed", int),
+    "max_tokens": ("gen_ai.request.max_tokens", int),
+    "max_completion_tokens": ("gen_ai.request.max_tokens", int),
+    "max_output_tokens": ("gen_ai.request.max_tokens", int),
+    "previous_response_id": ("gen_ai.request.previous_response.id", str),
+    "reasoning_effort": ("gen_ai.request.reasoning.level", str),
+    "dimensions": ("gen_ai.embeddings.dimension.count", int),
+}
+_DOUBLES: Final = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
+_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+#: operations whose usage belongs to another call
+_NOT_BILLED: Final = frozenset({"fetch_response"})
+
+
+#: what a span has from its start, or (the payload's fate) cannot know at its end
+_NOT_AT_END: Final = frozenset(
+    {"id", "operation", "provider", "request_model", "server_address", "server_port", "chunk_count", "content"}
+)
+_SAME_AT_END: Final = {key: name for key, name in _SAME.items() if key not in _NOT_AT_END}
+_SHAPED: Final = ("finish_reasons", "time_to_first_chunk_ns", "agent_tags", "attributes", "usage")
+_READ: Final = (*_SAME, *_SHAPED)
+
+
+def span_name(operation: str, model: str | None) -> str:
+    """``{gen_ai.operation.name} {gen_ai.request.model}``, the operation alone where no model was asked for."""
+    return f"{operation} {model}" if model else operation
+
+
+def start_attributes(
+    *, operation: str, provider: str, model: str | None, address: str | None, port: int | None
+) -> dict[str, Any]:
+    """The attributes that samplers may decide on; they are there when the span starts."""
+    known: dict[str, Any] = {OPERATION: operation, PROVIDER: provider, REQUEST_MODEL: model, "server.address": address}
+    known["server.port"] = port if address else None
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates nothing."""
+    found: dict[str, Any] = {}
+    for key in body.keys() & _PARAMETERS.keys():
+        name, wanted = _PARAMETERS[key]
+        value = body[key]
+        if isinstance(value, wanted) and not isinstance(value, bool):
+            found[name] = float(value) if key in _DOUBLES else value
+    for key, nested in (("reasoning", "effort"), ("output_config", "effort")):
+        level = _get(body.get(key), nested)
+        if isinstance(level, str):
+            found["gen_ai.request.reasoning.level"] = level
+    stop = body.get("stop_sequences", body.get("stop"))
+    if isinstance(stop, str):
+        found["gen_ai.request.stop_sequences"] = (stop,)
+    elif isinstance(stop, list | tuple) and all(isinstance(item, str) for item in stop):
+        found["gen_ai.request.stop_sequences"] = tuple(stop)
+    choices = body.get("n")
+    if isinstance(choices, int) and choices != 1:
+        found["gen_ai.request.choice.count"] = choices
+    encoding = body.get("encoding_format")
+    if isinstance(encoding, str) and api == "embeddings":
+        found["gen_ai.request.encoding_formats"] = (encoding,)
+    if api in ("chat_completions", "responses"):
+        found["openai.api.type"] = api
+        tier = body.get("service_tier")
+        if isinstance(tier, str) and tier != "auto":
+            found["openai.request.service_tier"] = tier
+    output = _get(body.get("response_format"), "type") or _get(_get(body.get("text"), "format"), "type")
+    if output in _OUTPUT_TYPES:
+        found["gen_ai.output.type"] = _OUTPUT_TYPES[output]
+    return found
+
+
+def end_attributes(facts: Mapping[str, Any], *, system_fingerprint: str | None = None) -> dict[str, Any]:
+    """What a span gets at its end: the record's values less what it had at its start, and vendors' own names.
+
+    ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
+    """
+    found: dict[str, Any] = {}
+    for key, name in _SAME_AT_END.items():
+        value = facts[key]
+        if value is not None:
+            found[name] = value
+    _add_shaped(found, facts)
+    if facts["status"] == "incomplete":
+        found.setdefault(FINISH_REASONS, ("error",))
+    tier = facts["service_tier"]
+    if facts["api"] in ("chat_completions", "responses"):
+        if tier:
+            found["openai.response.service_tier"] = tier
+        if system_fingerprint:
+            found["openai.response.system_fingerprint"] = system_fingerprint
+    elif tier and facts["api"] == "messages":
+        found["anthropic.response.service_tier"] = tier
+    if (facts["attempts"] or 1) > 1:
+        found["http.request.resend_count"] = facts["attempts"] - 1
+    return found
+
+
+def to_attributes(trace: ProviderTrace) -> dict[str, Any]:
+    """The record as attributes, less payloads, ``usage_raw`` and the JSON values, which never go on spans."""
+    facts = {key: getattr(trace, key) for key in _READ}
+    found = {name: value for key, name in _SAME.items() if (value := facts[key]) is not None}
+    if trace.stream:
+        found[STREAM] = True
+    _add_shaped(found, facts)
+    return found
+
+
+def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
+    """The values that look different on a span."""
+    if facts["finish_reasons"]:
+        found[FINISH_REASONS] = tuple(reason or "error" for reason in facts["finish_reasons"])
+    if facts["time_to_first_chunk_ns"] is not None:
+        found[_FIRST_CHUNK] = facts["time_to_first_chunk_ns"] / 1e9
+    if facts["agent_tags"]:
+        found[_TAGS] = facts["agent_tags"]
+    for key, value in facts["attributes"].items():
+        found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
+    if facts["operation"] not in _NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
+        found.update(_usage_attributes(facts["usage"]))
+
+
+def from_span(span: ReadableSpan) -> ProviderTrace:
+    """The record that a finished GenAI span describes, ours or another instrumentation's, without payloads.
+
+    Raises:
+        RecordError: the span is not a GenAI client span.
+    """
+    given = dict(span.attributes or {})
+    for old, new in _OLD_NAMES.items():
+        if old in given:
+            given.setdefault(new, given.pop(old))
+    if OPERATION not in given:
+        raise RecordError(f"span {span.name!r} has no {OPERATION}: not a GenAI span")
+    values: dict[str, Any] = {key: given[name] for key, name in _SAME.items() if name in given}
+    values.setdefault("provider", "unknown")
+    values.setdefault("api", given.get("openai.api.type") or values["operation"])
+    values.setdefault("status", "error" if "error.type" in given else "ok")
+    context, start = span.get_span_context(), span.start_time or 0
+    if context is not None and context.is_valid:
+        values["trace_id"], values["span_id"] = format_trace_id(context.trace_id), format_span_id(context.span_id)
+        # the same for every exporter that meets this span, so that a store keeps it once
+        values.setdefault("id", str(uuid.uuid5(uuid.NAMESPACE_OID, f"{context.trace_id:x}/{context.span_id:x}")))
+    values.setdefault("id", new_id())
+    if span.parent is not None:
+        values["parent_span_id"] = format_span_id(span.parent.span_id)
+    first = given.get(_FIRST_CHUNK)
+    reasons = _strings(given.get(FINISH_REASONS))
+    return ProviderTrace(
+        **values,
+        stream=bool(given.get(STREAM)),
+        finish_reasons=tuple(None if reason == "error" else reason for reason in reasons),
+        time_to_first_chunk_ns=round(first * 1e9) if isinstance(first, int | float) else None,
+        agent_tags=_strings(given.get(_TAGS)),
+        attributes={k.removeprefix(_CUSTOM_PREFIX): v for k, v in given.items() if k.startswith(_CUSTOM_PREFIX)},
+        started_at=start,
+        duration_ns=max(0, (span.end_time or start) - start),
+        usage=_usage_from(given),
+    )
+
+
+def _usage_attributes(usage: Usage) -> dict[str, Any]:
+    found: dict[str, Any] = {_USAGE_SOURCE: usage.source}
+    for key, name in _FIVE.items():
+        value = getattr(usage, key)
+        if value is not None:
+            found[name] = value
+    for key, value in usage.details.items():
+        found[_DETAILS.get(key) or _USAGE_PREFIX + key] = value
+    return found
+
+
+def _usage_from(given: Mapping[str, Any]) -> Usage:
+    five = {key: given[name] for key, name in _FIVE.items() if isinstance(given.get(name), int)}
+    details = {
+        _DETAIL_OF.get(name) or name.removeprefix(_USAGE_PREFIX): value
+        for name, value in given.items()
+        if name in _DETAIL_OF or name.startswith(_USAGE_PREFIX)
+    }
+    source = given.get(_USAGE_SOURCE) or ("provider" if five else "none")
+    return Usage(**five, details=details, source=source)
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _get(value: object, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None

@@ -1,0 +1,229 @@
+"""Every setting, in one table: its variable, type, default and meaning. Nothing else reads the environment.
+
+``docs/settings.md`` is generated from this table. A value that cannot be read is an error that names the variable,
+the value and what would be right; it is raised when the settings are loaded, that is at start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from .errors import SettingsError
+
+__all__ = ["TABLE", "Setting", "Settings"]
+
+logger = logging.getLogger("llmspan")
+
+ContentMode = Literal["full", "metadata"]
+IncludeUsage = Literal["auto", "off"]
+AnthropicNative = Literal["suppress", "adopt", "both"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What llmspan was told; see :data:`TABLE` for the meaning of each field."""
+
+    backends: tuple[str, ...] = ()
+    sqlite_path: Path | None = None
+    content: ContentMode = "full"
+    max_payload_bytes: int = 16 * 1024 * 1024
+    queue_max_bytes: int = 64 * 1024 * 1024
+    queue_max_items: int = 10_000
+    include_usage: IncludeUsage = "auto"
+    anthropic_native: AnthropicNative = "suppress"
+    source: str | None = None
+    baggage_keys: tuple[str, ...] = ()
+    exit_timeout: float = 5.0
+    summary: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """The settings of the environment; ``overrides`` (field names) win over it, given as text or as values.
+
+        Raises:
+            SettingsError: a value cannot be read, or ``overrides`` names an unknown setting.
+        """
+        environ = os.environ if environ is None else environ
+        unknown = overrides.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            known = ", ".join(f.name for f in fields(cls))
+            raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}; there are {known}")
+        values: dict[str, Any] = {}
+        for setting in TABLE:
+            if overrides.get(setting.name) is not None:
+                values[setting.name] = setting.read(overrides[setting.name], f"{setting.name}=")
+                continue
+            variable = _variable_in(environ, setting)
+            if variable is not None:
+                values[setting.name] = setting.read(environ[variable], f"{variable}=")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    env: str
+    parse: Callable[[Any], Any]
+    expects: str
+    default: str
+    doc: str
+    aliases: tuple[str, ...] = ()
+
+    def read(self, value: Any, origin: str) -> Any:
+        """``value`` parsed; a :class:`SettingsError` says where it came from and what is expected."""
+        try:
+            return self.parse(value)
+        except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: `~nobody`, or a user without a home
+            reason = f" ({error})" if isinstance(error, _BadValueError) else ""
+            raise SettingsError(f"{origin}{value!s}: expected {self.expects}{reason}") from None
+
+
+class _BadValueError(ValueError):
+    """A refusal whose message is for the user."""
+
+
+def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
+    if setting.env in environ:
+        return setting.env
+    for alias in setting.aliases:
+        if alias in environ:
+            logger.warning("llmspan: %s is read as %s; please use the new name", alias, setting.env)
+            return alias
+    return None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    names = tuple(str(part).strip().lower() for part in parts)
+    if not any(names):
+        raise _BadValueError("it is empty")
+    if "" in names:
+        raise _BadValueError("there is nothing between two commas")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise _BadValueError(f"{', '.join(repeated)} is there twice")
+    return names
+
+
+def _keys(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return tuple(key for part in parts if (key := str(part).strip()))
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(word)
+        return word
+
+    return parse
+
+
+_UNITS: Final = {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1024**2, "mb": 1024**2, "mib": 1024**2,
+                 "g": 1024**3, "gb": 1024**3, "gib": 1024**3}  # fmt: skip
+
+
+def _size(value: Any) -> int:
+    text = str(value).strip().lower()
+    number = text.rstrip("bkmgi")
+    size = int(number) * _UNITS[text[len(number) :].strip()] if text[len(number) :].strip() in _UNITS else -1
+    if size <= 0:
+        raise ValueError(text)
+    return size
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if number <= 0:
+        raise ValueError(value)
+    return number
+
+
+def _seconds(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 3600:
+        raise ValueError(value)
+    return number
+
+
+def _flag(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+        raise ValueError(word)
+    return word in ("1", "true", "yes", "on")
+
+
+def _path(value: Any) -> Path:
+    if not str(value).strip():
+        raise _BadValueError("it is empty")
+    return Path(value).expanduser()
+
+
+def _text(value: Any) -> str | None:
+    return str(value).strip() or None
+
+
+TABLE: Final[tuple[Setting, ...]] = (
+    Setting(
+        "backends", "LLMSPAN_BACKENDS", _names, "a comma-separated list of backend names, each once", "sqlite",
+        "Where provider traces are written. The first one is the primary for reads.",
+        ("LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND",),
+    ),
+    Setting(
+        "sqlite_path", "LLMSPAN_SQLITE_PATH", _path, "a file path",
+        "`llmspan/traces.db` in `$XDG_DATA_HOME` or `~/.local/share`",
+        "The SQLite file of the `sqlite` backend; made with mode 0600 if it is not there.",
+    ),
+    Setting(
+        "content", "LLMSPAN_CONTENT", _one_of("full", "metadata"), "full or metadata", "full",
+        "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`).",
+    ),
+    Setting(
+        "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", _size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
+        "The largest request or response that is stored whole; a larger one is cut, stays valid JSON, and says so.",
+    ),
+    Setting(
+        "queue_max_bytes", "LLMSPAN_QUEUE_MAX_BYTES", _size, "a size such as 65536, 512KiB or 64MiB", "64MiB",
+        "How much may wait to be written. Beyond it, payloads are dropped first (the record and its usage stay).",
+    ),
+    Setting(
+        "queue_max_items", "LLMSPAN_QUEUE_MAX_ITEMS", _count, "a whole number above 0", "10000",
+        "How many records may wait to be written. Beyond it the oldest are dropped, and counted.",
+    ),
+    Setting(
+        "include_usage", "LLMSPAN_INCLUDE_USAGE", _one_of("auto", "off"), "auto or off", "auto",
+        "`auto`: for OpenAI chat streams to OpenAI and Azure hosts whose caller set no `stream_options`, ask for usage"
+        " and keep the extra chunk from the caller. The one thing that llmspan changes on the wire.",
+    ),
+    Setting(
+        "anthropic_native", "LLMSPAN_ANTHROPIC_NATIVE", _one_of("suppress", "adopt", "both"),
+        "suppress, adopt or both", "suppress",
+        "The spans that anthropic >= 1.14 makes by itself: off for the calls that llmspan records (`suppress`), used"
+        " instead of ours (`adopt`), or kept beside ours (`both`: every sum over spans counts twice).",
+    ),
+    Setting(
+        "source", "LLMSPAN_SOURCE", _text, "a name", "`service.name` of the OpenTelemetry resource",
+        "Which program the records come from.",
+        ("LETTA_TELEMETRY_SOURCE",),
+    ),
+    Setting(
+        "baggage_keys", "LLMSPAN_BAGGAGE_KEYS", _keys, "a comma-separated list of baggage keys", "none",
+        "Baggage entries that are copied to records: `step_id`, `run_id`, ... fill those keys, others `attributes`.",
+    ),
+    Setting(
+        "exit_timeout", "LLMSPAN_EXIT_TIMEOUT", _seconds, "seconds between 0 and 3600", "5",
+        "How long the exit of the program may be held up to write what is queued.",
+    ),
+    Setting(
+        "summary", "LLMSPAN_SUMMARY", _flag, "1 or 0", "0",
+        "Print one line at exit: calls, tokens, failures, where stored. `llmspan run` sets it.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,206 @@
+"""Token usage of one call: the provider's numbers, normalised in meaning but never invented.
+
+Rules: ``None`` is *not reported*, ``0`` is *reported as zero*. Input includes cache reads and writes, output
+includes reasoning (OpenTelemetry GenAI semantic conventions). What arrives later replaces what came before,
+field by field; nothing is ever added up over a stream, clamped or refused. Providers break their own cross-field
+rules (reasoning outside of completion tokens, more cached than prompt tokens): what was sent is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+__all__ = ["KNOWN_COUNTS", "Usage", "UsageSource", "merge_reports"]
+
+UsageSource = Literal["provider", "partial", "none"]
+Raw = Mapping[str, Any]
+
+#: Every integer that the providers' usage objects are known to carry, by its path, and the name it gets in
+#: :attr:`Usage.details`. ``None``: the five fields of :class:`Usage` already say it.
+KNOWN_COUNTS: Final[dict[str, str | None]] = {
+    # chat completions, completions, embeddings (openai.types.CompletionUsage, CreateEmbeddingResponse.Usage)
+    "prompt_tokens": None,
+    "completion_tokens": None,
+    "total_tokens": None,
+    "prompt_tokens_details.cached_tokens": None,
+    "prompt_tokens_details.cache_write_tokens": None,
+    "prompt_tokens_details.audio_tokens": "audio_input_tokens",
+    "prompt_tokens_details.image_tokens": "image_input_tokens",
+    "prompt_tokens_details.text_tokens": "text_input_tokens",
+    "prompt_tokens_details.video_tokens": "video_input_tokens",
+    "prompt_tokens_details.cache_write_tokens_details.ttl_30m_tokens": "cache_write_30m_tokens",
+    "prompt_tokens_details.cache_write_tokens_details.ttl_12h_tokens": "cache_write_12h_tokens",
+    "completion_tokens_details.reasoning_tokens": None,
+    "completion_tokens_details.thinking_tokens": None,
+    "completion_tokens_details.audio_tokens": "audio_output_tokens",
+    "completion_tokens_details.image_tokens": "image_output_tokens",
+    "completion_tokens_details.text_tokens": "text_output_tokens",
+    "completion_tokens_details.accepted_prediction_tokens": "accepted_prediction_tokens",
+    "completion_tokens_details.rejected_prediction_tokens": "rejected_prediction_tokens",
+    # responses (openai.types.responses.ResponseUsage)
+    "input_tokens": None,
+    "output_tokens": None,
+    "input_tokens_details.cached_tokens": None,
+    "input_tokens_details.cache_write_tokens": None,
+    "input_tokens_details.cache_write_tokens_details.ttl_30m_tokens": "cache_write_30m_tokens",
+    "input_tokens_details.cache_write_tokens_details.ttl_12h_tokens": "cache_write_12h_tokens",
+    "input_tokens_details.audio_tokens": "audio_input_tokens",
+    "input_tokens_details.image_tokens": "image_input_tokens",
+    "input_tokens_details.text_tokens": "text_input_tokens",
+    "output_tokens_details.reasoning_tokens": None,
+    "output_tokens_details.audio_tokens": "audio_output_tokens",
+    "output_tokens_details.image_tokens": "image_output_tokens",
+    "output_tokens_details.text_tokens": "text_output_tokens",
+    "output_tokens_details.tool_output_tokens": "tool_output_tokens",
+    # messages (anthropic.types.Usage, MessageDeltaUsage and their beta twins)
+    "cache_read_input_tokens": None,
+    "cache_creation_input_tokens": None,
+    "cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    "cache_creation.ephemeral_24h_input_tokens": "cache_write_24h_tokens",
+    "output_tokens_details.thinking_tokens": None,
+    "server_tool_use.web_search_requests": "web_search_requests",
+    "server_tool_use.web_fetch_requests": "web_fetch_requests",
+    # beta iterations: compaction and advisor passes are billed but are not in the top-level totals
+    "iterations[].input_tokens": "iterations_input_tokens",
+    "iterations[].cache_read_input_tokens": "iterations_cache_read_tokens",
+    "iterations[].cache_creation_input_tokens": "iterations_cache_write_tokens",
+    "iterations[].cache_creation.ephemeral_5m_input_tokens": "iterations_cache_write_5m_tokens",
+    "iterations[].cache_creation.ephemeral_1h_input_tokens": "iterations_cache_write_1h_tokens",
+    "iterations[].output_tokens": "iterations_output_tokens",
+    # fields of single vendors, under their own names
+    "prompt_cache_hit_tokens": "prompt_cache_hit_tokens",
+    "prompt_cache_miss_tokens": "prompt_cache_miss_tokens",
+    "num_cached_tokens": "num_cached_tokens",
+    "cached_tokens": "cached_tokens",
+    "draft_tokens": "draft_tokens",
+}
+
+_TTL_SPLIT: Final = frozenset(path for path in KNOWN_COUNTS if path.startswith("cache_creation."))
+_NOTHING: Final[frozenset[str]] = frozenset()
+_ANTHROPIC_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one call cost in tokens, as the provider reported it.
+
+    ``details`` holds the finer counts (cache writes by lifetime, audio, image, predictions, server tools,
+    ``iterations_*`` sums); ``raw`` is the provider's own object, merged over a stream but otherwise as sent.
+    ``source`` says how far to trust the numbers: ``provider`` is a final report, ``partial`` what was known when
+    a stream broke off (a lower bound), ``none`` no report at all.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    details: Mapping[str, int] = field(default_factory=dict[str, int])
+    source: UsageSource = "none"
+    raw: Raw | None = None
+
+    @classmethod
+    def from_raw(cls, raw: object, *, final: bool = True, stale_split: bool = False) -> Usage:
+        """Read a provider's usage object, telling the two families apart by its shape.
+
+        ``final=False``: the report comes from a stream that broke off. ``stale_split=True``: the object's cache
+        write split by lifetime is older than its total and is kept in ``raw`` only.
+        """
+        if not isinstance(raw, Mapping) or not raw:
+            return cls()
+        known: Raw = raw if isinstance(raw, dict) else dict(raw)
+        counts: dict[str, int] = {}
+        _collect(known, "", counts)
+        anthropic = _is_anthropic(known)
+        five = _anthropic(counts) if anthropic else _openai(known, counts)
+        details = _named(counts, _NOTHING if anthropic and not stale_split else _TTL_SPLIT)
+        return cls(**five, details=details, source="provider" if final else "partial", raw=known)
+
+    def as_partial(self) -> Usage:
+        """The same numbers, marked as a lower bound."""
+        if self.source != "provider":
+            return self
+        return Usage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cache_read_tokens=self.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            details=self.details,
+            source="partial",
+            raw=self.raw,
+        )
+
+
+def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
+    """One usage object of several cumulative ones: the last non-null value of each key wins."""
+    merged: dict[str, Any] = {}
+    for report in reports:
+        merged.update({key: value for key, value in report.items() if value is not None or key not in merged})
+    return merged
+
+
+def _is_anthropic(raw: Raw) -> bool:
+    """Anthropic-shaped: ``input_tokens`` is what was *not* cached; cache counts stand beside it."""
+    if "prompt_tokens" in raw or isinstance(raw.get("input_tokens_details"), dict):
+        return False
+    return not _ANTHROPIC_KEYS.isdisjoint(raw)
+
+
+def _anthropic(counts: Mapping[str, int]) -> dict[str, int | None]:
+    uncached = counts.get("input_tokens")
+    read = counts.get("cache_read_input_tokens")
+    write = counts.get("cache_creation_input_tokens")
+    return {
+        "input_tokens": None if uncached is None else uncached + (read or 0) + (write or 0),
+        "output_tokens": counts.get("output_tokens"),
+        "cache_read_tokens": read,
+        "cache_write_tokens": write,
+        "reasoning_tokens": counts.get("output_tokens_details.thinking_tokens"),
+    }
+
+
+def _openai(raw: Raw, counts: Mapping[str, int]) -> dict[str, int | None]:
+    chat = "prompt_tokens" in raw or "completion_tokens" in raw
+    into, out = ("prompt_tokens", "completion_tokens") if chat else ("input_tokens", "output_tokens")
+    reasoning = counts.get(f"{out}_details.reasoning_tokens")
+    return {
+        "input_tokens": counts.get(into),
+        "output_tokens": counts.get(out),
+        "cache_read_tokens": counts.get(f"{into}_details.cached_tokens"),
+        "cache_write_tokens": counts.get(f"{into}_details.cache_write_tokens"),
+        "reasoning_tokens": counts.get(f"{out}_details.thinking_tokens") if reasoning is None else reasoning,
+    }
+
+
+def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:
+    named = {
+        name: value for path, value in counts.items() if (name := KNOWN_COUNTS[path]) is not None and path not in skip
+    }
+    if "iterations_input_tokens" in named:  # inclusive, as the top-level input is
+        named["iterations_input_tokens"] += named.get("iterations_cache_read_tokens", 0)
+        named["iterations_input_tokens"] += named.get("iterations_cache_write_tokens", 0)
+    return named
+
+
+def _collect(raw: Raw, prefix: str, found: dict[str, int]) -> None:
+    """Gather the known counts of an object by path. Those of a list's items are summed: passes of one call."""
+    for key, value in raw.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _collect(value, f"{path}.", found)
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    _collect(item, f"{path}[].", found)
+        elif path in KNOWN_COUNTS and (count := _integer(value)) is not None:
+            found[path] = found.get(path, 0) + count if "[]" in path else count
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

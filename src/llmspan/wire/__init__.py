@@ -1,0 +1,113 @@
+"""What came over the wire, read once the call is over: bytes in, facts and the whole response out.
+
+One reader per API. :func:`summarize` looks only at the few events that carry usage, ids and finish reasons and is
+cheap enough for the caller's thread; :func:`reassemble` reads everything and belongs on a worker. Both feed the same
+reader, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import sse
+from .chat import ChatReader
+from .completions import CompletionsReader
+from .embeddings import EmbeddingsReader
+from .messages import MessagesReader
+from .reply import Reader, Reply, ReplyError, read_error
+from .responses import ResponsesReader
+
+__all__ = ["READERS", "Reader", "Reply", "ReplyError", "read_error", "reassemble", "summarize"]
+
+#: the reader of each API, by the record's ``api``
+READERS: Final[dict[str, Callable[[], Reader]]] = {
+    "chat_completions": ChatReader,
+    "completions": CompletionsReader,
+    "embeddings": EmbeddingsReader,
+    "messages": MessagesReader,
+    "responses": ResponsesReader,
+}
+
+
+def summarize(api: str, body: bytes) -> Reply:
+    """The facts of a response body (decoded bytes, SSE or JSON). Does not count chunks."""
+    if not body:
+        return Reply()
+    reader = READERS[api]()
+    if not sse.is_stream(body):
+        return _read_json(reader, body)
+    lines = sse.unix_lines(body)
+    first_output = _feed_head(reader, lines)
+    done = lines.find(b"data: [DONE]", max(0, len(lines) - 64)) != -1
+    for event in sse.signed_events(lines, reader.signs):
+        if event.data is not None and event.end > first_output.seen:
+            reader.event(event.data, event.name)
+    return _conclude(reader, first_output.at, done=done)
+
+
+def reassemble(api: str, body: bytes) -> tuple[Reply, Any]:
+    """The facts, and the response as the non-streaming call would have returned it (None if nothing came)."""
+    if not body:
+        return Reply(), None
+    reader = READERS[api]()
+    if not sse.is_stream(body):
+        reply = _read_json(reader, body)
+        return reply, reader.response()
+    chunks, first_output, done = 0, None, False
+    for event in sse.events(sse.unix_lines(body)):
+        done = done or event.done
+        if event.data is None or event.name in reader.silent_events:
+            continue
+        chunks += 1
+        reader.event(event.data, event.name)
+        if first_output is None and reader.carries_output(event.data):
+            first_output = event.end
+    reply = _conclude(reader, first_output, done=done)
+    reply.chunk_count = chunks
+    return reply, reader.response()
+
+
+class _Head:
+    """How far the start of a stream was read: to ``seen``, which is ``at`` if output was found there."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.at: int | None = None
+
+
+def _feed_head(reader: Reader, lines: bytes) -> _Head:
+    head = _Head()
+    for event in sse.events(lines):
+        head.seen = event.end
+        if event.data is None or event.name in reader.silent_events:
+            continue
+        reader.event(event.data, event.name)
+        if reader.carries_output(event.data):
+            head.at = event.end
+            break
+    return head
+
+
+def _conclude(reader: Reader, first_output: int | None, *, done: bool) -> Reply:
+    reply = reader.reply()
+    reply.first_output_at = first_output
+    reply.terminal = reply.terminal or done or reply.error is not None
+    if not reply.terminal:
+        reply.usage = reply.usage.as_partial()
+    return reply
+
+
+def _read_json(reader: Reader, body: bytes) -> Reply:
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return Reply()
+    if isinstance(data, dict):
+        reader.body(data)
+    reply = reader.reply()
+    reply.terminal = True
+    if not isinstance(data, dict):
+        reply.error = read_error(data)
+    return reply

@@ -1,0 +1,146 @@
+"""Anthropic Messages and beta Messages (``POST /v1/messages``), streamed or not.
+
+Source: anthropic ``Message``, ``RawMessageStreamEvent`` and their beta twins. ``message_delta.usage`` is cumulative:
+each of its non-null keys replaces the one of ``message_start``, whose ``output_tokens`` is only a placeholder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, ClassVar, Final
+
+from ..usage import Usage, merge_reports
+from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, text
+
+#: blocks that open empty and are filled by deltas
+_FILLED_LATER: Final = frozenset({"text", "thinking"})
+
+
+class MessagesReader(Reader):
+    """Reads messages."""
+
+    signs: ClassVar = (re.compile(rb'"message_(?:start|delta|stop)"'), re.compile(rb'"error"'))
+    silent_events: ClassVar = frozenset({"ping"})
+
+    def __init__(self) -> None:
+        self._message: JsonObject = {}
+        self._blocks: dict[int, JsonObject] = {}
+        self._inputs: dict[int, str] = {}
+        self._first_usage: JsonObject = {}
+        self._later_usages: list[JsonObject] = []
+        self._error: ReplyError | None = None
+        self._stopped = False
+
+    def event(self, data: JsonObject, name: str | None) -> None:
+        """Take one event of a stream."""
+        kind = data.get("type") or name
+        if kind == "message_start":
+            self._message = dict(obj(data.get("message")))
+            self._first_usage = obj(self._message.get("usage"))
+        elif kind == "message_delta":
+            self._message.update(obj(data.get("delta")))
+            self._message.update({k: v for k, v in data.items() if k not in ("type", "delta", "usage")})
+            self._later_usages.append(obj(data.get("usage")))
+        elif kind == "message_stop":
+            self._stopped = True
+        elif kind == "error":
+            self._error = read_error(data)
+        else:
+            self._take_block_event(kind, data)
+
+    def body(self, data: JsonObject) -> None:
+        """Take the body of a call that does not stream."""
+        if data.get("type") == "error" or data.get("error"):
+            self._error = read_error(data)
+            return
+        self._message = data
+        self._later_usages = [obj(data.get("usage"))]
+        self._stopped = True
+
+    def carries_output(self, data: JsonObject) -> bool:
+        """A delta with content, or a block that opens with content (tool use, redacted thinking, results)."""
+        if data.get("type") == "content_block_start":
+            return obj(data.get("content_block")).get("type") not in _FILLED_LATER
+        delta = obj(data.get("delta"))
+        return data.get("type") == "content_block_delta" and any(v for k, v in delta.items() if k != "type")
+
+    def reply(self) -> Reply:
+        """What is known by now."""
+        reason = text(self._message.get("stop_reason"))
+        usage = self._merged_usage()
+        return Reply(
+            response_id=text(self._message.get("id")),
+            response_model=text(self._message.get("model")),
+            finish_reasons=(reason,) if reason else (None,) if self._message else (),
+            usage=self._usage(usage),
+            service_tier=text(usage.get("service_tier")),
+            error=self._error,
+            terminal=self._stopped or reason is not None,
+        )
+
+    def response(self) -> Any:
+        """A ``message`` object."""
+        if not self._message:
+            return None
+        if not self._blocks and not self._first_usage:
+            return self._message
+        whole = dict(self._message)
+        whole["content"] = [self._finished(index) for index in sorted(self._blocks)]
+        usage = self._merged_usage()
+        if usage:
+            whole["usage"] = usage
+        return whole
+
+    def _merged_usage(self) -> JsonObject:
+        return merge_reports([self._first_usage, *self._later_usages])
+
+    def _usage(self, merged: JsonObject) -> Usage:
+        if not self._later_usages:  # cut before any message_delta: the placeholder is no figure
+            early = {k: v for k, v in merged.items() if k not in ("output_tokens", "output_tokens_details")}
+            return Usage.from_raw(early, final=False)
+        return Usage.from_raw(merged, stale_split=self._split_is_stale(merged))
+
+    def _split_is_stale(self, merged: JsonObject) -> bool:
+        """Whether the 5m/1h split comes from ``message_start`` and the total was corrected since."""
+        restated = any(later.get("cache_creation") is not None for later in self._later_usages)
+        total = "cache_creation_input_tokens"
+        return bool(self._first_usage) and not restated and merged.get(total) != self._first_usage.get(total)
+
+    def _take_block_event(self, kind: object, data: JsonObject) -> None:
+        index = data.get("index")
+        if not isinstance(index, int):
+            return
+        if kind == "content_block_start":
+            self._blocks[index] = dict(obj(data.get("content_block")))
+        elif kind == "content_block_delta":
+            self._take_delta(index, obj(data.get("delta")))
+
+    def _take_delta(self, index: int, delta: JsonObject) -> None:
+        block = self._blocks.setdefault(index, {"type": "text", "text": ""})
+        kind = delta.get("type")
+        if kind == "input_json_delta":
+            self._inputs[index] = self._inputs.get(index, "") + (text(delta.get("partial_json")) or "")
+        elif kind == "citations_delta":
+            citations = block.get("citations")
+            block["citations"] = [*(citations if isinstance(citations, list) else []), delta.get("citation")]
+        elif kind == "signature_delta":
+            block["signature"] = delta.get("signature")
+        else:  # text_delta, thinking_delta, compaction_delta, and what is yet to come
+            for key, value in delta.items():
+                if key != "type":
+                    old = block.get(key)
+                    block[key] = old + value if isinstance(old, str) and isinstance(value, str) else value
+
+    def _finished(self, index: int) -> JsonObject:
+        block = self._blocks[index]
+        given = self._inputs.get(index)
+        return {**block, "input": _tool_input(given)} if given else block
+
+
+def _tool_input(given: str) -> Any:
+    """The tool input that the deltas spell; cut short or invalid, it is kept as Anthropic's guide proposes."""
+    try:
+        return json.loads(given)
+    except ValueError:
+        return {"INVALID_JSON": given}

@@ -1,0 +1,129 @@
+"""What a provider answered, as far as the wire tells: the vocabulary shared by the readers of this room.
+
+A reader is fed either the events of a stream (``event``) or one JSON body (``body``) and can then be asked for a
+:class:`Reply` and for the whole response. Readers are pure: no I/O, no OpenTelemetry, no SDK. They accept whatever a
+gateway sends; a value of an unexpected type is passed over, never raised about by design (and guarded all the same).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..usage import Usage
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(slots=True)
+class ReplyError:
+    """An error as the provider described it; any of the three may be missing."""
+
+    type: str | None = None
+    code: str | None = None
+    message: str | None = None
+    json: Any = None
+
+    @property
+    def kind(self) -> str | None:
+        """The value for ``error.type``: the provider's type, else its code."""
+        return self.type or self.code
+
+
+@dataclass(slots=True)
+class Reply:
+    """The facts of a response that spans and records carry."""
+
+    response_id: str | None = None
+    response_model: str | None = None
+    finish_reasons: tuple[str | None, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    error: ReplyError | None = None
+    #: the provider said that it was done (or that it failed); False for a stream that was cut
+    terminal: bool = False
+    #: events that the SDK hands on; None for a body that is not a stream
+    chunk_count: int | None = None
+    #: offset just behind the first event that carries output; None if there was none
+    first_output_at: int | None = None
+
+
+class Reader:
+    """Base of the readers: one per API. Subclasses fill in the four methods."""
+
+    #: what a stream's events that matter for the :class:`Reply` look like on the wire (cheap to find in bytes)
+    signs: ClassVar[tuple[re.Pattern[bytes], ...]] = ()
+    #: stream events that the SDK keeps to itself
+    silent_events: ClassVar[frozenset[str]] = frozenset()
+
+    def event(self, data: JsonObject, name: str | None) -> None:
+        """Take one event of a stream."""
+        raise NotImplementedError
+
+    def body(self, data: JsonObject) -> None:
+        """Take the one body of a call that does not stream."""
+        raise NotImplementedError
+
+    def carries_output(self, data: JsonObject) -> bool:
+        """Whether a stream event carries something that the model produced."""
+        raise NotImplementedError
+
+    def reply(self) -> Reply:
+        """What is known by now."""
+        raise NotImplementedError
+
+    def response(self) -> Any:
+        """The response by now, in the shape of the non-streaming call; None if nothing was received."""
+        raise NotImplementedError
+
+
+def text(value: object) -> str | None:
+    """``value`` if it is a non-empty string."""
+    return value if isinstance(value, str) and value else None
+
+
+def string(value: object) -> str | None:
+    """``value`` if it is a string, be it empty."""
+    return value if isinstance(value, str) else None
+
+
+def obj(value: object) -> JsonObject:
+    """``value`` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[JsonObject]:
+    """The JSON objects in ``value`` if it is an array."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def read_error(value: object) -> ReplyError | None:
+    """The error in a provider's error body: ``{"error": {...}}``, ``{"error": "..."}`` or the bare object.
+
+    Sources: openai ``ErrorObject``, anthropic ``ErrorResponse``; Mistral and Azure put the fields at the top.
+    """
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, Mapping) or not value:
+        return ReplyError(message=value, json=value) if isinstance(value, str) and value else None
+    body: JsonObject = dict(value)
+    inner = body.get("error")
+    if isinstance(inner, str):
+        return ReplyError(type=_word(body.get("type")), code=_word(body.get("code")), message=inner, json=body)
+    found = obj(inner) or body
+    message = found.get("message") or found.get("detail")
+    return ReplyError(
+        type=_word(found.get("type")),
+        code=_word(found.get("code")),
+        message=message if isinstance(message, str) else None,
+        json=body,
+    )
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text(value)

@@ -1,0 +1,88 @@
+"""Server-sent events in a finished body: all of them, or only those that bear a sign.
+
+Reading follows the WHATWG event stream format as the SDKs implement it: an event counts once its blank line has
+arrived, so half an event at the end of a cut stream is not one. Data that is not a JSON object (``[DONE]``, comments)
+is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .reply import JsonObject
+
+_NOT_JSON = frozenset(b'{["')
+_CR = re.compile(rb"\r\n?")
+
+
+class Event(NamedTuple):
+    """``data`` is None when the event's data is not a JSON object; ``end`` is the offset behind the event."""
+
+    name: str | None
+    data: JsonObject | None
+    end: int
+    done: bool = False
+
+
+def is_stream(body: bytes) -> bool:
+    """Whether a body is an event stream; decided by its first byte, as error replies to streams are JSON."""
+    start = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    return bool(start) and start[0] not in _NOT_JSON
+
+
+def unix_lines(body: bytes) -> bytes:
+    """The body with line feeds as its only line ends."""
+    return _CR.sub(b"\n", body) if b"\r" in body else body
+
+
+def events(body: bytes) -> Iterator[Event]:
+    """The complete events of a body with unix line ends, in order."""
+    start = 0
+    while (end := body.find(b"\n\n", start)) != -1:
+        block = body[start:end]
+        start = end + 2
+        event = _parse(block, start)
+        if event is not None:
+            yield event
+
+
+def signed_events(body: bytes, signs: Iterable[re.Pattern[bytes]]) -> list[Event]:
+    """The complete events in which one of ``signs`` occurs, in order, without reading the others."""
+    blocks: dict[int, int] = {}
+    for sign in signs:
+        at = 0
+        while (match := sign.search(body, at)) is not None:
+            start = body.rfind(b"\n\n", 0, match.start()) + 2
+            start = 0 if start == 1 else start
+            end = body.find(b"\n\n", match.end())
+            if end == -1:
+                break
+            blocks[start] = end
+            at = end
+    found = (_parse(body[start:end], end + 2) for start, end in sorted(blocks.items()))
+    return [event for event in found if event is not None]
+
+
+def _parse(block: bytes, end: int) -> Event | None:
+    name: str | None = None
+    lines: list[bytes] = []
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value[1:] if value[:1] == b" " else value
+        if field == b"data":
+            lines.append(value)
+        elif field == b"event":
+            name = value.decode(errors="replace")
+    if not lines:
+        return None
+    data = b"\n".join(lines)
+    if data.startswith(b"[DONE]"):
+        return Event(name, None, end, done=True)
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        return Event(name, None, end)
+    return Event(name, parsed if isinstance(parsed, dict) else None, end)

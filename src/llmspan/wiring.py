@@ -1,0 +1,205 @@
+"""Putting it together: settings, backends, pipeline, observer, providers. One of each per process.
+
+``instrument`` is what programs call; ``opentelemetry-instrument`` comes in by :func:`instrument_provider` (once per
+SDK) and :func:`post_instrument`. Whichever way, and however often: each call is recorded once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from opentelemetry import trace
+from opentelemetry.trace import TracerProvider
+
+from . import _guard, pipeline
+from ._version import VERSION
+from .backends import load_backends
+from .content import Policy
+from .errors import BackendError, LlmspanError, RetryableError, SchemaError, SettingsError
+from .instrumentation import Observer, finish_open_calls
+from .pipeline import Status
+from .settings import Settings
+
+__all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "status", "uninstrument"]
+
+
+class Hooks(Protocol):
+    """What a provider's ``instrument`` returns."""
+
+    def remove(self) -> None:
+        """Put every patched attribute back."""
+        ...
+
+
+@dataclass
+class _State:
+    settings: Settings | None = None
+    observer: Observer | None = None
+    hooks: dict[str, Hooks] = field(default_factory=dict[str, Hooks])
+    told: set[str] = field(default_factory=set[str])
+    atexit: bool = False
+
+
+_state = _State()
+_lock = threading.RLock()
+
+
+def instrument(
+    *, tracer_provider: TracerProvider | None = None, providers: tuple[str, ...] | None = None, **settings: Any
+) -> None:
+    """Record the calls of the provider SDKs from now on. Imports no SDK; called again, it changes nothing.
+
+    Args:
+        tracer_provider: where spans go; the global one by default. Without any, records are written all the same.
+        providers: SDKs to instrument, by entry-point name; all known ones by default.
+        settings: any field of :class:`llmspan.settings.Settings`; they win over ``LLMSPAN_*`` variables.
+
+    Raises:
+        SettingsError: a setting is wrong, or a backend's place cannot be used.
+    """
+    with _lock:
+        _set_up(tracer_provider, settings)
+        for name in providers if providers is not None else _provider_names():
+            _instrument(name)
+
+
+def uninstrument() -> None:
+    """Put every patched attribute back. Calls under way are still recorded; backends stay open until exit."""
+    with _lock:
+        for name in list(_state.hooks):
+            _state.hooks.pop(name).remove()
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until all calls that have ended are written; False if ``timeout`` seconds were not enough."""
+    return pipeline.shared().flush(timeout)
+
+
+def status() -> list[Status]:
+    """What became of the records so far, per backend."""
+    return pipeline.shared().status()
+
+
+def close(timeout: float = 5.0) -> bool:
+    """Undo :func:`instrument`: put attributes back, end open calls, write what is queued, close the backends."""
+    with _lock:
+        uninstrument()
+        observer, _state.observer, _state.settings = _state.observer, None, None
+    if observer is not None:
+        finish_open_calls(observer)
+    return pipeline.shared().close(timeout)
+
+
+def instrument_provider(name: str, *, tracer_provider: TracerProvider | None = None) -> None:
+    """Instrument one SDK under ``opentelemetry-instrument``: a wrong setting is told once and the program goes on."""
+    with _lock:
+        try:
+            _set_up(tracer_provider, {})
+            _instrument(name)
+        except LlmspanError as error:
+            tell_once(error)
+
+
+def uninstrument_provider(name: str) -> None:
+    """Put one SDK's attributes back."""
+    with _lock:
+        hooks = _state.hooks.pop(name, None)
+    if hooks is not None:
+        hooks.remove()
+
+
+def post_instrument() -> None:
+    """Entry point ``opentelemetry_post_instrument``: by now the tracer provider is there, and so is its resource."""
+    with _lock:
+        try:
+            _set_up(None, {})
+        except LlmspanError as error:
+            tell_once(error)
+
+
+def tell_once(error: Exception) -> None:
+    """One line on stderr for a problem of configuration, however many parts of us meet it."""
+    if str(error) not in _state.told:
+        _state.told.add(str(error))
+        print(f"llmspan: {error}. Calls are not recorded.", file=sys.stderr)  # noqa: T201
+
+
+def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> None:
+    if _state.observer is not None:
+        _state.observer.source = _state.observer.source or _service_name(tracer_provider)
+        return
+    settings = Settings.from_env(**given)
+    _open_backends(settings)
+    _state.settings = settings
+    tracer = trace.get_tracer("llmspan", VERSION, tracer_provider)
+    _state.observer = Observer(
+        sink=pipeline.shared(),
+        tracer=tracer,
+        policy=Policy(keep=settings.content == "full", max_bytes=settings.max_payload_bytes),
+        source=settings.source or _service_name(tracer_provider),
+        baggage_keys=settings.baggage_keys,
+        include_usage=settings.include_usage == "auto",
+        anthropic_native=settings.anthropic_native,
+    )
+    if not _state.atexit:
+        _state.atexit = True
+        atexit.register(_at_exit)
+
+
+def _open_backends(settings: Settings) -> None:
+    """Add the named backends; the default one only if no exporter has named a place of its own."""
+    line = pipeline.shared()
+    line.configure(settings)
+    if not settings.backends and line.backends:
+        return
+    for backend in load_backends(settings):
+        try:
+            backend.open()
+        except RetryableError as error:  # a database that is away now: its delivery keeps trying
+            _guard.logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
+        except SchemaError as error:
+            raise SettingsError(str(error)) from error
+        except BackendError as error:
+            raise SettingsError(f"{backend.name} backend: {error}") from error
+        line.add(backend)
+
+
+def _instrument(name: str) -> None:
+    if name not in _state.hooks and _state.observer is not None:
+        _state.hooks[name] = _provider(name).instrument(_state.observer)
+
+
+def _provider_names() -> list[str]:
+    return sorted(entry.name for entry in entry_points(group="llmspan.providers"))
+
+
+def _provider(name: str) -> Any:
+    for entry in entry_points(group="llmspan.providers", name=name):
+        return entry.load()
+    raise SettingsError(f"no provider is called {name!r}; there are {', '.join(_provider_names())}")
+
+
+def _service_name(tracer_provider: TracerProvider | None) -> str | None:
+    """``service.name`` of the tracer provider's resource, if it was given one."""
+    resource = getattr(tracer_provider or trace.get_tracer_provider(), "resource", None)
+    name = resource.attributes.get("service.name") if resource is not None else None
+    return name if isinstance(name, str) and not name.startswith("unknown_service") else None
+
+
+def _at_exit() -> None:
+    observer, settings = _state.observer, _state.settings
+    if observer is None or settings is None:
+        return
+    finish_open_calls(observer)
+    line = pipeline.shared()
+    stored = ", ".join(f"{backend.name} ({backend.location})" for backend in line.backends)
+    if not line.close(settings.exit_timeout):
+        lost = sum(sum(state.dropped.values()) for state in line.status())
+        _guard.logger.warning("llmspan: the program ended before all records were written; %d were dropped", lost)
+    if settings.summary and line.totals.calls:
+        print(line.totals.line(stored), file=sys.stderr)  # noqa: T201

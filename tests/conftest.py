@@ -1,0 +1,34 @@
+"""Fixtures for all tests, and the closing lines that say what was really tested."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import replay
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "recordings: replays the recorded provider traffic")
+    if os.environ.get("CI") and not replay.recording_ids():
+        raise pytest.UsageError(f"no recordings in {replay.RECORDINGS}; set LLMSPAN_TEST_RECORDINGS to their folder")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many recordings were exact: nothing is left out silently."""
+    passed = {r.nodeid for r in terminalreporter.stats.get("passed", []) if "test_recordings" in r.nodeid}
+    failed = {r.nodeid for r in terminalreporter.stats.get("failed", []) if "test_recordings" in r.nodeid}
+    for test, what in (("test_sync", "sync"), ("test_async", "async"), ("test_reassembled", "reassembled")):
+        good = sum(f"::{test}" in nodeid for nodeid in passed)
+        bad = sum(f"::{test}" in nodeid for nodeid in failed)
+        if good or bad:
+            terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
+    if not replay.recording_ids():
+        terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The SDKs' async clients are driven on asyncio."""
+    return "asyncio"

@@ -1,0 +1,179 @@
+"""Settings: every value is read or refused with the variable, the value and what would be right."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import pytest
+
+from llmspan.errors import LlmspanError, SettingsError
+from llmspan.settings import TABLE, Settings
+
+MALFORMED = {
+    "LLMSPAN_BACKENDS": ["", " ", ",", "sqlite,", ",sqlite", "sqlite,,memory", "sqlite,SQLite"],
+    "LLMSPAN_SQLITE_PATH": ["", "  ", "~no-such-user-at-all/x.db"],
+    "LLMSPAN_CONTENT": ["", "none", "fulll"],
+    "LLMSPAN_MAX_PAYLOAD_BYTES": ["", "0", "-1", "1.5MiB", "ten", "10tb", "MiB", "1 0", "nan", "1e3"],
+    "LLMSPAN_QUEUE_MAX_BYTES": ["", "0", "-5k", "16 MiBit"],
+    "LLMSPAN_QUEUE_MAX_ITEMS": ["", "0", "-1", "1.5", "many"],
+    "LLMSPAN_INCLUDE_USAGE": ["", "yes", "on"],
+    "LLMSPAN_ANTHROPIC_NATIVE": ["", "off"],
+    "LLMSPAN_EXIT_TIMEOUT": ["", "-1", "3601", "nan", "inf", "5s"],
+    "LLMSPAN_SUMMARY": ["maybe", "2"],
+}
+#: any text is right for these
+FREE = {"LLMSPAN_SOURCE", "LLMSPAN_BAGGAGE_KEYS"}
+
+GOOD = [
+    ("LLMSPAN_BACKENDS", " SQLite , memory", "backends", ("sqlite", "memory")),
+    ("LLMSPAN_SQLITE_PATH", "/x/y.db", "sqlite_path", Path("/x/y.db")),
+    ("LLMSPAN_SQLITE_PATH", "~/y.db", "sqlite_path", Path.home() / "y.db"),
+    ("LLMSPAN_CONTENT", "Metadata", "content", "metadata"),
+    ("LLMSPAN_MAX_PAYLOAD_BYTES", "65536", "max_payload_bytes", 65536),
+    ("LLMSPAN_MAX_PAYLOAD_BYTES", "512KiB", "max_payload_bytes", 512 * 1024),
+    ("LLMSPAN_MAX_PAYLOAD_BYTES", "16 mb", "max_payload_bytes", 16 * 1024**2),
+    ("LLMSPAN_QUEUE_MAX_BYTES", "1g", "queue_max_bytes", 1024**3),
+    ("LLMSPAN_QUEUE_MAX_ITEMS", "7", "queue_max_items", 7),
+    ("LLMSPAN_INCLUDE_USAGE", "OFF", "include_usage", "off"),
+    ("LLMSPAN_ANTHROPIC_NATIVE", "both", "anthropic_native", "both"),
+    ("LLMSPAN_SOURCE", " api ", "source", "api"),
+    ("LLMSPAN_SOURCE", "", "source", None),
+    ("LLMSPAN_BAGGAGE_KEYS", "step_id, ,run_id,", "baggage_keys", ("step_id", "run_id")),
+    ("LLMSPAN_EXIT_TIMEOUT", "0", "exit_timeout", 0.0),
+    ("LLMSPAN_EXIT_TIMEOUT", "3600", "exit_timeout", 3600.0),
+    ("LLMSPAN_SUMMARY", "yes", "summary", True),
+    ("LLMSPAN_SUMMARY", "0", "summary", False),
+    ("LLMSPAN_SUMMARY", "", "summary", False),
+]
+ALIASES = [(alias, setting) for setting in TABLE for alias in setting.aliases]
+
+
+@pytest.mark.parametrize(("variable", "value"), [(name, value) for name in MALFORMED for value in MALFORMED[name]])
+def test_malformed_value(variable, value):
+    """A value that cannot be read is an error that names the variable, the value and what is expected."""
+    (setting,) = [setting for setting in TABLE if setting.env == variable]
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({variable: value})
+    assert str(caught.value).startswith(f"{variable}={value}: expected {setting.expects}")
+    assert isinstance(caught.value, LlmspanError)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(("variable", "value", "name", "expected"), GOOD)
+def test_good_value(variable, value, name, expected):
+    """A value is read into its field, and only there."""
+    found = Settings.from_env({variable: value})
+    assert getattr(found, name) == expected
+    assert found == dataclasses.replace(Settings(), **{name: expected})
+
+
+def test_every_setting_is_tested():
+    """No row of the table is left out here."""
+    assert {setting.env for setting in TABLE} == MALFORMED.keys() | FREE
+    assert {variable for variable, *_ in GOOD} == {setting.env for setting in TABLE}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("", "it is empty"), ("a,", "there is nothing between two commas"), ("b,a,b,a", "a, b is there twice")],
+)
+def test_backends_say_what_is_wrong(value, reason):
+    """An error about backends says which rule was broken."""
+    with pytest.raises(SettingsError, match=rf"\({reason}\)$"):
+        Settings.from_env({"LLMSPAN_BACKENDS": value})
+
+
+def test_nothing_set():
+    """Without any variable the settings are those of the class, and nothing is said."""
+    assert Settings.from_env({}) == Settings()
+
+
+def test_the_environment_is_read(monkeypatch):
+    """Without an argument it is the process's environment that is read."""
+    monkeypatch.setenv("LLMSPAN_QUEUE_MAX_ITEMS", "3")
+    assert Settings.from_env().queue_max_items == 3
+
+
+def test_overrides_win():
+    """Arguments win over the environment, as values or as text; None stands for not given."""
+    environ = {"LLMSPAN_CONTENT": "metadata", "LLMSPAN_QUEUE_MAX_ITEMS": "nonsense"}
+    found = Settings.from_env(environ, queue_max_items=5, content=None, backends=["memory"], sqlite_path=Path("/x"))
+    assert (found.queue_max_items, found.content) == (5, "metadata")
+    assert (found.backends, found.sqlite_path) == (("memory",), Path("/x"))
+    assert Settings.from_env({}, backends="a,b", max_payload_bytes="1k").max_payload_bytes == 1024
+
+
+@pytest.mark.parametrize(
+    ("override", "start"),
+    [
+        ({"backends": 5}, "backends=5: expected a comma-separated list"),
+        ({"sqlite_path": 5}, "sqlite_path=5: expected a file path"),
+        ({"exit_timeout": [1]}, "exit_timeout=[1]: expected seconds"),
+        ({"colour": 1, "backend": 2}, "no setting is called backend, colour; there are backends, sqlite_path, "),
+    ],
+)
+def test_bad_override(override, start):
+    """A wrong argument is an error that names it, and an unknown one lists those that there are."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({}, **override)
+    assert str(caught.value).startswith(start)
+
+
+def test_there_are_aliases():
+    """The seed's names are known."""
+    assert "LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND" in dict(ALIASES)
+
+
+@pytest.mark.parametrize(("alias", "setting"), ALIASES)
+def test_alias(alias, setting, caplog):
+    """An old name is read as the new one, with one notice that names both."""
+    with caplog.at_level(logging.WARNING, "llmspan"):
+        found = Settings.from_env({alias: "memory"})
+    assert getattr(found, setting.name) in ("memory", ("memory",))
+    (record,) = caplog.records
+    assert alias in record.getMessage()
+    assert setting.env in record.getMessage()
+
+
+@pytest.mark.parametrize(("alias", "setting"), ALIASES)
+def test_new_name_wins_over_alias(alias, setting, caplog):
+    """Where both names are set the new one counts, and nothing is said."""
+    with caplog.at_level(logging.WARNING, "llmspan"):
+        found = Settings.from_env({alias: "old", setting.env: "memory"})
+    assert getattr(found, setting.name) in ("memory", ("memory",))
+    assert caplog.records == []
+
+
+def test_malformed_alias():
+    """An error in an old name names the old name: it is what the user wrote."""
+    with pytest.raises(SettingsError, match=r"^LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND=,: "):
+        Settings.from_env({"LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND": ","})
+
+
+def test_table_and_class_agree():
+    """Each field has one row, in the same order, and no name or variable is there twice."""
+    assert [setting.name for setting in TABLE] == [field.name for field in dataclasses.fields(Settings)]
+    variables = [name for setting in TABLE for name in (setting.env, *setting.aliases)]
+    assert len(set(variables)) == len(variables)
+    assert all(setting.env == f"LLMSPAN_{setting.name.upper()}" for setting in TABLE)
+
+
+@pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.name)
+def test_defaults_agree(setting):
+    """The default that the table tells people is the one that the class has."""
+    default = getattr(Settings(), setting.name)
+    if setting.name == "backends":  # filled in where backends are loaded; see test_load_backends
+        assert (default, setting.default) == ((), "sqlite")
+    elif default in (None, ()):
+        assert setting.default == "none" or "`" in setting.default
+    else:
+        assert setting.read(setting.default, "") == default
+
+
+@pytest.mark.parametrize("setting", TABLE, ids=lambda setting: setting.name)
+def test_rows_are_documentation(setting):
+    """Each row has what a reader of the documentation needs."""
+    assert setting.expects
+    assert setting.doc.endswith(".")

@@ -1,0 +1,74 @@
+"""An observer of its own for a test: spans in memory, records made on request, nothing shared with other tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Sampler
+
+from llmspan import _guard
+from llmspan.content import Policy
+from llmspan.instrumentation import Observer, Pending
+from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
+from llmspan.instrumentation.openai import PROVIDER as OPENAI
+from llmspan.trace import ProviderTrace
+
+
+class Watch:
+    """What was seen. Also the sink: finished calls are kept, late ends run when the test asks."""
+
+    def __init__(self, sampler: Sampler | None = None, **options: Any) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.tracer_provider = TracerProvider(sampler=sampler)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.pending: list[Pending] = []
+        self._late: list[Callable[[], None]] = []
+        tracer = self.tracer_provider.get_tracer("llmspan")
+        self.observer = Observer(sink=self, tracer=tracer, policy=options.pop("policy", Policy()), **options)
+
+    def ensure_started(self) -> None:
+        """Nothing to start."""
+
+    def accept(self, pending: Pending) -> None:
+        self.pending.append(pending)
+
+    def later(self, function: Callable[[], None]) -> None:
+        self._late.append(function)
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        self._run_late()
+        return list(self.exporter.get_finished_spans())
+
+    @property
+    def records(self) -> list[ProviderTrace]:
+        self._run_late()
+        return [pending.build() for pending in self.pending]
+
+    def only(self) -> tuple[ProviderTrace, ReadableSpan]:
+        """The one record and the one span."""
+        (record,), (span,) = self.records, self.spans
+        return record, span
+
+    def _run_late(self) -> None:
+        while self._late:
+            self._late.pop(0)()
+
+
+@contextmanager
+def watching(**options: Any) -> Iterator[Watch]:
+    """Instrument both SDKs for the length of a block; no defect of ours may have been swallowed in it."""
+    watch = Watch(**options)
+    hooks = [provider.instrument(watch.observer) for provider in (OPENAI, ANTHROPIC)]
+    _guard.forget_failures()
+    try:
+        yield watch
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert _guard.failures() == {}
