@@ -17,8 +17,12 @@ from llmspan.usage import Usage
 NOON = 1_769_860_800_000_000_000
 DAY = 86_400_000_000_000
 
+#: for properties: no test here is about time, however busy the machine is
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 #: for properties that make a store for each example
-several = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+several = settings(
+    patient, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 
 def without_payloads(trace: ProviderTrace) -> ProviderTrace:

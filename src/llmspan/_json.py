@@ -39,13 +39,12 @@ def canonical(body: bytes | str) -> str:
         text = body if isinstance(body, str) else body.decode()
     except UnicodeDecodeError:
         return dumps({"base64": base64.b64encode(body).decode()})  # type: ignore[arg-type]
+    constants: list[str] = []  # NaN and the like, read as null: append returns None
     try:
-        value = json.loads(text, parse_constant=_refuse)
-    except _NotStrictError:
-        return dumps(json.loads(text))
+        value = json.loads(text, parse_constant=constants.append)
     except (ValueError, RecursionError):
         return dumps(text)
-    return dumps(value) if _has_lone_surrogate(text, value) else text.strip(" \t\r\n")
+    return dumps(value) if constants or _has_lone_surrogate(text, value) else text.strip(" \t\r\n")
 
 
 def members(text: str) -> Iterator[tuple[str, Any, str]]:

@@ -45,15 +45,19 @@ class Policy:
 def truncated(text: str, size: int, limit: int) -> str:
     """JSON ``text`` of ``size`` bytes with its longest strings cut so that it fits ``limit``; still valid JSON."""
     try:
-        value = json.loads(text)
+        shorter = _shortened(json.loads(text), limit)
     except (ValueError, RecursionError):
-        value = None
+        shorter = None
+    return shorter or _json.dumps({"llmspan.truncated": True, "bytes": size})
+
+
+def _shortened(value: Any, limit: int) -> str | None:
     for length in _STEPS:
-        if value is not None and length <= limit:
+        if length <= limit:
             shorter = _json.dumps(_cut(value, length))
             if len(shorter.encode()) <= limit:
                 return shorter
-    return _json.dumps({"llmspan.truncated": True, "bytes": size})
+    return None
 
 
 def _cut(value: Any, length: int) -> Any:

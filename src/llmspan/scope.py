@@ -6,7 +6,7 @@ Nothing is ever put on a client object, so a hundred tasks that share one client
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -90,7 +90,8 @@ def context(
     try:
         yield
     finally:
-        _scope.reset(token)
+        with suppress(ValueError):  # a generator that ends in another context than it began in: nothing to undo there
+            _scope.reset(token)
 
 
 def with_baggage(scope: Scope, keys: Iterable[str]) -> Scope:

@@ -17,7 +17,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from . import _json
 from .errors import RecordError
-from .trace import ProviderTrace, new_id
+from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
 
 __all__ = ["end_attributes", "from_span", "request_attributes", "span_name", "start_attributes", "to_attributes"]
@@ -60,6 +60,8 @@ _SAME: Final[dict[str, str]] = {
     "request_bytes": "llmspan.request.bytes",
     "response_bytes": "llmspan.response.bytes",
 }
+#: what their values must be; another instrumentation's that are not would cost us the record
+_PLAIN: Final[dict[str, type]] = {key: int if KINDS[key] == "integer" else str for key in _SAME}
 
 _FIVE: Final[dict[str, str]] = {
     "input_tokens": "gen_ai.usage.input_tokens",
@@ -143,7 +145,7 @@ def start_attributes(
 def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates nothing."""
     found: dict[str, Any] = {}
-    for key in body.keys() & _PARAMETERS.keys():
+    for key in [key for key in _PARAMETERS if key in body]:  # in this order: where two are one, the last one wins
         name, wanted = _PARAMETERS[key]
         value = body[key]
         if isinstance(value, wanted) and not isinstance(value, bool):
@@ -158,7 +160,7 @@ def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(stop, list | tuple) and all(isinstance(item, str) for item in stop):
         found["gen_ai.request.stop_sequences"] = tuple(stop)
     choices = body.get("n")
-    if isinstance(choices, int) and choices != 1:
+    if isinstance(choices, int) and not isinstance(choices, bool) and choices != 1:
         found["gen_ai.request.choice.count"] = choices
     encoding = body.get("encoding_format")
     if isinstance(encoding, str) and api == "embeddings":
@@ -169,7 +171,7 @@ def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(tier, str) and tier != "auto":
             found["openai.request.service_tier"] = tier
     output = _get(body.get("response_format"), "type") or _get(_get(body.get("text"), "format"), "type")
-    if output in _OUTPUT_TYPES:
+    if isinstance(output, str) and output in _OUTPUT_TYPES:
         found["gen_ai.output.type"] = _OUTPUT_TYPES[output]
     return found
 
@@ -234,9 +236,9 @@ def from_span(span: ReadableSpan) -> ProviderTrace:
     for old, new in _OLD_NAMES.items():
         if old in given:
             given.setdefault(new, given.pop(old))
-    if OPERATION not in given:
+    if not isinstance(given.get(OPERATION), str):
         raise RecordError(f"span {span.name!r} has no {OPERATION}: not a GenAI span")
-    values: dict[str, Any] = {key: given[name] for key, name in _SAME.items() if name in given}
+    values: dict[str, Any] = {k: given[name] for k, name in _SAME.items() if isinstance(given.get(name), _PLAIN[k])}
     values.setdefault("provider", "unknown")
     values.setdefault("api", given.get("openai.api.type") or values["operation"])
     values.setdefault("status", "error" if "error.type" in given else "ok")
@@ -279,7 +281,7 @@ def _usage_from(given: Mapping[str, Any]) -> Usage:
     details = {
         _DETAIL_OF.get(name) or name.removeprefix(_USAGE_PREFIX): value
         for name, value in given.items()
-        if name in _DETAIL_OF or name.startswith(_USAGE_PREFIX)
+        if (name in _DETAIL_OF or name.startswith(_USAGE_PREFIX)) and isinstance(value, int)
     }
     source = given.get(_USAGE_SOURCE) or ("provider" if five else "none")
     return Usage(**five, details=details, source=source)

@@ -19,7 +19,18 @@ from . import _json
 from .errors import RecordError
 from .usage import Usage, UsageSource
 
-__all__ = ["KEYS", "KINDS", "PAYLOAD_KEYS", "SCHEMA_VERSION", "Content", "Kind", "ProviderTrace", "Status", "new_id"]
+__all__ = [
+    "FAILED",
+    "KEYS",
+    "KINDS",
+    "PAYLOAD_KEYS",
+    "SCHEMA_VERSION",
+    "Content",
+    "Kind",
+    "ProviderTrace",
+    "Status",
+    "new_id",
+]
 
 SCHEMA_VERSION: Final = 1
 
@@ -29,6 +40,9 @@ SCHEMA_VERSION: Final = 1
 Status = Literal["ok", "error", "cancelled", "closed_early", "incomplete"]
 #: ``full`` request and response are here; ``metadata`` they are not; ``truncated`` they were cut to fit a limit.
 Content = Literal["full", "metadata", "truncated"]
+
+#: what counts as a failure: not what the caller chose (``cancelled``, ``closed_early``)
+FAILED: Final[tuple[Status, ...]] = ("error", "incomplete")
 #: What a key's value is. A ``list`` holds texts, a ``map`` is an object, ``json`` is any JSON value.
 Kind = Literal["text", "integer", "boolean", "list", "map", "json"]
 

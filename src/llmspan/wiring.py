@@ -18,9 +18,9 @@ from opentelemetry.trace import TracerProvider
 
 from . import _guard, pipeline
 from ._version import VERSION
-from .backends import load_backends
+from .backends import open_backends
 from .content import Policy
-from .errors import BackendError, LlmspanError, RetryableError, SchemaError, SettingsError
+from .errors import LlmspanError, SettingsError
 from .instrumentation import Observer, finish_open_calls
 from .pipeline import Status
 from .settings import Settings
@@ -157,15 +157,7 @@ def _open_backends(settings: Settings) -> None:
     line.configure(settings)
     if not settings.backends and line.backends:
         return
-    for backend in load_backends(settings):
-        try:
-            backend.open()
-        except RetryableError as error:  # a database that is away now: its delivery keeps trying
-            _guard.logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
-        except SchemaError as error:
-            raise SettingsError(str(error)) from error
-        except BackendError as error:
-            raise SettingsError(f"{backend.name} backend: {error}") from error
+    for backend in open_backends(settings):
         line.add(backend)
 
 

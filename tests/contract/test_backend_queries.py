@@ -158,7 +158,7 @@ def plain_row(group: dict[str, str | None], records: Sequence[ProviderTrace]) ->
     return StatsRow(
         group=group,
         calls=len(records),
-        failures=len([trace for trace in records if trace.status != "ok"]),
+        failures=len([trace for trace in records if trace.status in ("error", "incomplete")]),
         without_usage=len([trace for trace in records if trace.usage.source == "none"]),
         input_tokens=total("input_tokens"),
         output_tokens=total("output_tokens"),
@@ -194,6 +194,13 @@ def test_stats_by_each_group(backend, group):
     assert len(found) > 1
 
 
+def test_days_begin_at_midnight(backend):
+    """A day is one of UTC, from its first nanosecond to its last, before 1970 too."""
+    backend.write([make_trace(started_at=at) for at in (-DAY - 1, -DAY, -1, 0, DAY - 1, DAY)])
+    found = [(row.group["day"], row.calls) for row in backend.stats(["day"])]
+    assert found == [("1969-12-30", 1), ("1969-12-31", 2), ("1970-01-01", 2), ("1970-01-02", 1)]
+
+
 def test_stats_of_nothing(backend):
     """Over no records there is one row of zeros without groups, and no row with them; token sums are not known."""
     assert backend.stats([]) == [plain_row({}, [])]
@@ -211,9 +218,9 @@ def test_stats_tell_unreported_from_zero(backend):
 
 @pytest.mark.parametrize("status", get_args(Status))
 def test_stats_failures(backend, status):
-    """Whatever is not ok is a failure."""
+    """What went wrong is a failure; what the caller chose to end is not."""
     backend.write([make_trace(status=status)])
-    assert backend.stats([])[0].failures == (status != "ok")
+    assert backend.stats([])[0].failures == (status in ("error", "incomplete"))
 
 
 def test_stats_unknown_group(backend):

@@ -12,7 +12,6 @@ from rich.console import Console, RenderableType
 
 from llmspan.cli import render
 from llmspan.cli.conversation import Turn, request_turns, response_turns
-from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
 from records import full_trace, make_trace
 
@@ -236,10 +235,17 @@ def test_durations_are_in_milliseconds(nanoseconds: int | None, text: str) -> No
     assert render.milliseconds(nanoseconds) == text
 
 
-def test_the_overview_fits_a_narrow_terminal() -> None:
-    """At 80 columns it is the model's name that is folded, not a number that is cut."""
-    usage = Usage(input_tokens=123_456, output_tokens=9_876, source="provider")
-    traces: list[ProviderTrace] = [make_trace(response_model="a-model-with-a-very-long-name-2026", usage=usage)]
-    text = drawn(render.overview(traces), width=80)
-    assert "123,456" in text
-    assert "9,876" in text
+def test_the_overview_cuts_no_number() -> None:
+    """Where a table is too wide, it is the model's name that is folded."""
+    usage = Usage(input_tokens=1_123_456, output_tokens=109_876, reasoning_tokens=100_001, source="provider")
+    trace = make_trace(
+        provider="anthropic",
+        operation="embeddings",
+        status="closed_early",
+        response_model="a-model-with-a-very-long-name-2026",
+        usage=usage,
+        duration_ns=123_456_789_000,
+    )
+    text = drawn(render.overview([trace]), width=render.TABLE_WIDTH)
+    for part in ("closed_early", "anthropic", "1,123,456", "109,876", "100,001", "123,457"):
+        assert part in text

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan import _json
+from records import patient
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_other_bodies(body, expected):
     assert json.loads(expected.encode()) is not None
 
 
+@patient
 @given(body=st.binary() | st.text(alphabet=st.characters(exclude_categories=())))
 def test_canonical_is_always_strict(body):
     """Whatever is sent, the result is JSON that UTF-8 can hold, and making it strict once more changes nothing."""
@@ -50,6 +52,7 @@ def test_canonical_is_always_strict(body):
     assert _json.canonical(text.encode()) == text
 
 
+@patient
 @given(
     value=st.dictionaries(
         st.text(), st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3))

@@ -159,6 +159,12 @@ def test_directory_that_nobody_can_make():
     assert "set it to a file" in refused(Path("/proc/llmspan/traces.db"), SettingsError)
 
 
+def test_something_is_in_the_way(path):
+    """Where SQLite cannot make the files that it needs beside its own, the path is refused."""
+    path.with_name("traces.db-journal").mkdir()
+    assert "unable to open database file" in refused(path, SettingsError)
+
+
 def test_full_disk_may_pass(path, monkeypatch):
     """A disk that is full when the file is made is no wrong setting: it can be tried again."""
 
@@ -248,6 +254,19 @@ def test_settings_of_the_connections(backend):
         assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
     with backend._reader.use() as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM provider_traces")
+
+
+def test_waits_for_its_turn_to_change_the_mode(backend, path, monkeypatch):
+    """A file that another process writes to while its mode is to be changed is waited for: SQLite would not."""
+    backend.open()
+    backend.close()
+    with raw(path) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(sqlite_file.time, "sleep", lambda _: other.execute("COMMIT"))
+        backend.open()
+    with backend._writer.use() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_migrations_in_order(backend, path, monkeypatch):

@@ -187,6 +187,7 @@ backend.close()
 def test_fork_waits_for_a_statement(path):
     """A fork comes after the statement that another thread runs, so that no lock of SQLite's is held in the child."""
     script = """
+sqlite_file._FORK_PATIENCE = 60
 inside, forking = threading.Event(), threading.Event()
 os.register_at_fork(before=forking.set)  # runs before ours: the last registered is the first
 order = []

@@ -15,7 +15,7 @@ from hypothesis import given
 from llmspan.errors import RecordError
 from llmspan.trace import KEYS, KINDS, PAYLOAD_KEYS, SCHEMA_VERSION, ProviderTrace, new_id
 from llmspan.usage import Usage
-from records import NOON, full_trace, make_trace, traces
+from records import NOON, full_trace, make_trace, patient, traces
 
 #: the table of docs and design, group by group
 DESIGN = """
@@ -107,6 +107,7 @@ def test_all_other_bits_are_random():
 # -- the JSON form
 
 
+@patient
 @given(trace=traces())
 def test_json_round_trip(trace):
     """Any record is read back equal from its JSON text, as text or as bytes."""
@@ -114,12 +115,14 @@ def test_json_round_trip(trace):
     assert ProviderTrace.from_json(trace.to_json().encode()) == trace
 
 
+@patient
 @given(trace=traces())
 def test_dict_round_trip(trace):
     """Any record is read back equal from its flat form."""
     assert ProviderTrace.from_dict(trace.to_dict()) == trace
 
 
+@patient
 @given(trace=traces())
 def test_json_is_strict(trace):
     """The text is one strict JSON object with all keys in order."""

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from ..errors import SettingsError
+from .._guard import logger
+from ..errors import BackendError, RetryableError, SettingsError
 from ..settings import Settings
 from .base import Backend
 
-__all__ = ["DEFAULT", "backend_names", "load_backends"]
+__all__ = ["DEFAULT", "backend_names", "load_backends", "open_backends"]
 
 #: what is used if nothing is named
 DEFAULT: Final = ("sqlite",)
@@ -37,6 +38,23 @@ def load_backends(settings: Settings) -> list[Backend]:
     if not backends[0].readable:
         raise _wrong(names, f"the first backend is the one that is read, and {names[0]!r} only takes records;"
                             " name another before it, such as sqlite")  # fmt: skip
+    return backends
+
+
+def open_backends(settings: Settings) -> list[Backend]:
+    """The backends that the settings name, opened. One that is away for now is left to those who try again.
+
+    Raises:
+        SettingsError: as :func:`load_backends`, or a backend's place cannot be used.
+    """
+    backends = load_backends(settings)
+    for backend in backends:
+        try:
+            backend.open()
+        except RetryableError as error:
+            logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
+        except BackendError as error:
+            raise SettingsError(str(error)) from error
     return backends
 
 

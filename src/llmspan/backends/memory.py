@@ -11,7 +11,7 @@ from itertools import islice
 from typing import ClassVar, Final
 
 from ..settings import Settings
-from ..trace import ProviderTrace
+from ..trace import FAILED, ProviderTrace
 from .base import Filters, GroupBy, Page, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, check_limit, decode, decode_cursor, encode, encode_cursor, plain_text
 
@@ -143,7 +143,7 @@ def _stats(group: Mapping[str, str | None], rows: Sequence[_Row]) -> StatsRow:
     return StatsRow(
         group=group,
         calls=len(rows),
-        failures=sum(row["status"] != "ok" for row in rows),
+        failures=sum(row["status"] in FAILED for row in rows),
         without_usage=sum(row["usage_source"] == "none" for row in rows),
         input_tokens=_sum(row["input_tokens"] for row in rows),
         output_tokens=_sum(row["output_tokens"] for row in rows),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from ..settings import Settings
-from ..trace import KEYS, ProviderTrace
+from ..trace import FAILED, KEYS, ProviderTrace
 from .base import Filters, GroupBy, Page, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, check_limit, decode, decode_cursor, encode, encode_cursor, plain_text
 from .sqlite_file import Handle, refusals, transaction
@@ -157,7 +157,7 @@ def _stats_sql(group_by: Sequence[GroupBy], where: str) -> str:
     groups = [f"{_EXPRESSIONS.get(name, name)} AS group_{at}" for at, name in enumerate(group_by)]
     counts = [
         "count(*) AS calls",
-        "count(CASE WHEN status != 'ok' THEN 1 END) AS failures",
+        f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
         "count(CASE WHEN usage_source = 'none' THEN 1 END) AS without_usage",
         *(f"sum({column}) AS {column}" for column in _SUMS),
     ]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from .._version import VERSION
 from ..errors import BackendError, LlmspanError, SettingsError
 
 __all__ = ["COMMANDS", "main"]
@@ -54,7 +55,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="llmspan")
+@click.version_option(VERSION)
 def main() -> None:
     """Every openai and anthropic call: one exact span, one stored record.
 

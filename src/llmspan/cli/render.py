@@ -20,12 +20,25 @@ from ..trace import ProviderTrace
 from ..usage import Usage
 from .conversation import Turn, request_turns, response_turns
 
-__all__ = ["SHORT_ID", "call", "clean", "count", "line", "milliseconds", "overview", "terminal", "timing", "usage"]
+__all__ = [
+    "SHORT_ID",
+    "TABLE_WIDTH",
+    "call",
+    "clean",
+    "count",
+    "line",
+    "milliseconds",
+    "overview",
+    "terminal",
+    "timing",
+    "usage",
+]
 
+#: columns that the widest table needs
+TABLE_WIDTH: Final = 120
 #: so many characters of an id (a UUIDv7) tell a call from all others but in the same millisecond
 SHORT_ID: Final = 18
 _BAR: Final = 40
-_WIDTH: Final = 140
 
 _STATUS: Final = {
     "ok": "green",
@@ -38,10 +51,10 @@ _ROLE: Final = {"system": "blue", "user": "cyan", "assistant": "green", "tool": 
 _NUMBERS: Final = ("in", "cached", "written", "out", "reasoning")
 
 
-def terminal() -> Console:
-    """Where to print: as wide as the terminal, or wide enough for the tables if it is none."""
+def terminal(least: int = 0) -> Console:
+    """Where to print; what needs ``least`` columns gets them: a line that wraps is better than numbers cut off."""
     console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+    return Console(width=max(console.width if console.is_terminal else TABLE_WIDTH, least))
 
 
 def overview(traces: Iterable[ProviderTrace]) -> Table:

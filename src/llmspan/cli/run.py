@@ -28,9 +28,14 @@ _SCRIPTS: Final = (".py", ".pyw", ".pyz")
 _SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
 #: what a value of OTEL_EXPORTER_OTLP_PROTOCOL needs as entry point; the SDK turns the exporter name `otlp` into it
 _EXPORTERS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+#: \b keeps click from filling the lines
+_EXAMPLES: Final = """\b
+llmspan run app.py --its-option
+llmspan run -m package
+llmspan run -- gunicorn app:app"""
 
 
-@click.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] [--]")
+@click.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] [--]", epilog=_EXAMPLES)
 @click.option("-m", "as_module", is_flag=True, help="The program is a Python module, as in `python -m`.")
 @click.option("--backends", metavar="NAMES", help="Where to write: LLMSPAN_BACKENDS.")
 @click.option("--db", metavar="PATH", help="The SQLite file: LLMSPAN_SQLITE_PATH.")
@@ -48,13 +53,7 @@ def run(
     program: str,
     arguments: tuple[str, ...],
 ) -> None:
-    r"""Start a program and record its calls.
-
-    \b
-    llmspan run app.py --its-option
-    llmspan run -m package
-    llmspan run -- gunicorn app:app
-    """
+    """Start a program and record its calls."""
     given = {
         "LLMSPAN_BACKENDS": backends,
         "LLMSPAN_SQLITE_PATH": db,
@@ -118,10 +117,11 @@ class _MissingProgramError(click.ClickException):
 
 def _check(environ: Mapping[str, str]) -> None:
     """Raise what the program would run into: it would go on, but without llmspan."""
-    from ..backends import load_backends
+    from ..backends import open_backends
     from ..settings import Settings
 
-    load_backends(Settings.from_env(environ))
+    for backend in open_backends(Settings.from_env(environ)):
+        backend.close()
 
 
 def _choose_exporters(environ: Environ) -> list[str]:

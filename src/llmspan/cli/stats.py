@@ -129,7 +129,7 @@ def _bill(bills: dict[Group, Bill], row: StatsRow) -> Bill:
 def _print(names: Sequence[str], rows: Sequence[StatsRow], bills: dict[Group, Bill] | None) -> None:
     from rich.table import Table
 
-    from .render import clean, count, terminal
+    from .render import TABLE_WIDTH, clean, count, terminal
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
@@ -140,7 +140,7 @@ def _print(names: Sequence[str], rows: Sequence[StatsRow], bills: dict[Group, Bi
         cells = [clean("-" if value is None else value) for value in row.group.values()]
         sums = [count(getattr(row, key)) for key in _SUMS.values()]
         table.add_row(*cells, *sums, *([_money(_bill(bills, row))] if bills is not None else []))
-    console = terminal()
+    console = terminal(TABLE_WIDTH)
     console.print(table)
     for note in _notes(rows, bills):
         console.print(clean(note, "dim"))

@@ -77,11 +77,10 @@ def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:
     for name in reversed([part.strip().lower() for part in encoding.split(",")]):
         if name in ("", "identity"):
             continue
-        feed = _decoder(name)
         decoded: list[bytes] = []
         try:
-            for piece in pieces:
-                decoded.append(feed(piece))
+            feed = _decoder(name)
+            decoded.extend(map(feed, pieces))
         except (zlib.error, ValueError, RuntimeError, OSError, EOFError) as error:
             note("body.decompress", error)
         pieces = decoded

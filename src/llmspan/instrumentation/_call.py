@@ -108,7 +108,7 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id", "end",
-        "ended", "error", "headers", "hides", "http_status", "id", "is_shed", "judge", "model", "options", "parent",
+        "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model", "options", "parent",
         "request", "route", "scope", "source", "span", "span_context", "started", "started_at", "stream", "target",
     )  # fmt: skip
 
@@ -139,6 +139,7 @@ class Call:
         self.options: Any = None
         self.hides: Callable[[Any], bool] | None = None
         self.brief: ProviderTrace | None = None
+        self.is_adopted = False
         self.is_shed = False
         self._generator: weakref.ref[Any] | None = None
         self._once = threading.Lock()

@@ -88,7 +88,9 @@ class Observer:
             call.span_context = started
 
     def adopt(self, call: Call, span: Span) -> None:
-        """Attach the record of ``call`` to a span that is not ours."""
+        """Attach the record of ``call`` to a span that is not ours; it gets what it lacks, and is not ended by us."""
+        call.span = span
+        call.is_adopted = True
         call.span_context = span.get_span_context()
         parent = getattr(span, "parent", None)
         call.parent = parent if isinstance(parent, SpanContext) else None
@@ -99,11 +101,11 @@ class Observer:
 
     def conclude(self, call: Call) -> None:
         """End the span of a finished call and hand the call over; each of the two whatever becomes of the other."""
-        if call.span is not None:
-            if call.span.is_recording():
-                guarded("observe.describe", self._describe, call, call.span)
-            guarded("observe.end_span", call.span.end, call.started_at + call.ended - call.started)
-            call.span = None
+        span, call.span = call.span, None
+        if span is not None and span.is_recording():
+            guarded("observe.describe", self._describe, call, span)
+        if span is not None and not call.is_adopted:
+            guarded("observe.end_span", span.end, call.started_at + call.ended - call.started)
         guarded("observe.accept", self.sink.accept, call)
 
     def brief(self, call: Call) -> ProviderTrace:
@@ -116,7 +118,12 @@ class Observer:
 
     def _describe(self, call: Call, span: Span) -> None:
         facts, reply = brief_facts(call)
-        span.set_attributes(semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint))
+        found = semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint)
+        if call.is_adopted:  # what its owner has said stands; he may be about to say the rest
+            known: Mapping[str, Any] = getattr(span, "attributes", None) or {}
+            span.set_attributes({name: value for name, value in found.items() if name not in known})
+            return
+        span.set_attributes(found)
         if facts["status"] == "error":
             span.set_status(Status(StatusCode.ERROR, facts["error_message"] or facts["error_type"]))
 

@@ -69,7 +69,7 @@ def target(client: Any) -> Target:
 
 def host_provider(host: str) -> str | None:
     """The provider at ``host``, if it is a known one."""
-    labels = host.lower().split(".")
+    labels = host.lower().replace("-aiplatform.", ".aiplatform.").split(".")  # Vertex: region-aiplatform
     suffixes = (".".join(labels[start:]) for start in range(len(labels)))
     return next((_HOSTS[suffix] for suffix in suffixes if suffix in _HOSTS), None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..trace import ProviderTrace
+from ..trace import FAILED, ProviderTrace
 
 
 class Totals:
@@ -17,7 +17,7 @@ class Totals:
     def add(self, trace: ProviderTrace) -> None:
         """Count one record."""
         self.calls += 1
-        self.failures += trace.status == "error"
+        self.failures += trace.status in FAILED
         self.without_usage += trace.usage.source == "none"
         for name in ("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens"):
             value = getattr(trace.usage, name)

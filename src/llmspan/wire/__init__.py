@@ -40,7 +40,7 @@ def summarize(api: str, body: bytes) -> Reply:
         return _read_json(reader, body)
     lines = sse.unix_lines(body)
     first_output = _feed_head(reader, lines)
-    done = lines.find(b"data: [DONE]", max(0, len(lines) - 64)) != -1
+    done = _says_done(lines)
     for event in sse.signed_events(lines, reader.signs):
         if event.data is not None and event.end > first_output.seen:
             reader.event(event.data, event.name)
@@ -90,6 +90,13 @@ def _feed_head(reader: Reader, lines: bytes) -> _Head:
     return head
 
 
+def _says_done(lines: bytes) -> bool:
+    """Whether the last event that has ``[DONE]`` in it is the sentinel, not a model that writes of it."""
+    at = lines.rfind(b"[DONE]")
+    start = max(0, lines.rfind(b"\n\n", 0, at)) if at != -1 else len(lines)
+    return any(event.done for event in sse.events(lines[start:]))
+
+
 def _conclude(reader: Reader, first_output: int | None, *, done: bool) -> Reply:
     reply = reader.reply()
     reply.first_output_at = first_output
@@ -102,7 +109,7 @@ def _conclude(reader: Reader, first_output: int | None, *, done: bool) -> Reply:
 def _read_json(reader: Reader, body: bytes) -> Reply:
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Reply()
     if isinstance(data, dict):
         reader.body(data)

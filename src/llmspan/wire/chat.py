@@ -24,6 +24,7 @@ class ChatReader(Reader):
         re.compile(rb'"usage"\s*:\s*\{'),
         re.compile(rb'"finish_reason"\s*:\s*"'),
         re.compile(rb'"error"\s*:\s*[{"]'),
+        re.compile(rb'"index"\s*:\s*[1-9]'),  # a further choice
     )
     object_name: ClassVar[str] = "chat.completion"
 
@@ -203,7 +204,7 @@ def _finished_call(call: JsonObject) -> JsonObject:
     done.setdefault("id", "")
     if not done.get("type"):
         done["type"] = "custom" if "custom" in done else "function"
-    inner = done.get(done["type"])
+    inner = done.get("function")
     if isinstance(inner, dict) and done["type"] == "function":
         done["function"] = {"name": "", "arguments": "", **{k: v for k, v in inner.items() if v is not None}}
     return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .chat import ChatReader
-from .reply import JsonObject, obj, objects
+from .reply import JsonObject, obj, objects, string
 
 
 class CompletionsReader(ChatReader):
@@ -21,8 +21,8 @@ class CompletionsReader(ChatReader):
         index = choice.get("index")
         kept = self._choices.setdefault(index if isinstance(index, int) else 0, {"text": ""})
         for key, value in choice.items():
-            if key == "text" and isinstance(value, str):
-                kept["text"] += value
+            if key == "text":
+                kept["text"] += string(value) or ""
             elif key == "logprobs":
                 kept[key] = _joined(obj(kept.get(key)), obj(value)) or None
             elif value not in (None, "") or key not in kept:
@@ -37,5 +37,8 @@ def _joined(old: JsonObject, new: JsonObject) -> JsonObject:
     joined = dict(old)
     for key, value in new.items():
         before = joined.get(key)
-        joined[key] = [*before, *value] if isinstance(value, list) and isinstance(before, list) else value
+        if isinstance(value, list) and isinstance(before, list):
+            joined[key] = [*before, *value]
+        elif value is not None or key not in joined:
+            joined[key] = value
     return joined

@@ -14,16 +14,17 @@ from ..usage import Usage, merge_reports
 from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, text
 
 #: blocks that open empty and are filled by deltas
-_FILLED_LATER: Final = frozenset({"text", "thinking"})
+_FILLED_LATER: Final = ("text", "thinking")
 
 
 class MessagesReader(Reader):
     """Reads messages."""
 
-    signs: ClassVar = (re.compile(rb'"message_(?:start|delta|stop)"'), re.compile(rb'"error"'))
+    signs: ClassVar = (re.compile(rb"message_(?:start|delta|stop)"), re.compile(rb'"error"'))
     silent_events: ClassVar = frozenset({"ping"})
 
     def __init__(self) -> None:
+        self._body: JsonObject | None = None
         self._message: JsonObject = {}
         self._blocks: dict[int, JsonObject] = {}
         self._inputs: dict[int, str] = {}
@@ -54,7 +55,7 @@ class MessagesReader(Reader):
         if data.get("type") == "error" or data.get("error"):
             self._error = read_error(data)
             return
-        self._message = data
+        self._body = self._message = data
         self._later_usages = [obj(data.get("usage"))]
         self._stopped = True
 
@@ -81,12 +82,13 @@ class MessagesReader(Reader):
 
     def response(self) -> Any:
         """A ``message`` object."""
+        if self._body is not None:
+            return self._body
         if not self._message:
             return None
-        if not self._blocks and not self._first_usage:
-            return self._message
         whole = dict(self._message)
-        whole["content"] = [self._finished(index) for index in sorted(self._blocks)]
+        if self._blocks or not whole.get("content"):
+            whole["content"] = [self._finished(index) for index in sorted(self._blocks)]
         usage = self._merged_usage()
         if usage:
             whole["usage"] = usage
@@ -142,5 +144,5 @@ def _tool_input(given: str) -> Any:
     """The tool input that the deltas spell; cut short or invalid, it is kept as Anthropic's guide proposes."""
     try:
         return json.loads(given)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"INVALID_JSON": given}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from ..usage import Usage
 from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, text
 
-_OVER: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
+_OVER: Final = ("completed", "failed", "incomplete", "cancelled")
 
 #: delta events that grow one string of an item: event type -> the item's key
 _ITEM_TEXT: Final = {
@@ -129,4 +129,6 @@ def _part(item: JsonObject, where: str, index: object, part_type: str) -> JsonOb
     position = index if isinstance(index, int) and 0 <= index < 10_000 else 0
     while len(parts) <= position:
         parts.append({"type": part_type})
+    if not isinstance(parts[position], dict):
+        parts[position] = {"type": part_type}
     return parts[position]

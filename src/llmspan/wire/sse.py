@@ -83,6 +83,6 @@ def _parse(block: bytes, end: int) -> Event | None:
         return Event(name, None, end, done=True)
     try:
         parsed = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Event(name, None, end)
     return Event(name, parsed if isinstance(parsed, dict) else None, end)

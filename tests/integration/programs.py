@@ -1,0 +1,38 @@
+"""Running programs against the demo's provider, in an environment of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from llmspan.demo.server import DemoServer
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+#: the official instrumentations of the test environment stay out: they import every SDK at start
+OTHERS_OFF = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai,anthropic"}
+NO_OTLP = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+
+
+def environment(provider: DemoServer, database: Path, **more: str) -> dict[str, str]:
+    """What a user would have set, keys included, and nothing of this process's own OpenTelemetry settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
+    return {
+        **kept,
+        **OTHERS_OFF,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "OPENAI_BASE_URL": provider.openai_base_url,
+        "ANTHROPIC_BASE_URL": provider.anthropic_base_url,
+        "OPENAI_API_KEY": "sk-planted-secret",
+        "ANTHROPIC_API_KEY": "sk-ant-planted-secret",
+        "LLMSPAN_SQLITE_PATH": str(database),
+        "COLUMNS": "120",
+        **more,
+    }
+
+
+def run(*command: str, env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)

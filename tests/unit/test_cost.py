@@ -1,0 +1,101 @@
+"""Prices: the list price where it holds, and a reason instead of a guess where it does not."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llmspan.cost import cost_of
+from llmspan.trace import ProviderTrace
+from llmspan.usage import Usage
+from records import make_trace
+
+pytest.importorskip("genai_prices")
+
+GPT = {"prompt_tokens": 1_000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 600}}
+CLAUDE = {
+    "input_tokens": 400,
+    "cache_read_input_tokens": 600,
+    "cache_creation_input_tokens": 1_000,
+    "cache_creation": {"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600},
+    "output_tokens": 500,
+}
+
+
+def gpt(raw: dict[str, Any] = GPT, **fields: Any) -> ProviderTrace:
+    return make_trace(request_model="gpt-5", usage=Usage.from_raw(raw), **fields)
+
+
+def claude(**raw: Any) -> ProviderTrace:
+    usage = Usage.from_raw({**CLAUDE, **raw})
+    return make_trace(provider="anthropic", request_model="claude-sonnet-4-20250514", usage=usage)
+
+
+def test_cached_input_has_its_own_price() -> None:
+    """400 fresh at $1.25, 600 cached at $0.125, 500 out at $10 per million."""
+    assert cost_of(gpt()) == (Decimal("0.005575"), "")
+    assert cost_of(gpt(service_tier="default"))[0] == Decimal("0.005575")
+
+
+def test_cache_writes_are_priced_by_their_lifetime() -> None:
+    """5 minutes at 1.25 times, an hour at twice the input price."""
+    assert cost_of(claude()) == (Decimal("0.01398"), "")
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        (gpt(response_model="unheard-of"), "unknown model"),
+        (gpt(provider="unheard.of"), "unknown model"),
+        (gpt({}), "no usage"),
+        (gpt(service_tier="flex"), "service tier flex"),
+        (gpt({**GPT, "prompt_tokens_details": {"cached_tokens": 2_000}}), "the usage contradicts itself"),
+        (make_trace(usage=Usage.from_raw(GPT, final=False)), "partial usage"),
+        (claude(speed="fast"), "speed fast"),
+        (claude(inference_geo="us"), "inference in us"),
+        (claude(iterations=[{"input_tokens": 9, "output_tokens": 9}] * 2), "billed by the pass (compaction, advisor)"),
+        (
+            gpt(
+                {
+                    **GPT,
+                    "prompt_tokens_details": {
+                        "cache_write_tokens": 9,
+                        "cache_write_tokens_details": {"ttl_30m_tokens": 0, "ttl_12h_tokens": 9},
+                    },
+                }
+            ),
+            "no price for cache writes of 12 hours",
+        ),
+    ],
+)
+def test_what_is_not_known_has_a_reason(trace: ProviderTrace, reason: str) -> None:
+    """No figure is made up: the price is None and the reason says why."""
+    assert cost_of(trace) == (None, reason)
+
+
+def test_one_pass_is_what_the_totals_say() -> None:
+    """`iterations` that add up to the totals hide nothing."""
+    assert cost_of(claude(iterations=[{**CLAUDE}]))[0] == Decimal("0.01398")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("azure.ai.openai", "gpt-4o"),
+        ("aws.bedrock", "anthropic.claude-sonnet-4-20250514-v1:0"),
+        ("gcp.vertex_ai", "gemini-2.5-pro"),
+        ("x_ai", "grok-4"),
+        ("mistral_ai", "mistral-large-latest"),
+        ("deepseek", "deepseek-chat"),
+        ("groq", "llama-3.3-70b-versatile"),
+    ],
+)
+def test_vendors_are_known_by_their_semantic_names(provider: str, model: str) -> None:
+    """What ``gen_ai.provider.name`` calls a vendor is found in the price data."""
+    usage = Usage(input_tokens=1_000, output_tokens=10, source="provider")
+    amount, reason = cost_of(make_trace(provider=provider, request_model=model, usage=usage))
+    assert reason == ""
+    assert amount is not None
+    assert amount > 0

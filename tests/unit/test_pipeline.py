@@ -1,0 +1,313 @@
+"""The way from finished calls to stores: bounded, counted, isolated; nothing is lost without a count."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from llmspan.backends.memory import MemoryBackend
+from llmspan.errors import PermanentError, RetryableError, ThrottledError
+from llmspan.pipeline import Pipeline, Status
+from llmspan.settings import Settings
+from llmspan.trace import ProviderTrace
+from records import make_trace
+
+
+class Ready:
+    """A pending record that is ready-made."""
+
+    def __init__(self, trace: ProviderTrace, size: int = 3000) -> None:
+        self.trace = trace
+        self.size = size
+        self.is_shed = False
+
+    def build(self) -> ProviderTrace:
+        return self.trace
+
+    def shed(self) -> None:
+        self.is_shed = True
+        self.size = 100
+
+
+class Scripted(MemoryBackend):
+    """A memory backend whose writes first do what a script says."""
+
+    def __init__(self, *script: Callable[[Sequence[ProviderTrace]], None], place: str = "here") -> None:
+        super().__init__()
+        self.script = list(script)
+        self.place = place
+        self.batches: list[int] = []
+        self.closed = False
+
+    @property
+    def location(self) -> str:
+        return self.place
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        self.batches.append(len(traces))
+        if self.script:
+            self.script.pop(0)(traces)
+        super().write(traces)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def raising(error: Exception) -> Callable[[Sequence[ProviderTrace]], None]:
+    def step(_: Sequence[ProviderTrace]) -> None:
+        raise error
+
+    return step
+
+
+def waiting(event: threading.Event, reached: threading.Event | None = None) -> Callable[[Any], None]:
+    def step(_: Sequence[ProviderTrace]) -> None:
+        if reached is not None:
+            reached.set()
+        event.wait(30)
+
+    return step
+
+
+def pipeline_to(*backends: MemoryBackend, **settings: Any) -> Pipeline:
+    pipeline = Pipeline()
+    pipeline.configure(Settings(**settings))
+    for backend in backends:
+        assert pipeline.add(backend)
+    return pipeline
+
+
+def identity_holds(status: Status) -> bool:
+    return status.accepted == status.delivered + status.queued + sum(status.dropped.values())
+
+
+def accept(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
+    traces = [make_trace(**fields) for _ in range(number)]
+    for trace in traces:
+        pipeline.accept(Ready(trace))
+    return [trace.id for trace in traces]
+
+
+def ids_in(backend: MemoryBackend) -> set[str]:
+    return {trace.id for trace in backend.list(limit=100_000).traces}
+
+
+def test_everything_accepted_is_delivered() -> None:
+    """A flush returns when all records are in all stores."""
+    one, two = Scripted(place="one"), Scripted(place="two")
+    pipeline = pipeline_to(one, two)
+    ids = accept(pipeline, 2500)
+    assert pipeline.flush(30)
+    assert ids_in(one) == ids_in(two) == set(ids)
+    assert [(s.accepted, s.delivered, s.queued, s.dropped) for s in pipeline.status()] == [(2500, 2500, 0, {})] * 2
+
+
+def test_the_same_place_twice_is_one() -> None:
+    """Named by setting and by exporter, a store gets each record once."""
+    pipeline = pipeline_to(Scripted(place="same"))
+    assert not pipeline.add(Scripted(place="same"))
+    assert len(pipeline.backends) == 1
+
+
+@pytest.mark.parametrize("error", [RetryableError("away"), ThrottledError("slow down", 0.0)])
+def test_what_can_be_retried_is_retried(error: Exception) -> None:
+    """A batch that failed for now is written in the end, once, and the failure is told."""
+    backend = Scripted(raising(error), raising(error))
+    pipeline = pipeline_to(backend)
+    ids = accept(pipeline, 3)
+    assert pipeline.flush(30)
+    (status,) = pipeline.status()
+    assert ids_in(backend) == set(ids)
+    assert (status.delivered, status.dropped) == (3, {})
+    assert status.last_error is not None
+    assert str(error) in status.last_error
+
+
+def test_one_bad_record_does_not_take_its_batch_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that can never be written is halved until the poison is alone; it is named, and only it is dropped."""
+    gate, reached = threading.Event(), threading.Event()
+    poison = make_trace()
+
+    class Picky(Scripted):
+        def write(self, traces: Sequence[ProviderTrace]) -> None:
+            if any(trace.id == poison.id for trace in traces):
+                raise PermanentError("cannot hold this")
+            super().write(traces)
+
+    backend = Picky(waiting(gate, reached))
+    pipeline = pipeline_to(backend)
+    ids = accept(pipeline, 1)
+    assert reached.wait(30)
+    ids += accept(pipeline, 20)
+    pipeline.accept(Ready(poison))
+    ids += accept(pipeline, 20)
+    gate.set()
+    assert pipeline.flush(30)
+    (status,) = pipeline.status()
+    assert ids_in(backend) == set(ids)
+    assert (status.delivered, status.dropped) == (41, {"rejected": 1})
+    assert sum(poison.id in message for message in caplog.messages) == 1
+
+
+def test_a_defect_of_a_backend_is_its_own() -> None:
+    """A backend that raises what it should not loses its records, counted; the other gets all of them."""
+    broken = Scripted(*[raising(ZeroDivisionError("a defect"))] * 1000, place="broken")
+    healthy = Scripted(place="healthy")
+    pipeline = pipeline_to(broken, healthy)
+    ids = accept(pipeline, 10)
+    assert pipeline.flush(30)
+    assert ids_in(healthy) == set(ids)
+    first, second = pipeline.status()
+    assert (first.delivered, first.dropped) == (0, {"rejected": 10})
+    assert second.delivered == 10
+
+
+def test_a_hanging_backend_does_not_hold_up_another() -> None:
+    """One queue and one thread a backend: what hangs, hangs alone."""
+    gate = threading.Event()
+    hanging, healthy = Scripted(waiting(gate), place="hanging"), Scripted(place="healthy")
+    delivered = threading.Event()
+    pipeline = pipeline_to(hanging, healthy)
+    healthy.script = [lambda _: delivered.set()]
+    ids = accept(pipeline, 1)
+    assert delivered.wait(30)
+    assert not pipeline.flush(0.01)  # the other one is not done
+    assert all(identity_holds(status) for status in pipeline.status())
+    gate.set()
+    assert pipeline.flush(30)
+    assert ids_in(hanging) == ids_in(healthy) == set(ids)
+
+
+def test_the_queue_is_bounded_in_items() -> None:
+    """Beyond the limit the oldest records go, and are counted."""
+    gate, reached = threading.Event(), threading.Event()
+    backend = Scripted(waiting(gate, reached))
+    pipeline = pipeline_to(backend, queue_max_items=10)
+    first = accept(pipeline, 1)
+    assert reached.wait(30)
+    late = accept(pipeline, 50)
+    (status,) = pipeline.status()
+    gate.set()
+    assert pipeline.flush(30)
+    (status,) = pipeline.status()
+    assert status.dropped == {"queue_full": 40}
+    assert status.delivered == 11
+    assert ids_in(backend) == set(first) | set(late[-10:])
+
+
+def test_out_of_bytes_payloads_go_first() -> None:
+    """Beyond the limit in bytes, records and their usage stay; their payloads go, and are counted."""
+    gate, reached = threading.Event(), threading.Event()
+    backend = Scripted(waiting(gate, reached))
+    pipeline = pipeline_to(backend, queue_max_bytes=200_000)
+    accept(pipeline, 1)
+    assert reached.wait(30)
+    ids = accept(pipeline, 20, request_json='"' + "x" * 50_000 + '"', response_json="{}", content="full")
+    gate.set()
+    assert pipeline.flush(30)
+    (status,) = pipeline.status()
+    kept = [backend.get(id_) for id_ in ids]
+    whole = [trace for trace in kept if trace is not None and trace.content == "full"]
+    cut = [trace for trace in kept if trace is not None and trace.content == "truncated"]
+    assert len(whole) + len(cut) == 20
+    assert 0 < len(whole) < 20
+    assert all(trace.request_json is None for trace in cut)
+    assert (status.without_payload, status.dropped) == (len(cut), {})
+
+
+def test_the_inbox_sheds_payloads_too() -> None:
+    """What does not fit the inbox lets go of its bytes on the spot."""
+    pipeline = pipeline_to(Scripted(), queue_max_bytes=10_000)
+    small, big = Ready(make_trace()), Ready(make_trace(), size=50_000)
+    pipeline.accept(small)
+    pipeline.accept(big)
+    assert pipeline.flush(30)
+    assert (small.is_shed, big.is_shed) == (False, True)
+    assert pipeline.status()[0].without_payload == 1
+
+
+def test_a_record_that_cannot_be_made_is_counted() -> None:
+    """A defect while a record is made costs that record, nothing else."""
+    from llmspan import _guard
+
+    class Broken(Ready):
+        def build(self) -> ProviderTrace:
+            raise RuntimeError("a defect")
+
+    backend = Scripted()
+    pipeline = pipeline_to(backend)
+    pipeline.accept(Broken(make_trace()))
+    ids = accept(pipeline, 1)
+    assert pipeline.flush(30)
+    assert ids_in(backend) == set(ids)
+    assert pipeline.status()[0].dropped == {"internal_error": 1}
+    assert _guard.failures()["pipeline.build"] == 1
+    _guard.forget_failures()
+
+
+def test_close_has_a_deadline_and_counts_what_is_left() -> None:
+    """A dead backend does not hold up the end: what could not be written is dropped, and counted."""
+    gate = threading.Event()
+    backend = Scripted(waiting(gate))
+    pipeline = pipeline_to(backend)
+    accept(pipeline, 5)
+    assert not pipeline.close(0.05)
+    (status,) = pipeline.status()
+    assert status.accepted == 5
+    assert identity_holds(status)
+    assert sum(status.dropped.values()) + status.queued == 5
+    gate.set()
+
+
+def test_close_closes_the_backends() -> None:
+    """After a clean close every backend is closed, and everything is in it."""
+    backend = Scripted()
+    pipeline = pipeline_to(backend)
+    ids = accept(pipeline, 7)
+    assert pipeline.close(30)
+    assert backend.closed
+    assert ids_in(backend) == set(ids)
+    assert pipeline.status()[0].delivered == 7
+
+
+def test_late_ends_are_part_of_a_flush() -> None:
+    """What a finaliser handed over is worked on before a flush returns."""
+    backend = Scripted()
+    pipeline = pipeline_to(backend)
+    trace = make_trace()
+    pipeline.ensure_started()
+    pipeline.later(lambda: pipeline.accept(Ready(trace)))
+    assert pipeline.flush(30)
+    assert ids_in(backend) == {trace.id}
+
+
+def test_a_forked_child_starts_empty() -> None:
+    """The parent's queue stays the parent's; the child's own records are written by the child, once."""
+    gate, reached = threading.Event(), threading.Event()
+    backend = Scripted(waiting(gate, reached))
+    pipeline = pipeline_to(backend)
+    accept(pipeline, 1)
+    assert reached.wait(30)
+    accept(pipeline, 4)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # no assertion may escape into pytest's copy
+        status = pipeline.status()[0]
+        before = (status.accepted, status.queued)
+        backend.script = []
+        ids = accept(pipeline, 2)
+        flushed = pipeline.flush(30)
+        ours = set(ids) <= ids_in(backend)
+        os.write(write, repr((before, flushed, ours, pipeline.status()[0].delivered)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 1000).decode() == repr(((0, 0), True, True, 2))
+    os.close(read)
+    os.close(write)
+    gate.set()
+    assert pipeline.flush(30)
+    assert pipeline.status()[0].delivered == 5
