@@ -5,9 +5,9 @@
     uv run python bench/overhead.py --readme   # write the table into README.md
 
 Calls go over an in-memory transport (no sockets), a streamed reply arrives event by event. Bare and observed calls
-alternate in blocks; the figures are medians over the pairs of blocks. "Caller" is the CPU time of the calling thread: what the program
-waits for. "Worker" is the CPU time that llmspan spends beside it, on its own threads, to reassemble and store.
-The observed side has everything on: a recording span to a batch processor, and the full record written to SQLite.
+alternate in blocks; the figures are medians over the pairs of blocks. "Added" is CPU time of the calling thread: what
+the program waits for. "Worker" is the CPU time that llmspan spends beside it, on its own threads, to reassemble and
+store. The observed side has everything on: a recording span to a batch processor, the full record to SQLite.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ CHAT = {
 MESSAGE = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5",
     "content": [{"type": "text", "text": "Paris. " * 50}], "stop_reason": "end_turn", "stop_sequence": None,
-    "usage": {"input_tokens": 12, "cache_read_input_tokens": 30000, "cache_creation_input_tokens": 0, "output_tokens": 250},
+    "usage": {
+        "input_tokens": 12, "cache_read_input_tokens": 30000, "cache_creation_input_tokens": 0, "output_tokens": 250,
+    },
 }  # fmt: skip
 PROMPT = [{"role": "user", "content": "Tell me about Paris. " * 40}]
 CHAT_BODY = {"model": "gpt-5-mini", "messages": PROMPT, "temperature": 0.2}
@@ -265,9 +267,8 @@ def table(rows: list[Row]) -> str:
     ]
     for row in rows:
         chunk = "" if row.added_us_per_chunk is None else f"{row.added_us_per_chunk:.2f}"
-        lines.append(
-            f"| `{row.surface}` | {row.bare_us:,.0f} | {row.added_us:,.0f} | {row.ratio:.3f} | {chunk} | {row.worker_us:,.0f} |"
-        )
+        figures = f"{row.bare_us:,.0f} | {row.added_us:,.0f} | {row.ratio:.3f} | {chunk} | {row.worker_us:,.0f}"
+        lines.append(f"| `{row.surface}` | {figures} |")
     return "\n".join(lines)
 
 

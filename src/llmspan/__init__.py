@@ -7,12 +7,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import VERSION as __version__
+from ._version import __version__
 
 if TYPE_CHECKING:
-    from .scope import context
     from .errors import BackendError, LlmspanError, RecordError, SettingsError
     from .reader import AsyncReader, Reader
+    from .scope import context
     from .trace import ProviderTrace
     from .usage import Usage
     from .wiring import flush, instrument, status, uninstrument

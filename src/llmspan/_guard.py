@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -33,12 +34,13 @@ def note(place: str, error: BaseException) -> None:
     """Count a swallowed ``error`` under ``place``; log it with its traceback the first time only."""
     _failures[place] += 1
     if _failures[place] == 1:
-        logger.error(
-            "llmspan: internal error in %s (%s). Your call is not affected; further ones here are only counted.",
-            place,
-            type(error).__name__,
-            exc_info=error,
-        )
+        with suppress(Exception):  # from a log handler of the application's
+            logger.error(
+                "llmspan: internal error in %s (%s). Your call is not affected; further ones here are only counted.",
+                place,
+                type(error).__name__,
+                exc_info=error,
+            )
 
 
 def failures() -> dict[str, int]:

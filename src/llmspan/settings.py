@@ -85,6 +85,10 @@ class Setting:
             raise SettingsError(f"{origin}{value!s}: expected {self.expects}{reason}") from None
 
 
+#: old names that were met: one notice each
+_told: set[str] = set()
+
+
 class _BadValueError(ValueError):
     """A refusal whose message is for the user."""
 
@@ -94,7 +98,9 @@ def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
         return setting.env
     for alias in setting.aliases:
         if alias in environ:
-            logger.warning("llmspan: %s is read as %s; please use the new name", alias, setting.env)
+            if alias not in _told:
+                _told.add(alias)
+                logger.warning("llmspan: %s is read as %s; please use the new name", alias, setting.env)
             return alias
     return None
 

@@ -39,7 +39,7 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
     "completion_tokens_details.text_tokens": "text_output_tokens",
     "completion_tokens_details.accepted_prediction_tokens": "accepted_prediction_tokens",
     "completion_tokens_details.rejected_prediction_tokens": "rejected_prediction_tokens",
-    # responses (openai.types.responses.ResponseUsage)
+    # Responses, as in openai.types.responses.ResponseUsage
     "input_tokens": None,
     "output_tokens": None,
     "input_tokens_details.cached_tokens": None,

@@ -17,8 +17,8 @@ from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
 from . import _guard, pipeline
-from ._version import VERSION
-from .backends import open_backends
+from ._version import __version__
+from .backends import open_backend, open_backends
 from .content import Policy
 from .errors import LlmspanError, SettingsError
 from .instrumentation import Observer, finish_open_calls
@@ -52,7 +52,7 @@ _lock = threading.RLock()
 def instrument(
     *, tracer_provider: TracerProvider | None = None, providers: tuple[str, ...] | None = None, **settings: Any
 ) -> None:
-    """Record the calls of the provider SDKs from now on. Imports no SDK; called again, it changes nothing.
+    """Record the calls of the provider SDKs from now on. Imports no SDK; called again, it sets nothing up anew.
 
     Args:
         tracer_provider: where spans go; the global one by default. Without any, records are written all the same.
@@ -60,7 +60,7 @@ def instrument(
         settings: any field of :class:`llmspan.settings.Settings`; they win over ``LLMSPAN_*`` variables.
 
     Raises:
-        SettingsError: a setting is wrong, or a backend's place cannot be used.
+        SettingsError: a setting is wrong, a backend's place cannot be used, or other settings are in force already.
     """
     with _lock:
         _set_up(tracer_provider, settings)
@@ -131,12 +131,14 @@ def tell_once(error: Exception) -> None:
 
 def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> None:
     if _state.observer is not None:
+        if given and Settings.from_env(**given) != _state.settings:
+            raise SettingsError("llmspan is set up already; its settings are given once per process")
         _state.observer.source = _state.observer.source or _service_name(tracer_provider)
         return
     settings = Settings.from_env(**given)
     _open_backends(settings)
     _state.settings = settings
-    tracer = trace.get_tracer("llmspan", VERSION, tracer_provider)
+    tracer = trace.get_tracer("llmspan", __version__, tracer_provider)
     _state.observer = Observer(
         sink=pipeline.shared(),
         tracer=tracer,
@@ -155,6 +157,8 @@ def _open_backends(settings: Settings) -> None:
     """Add the named backends; the default one only if no exporter has named a place of its own."""
     line = pipeline.shared()
     line.configure(settings)
+    for backend in line.backends:  # exporters have named them; they are opened here, where an error can be told
+        open_backend(backend)
     if not settings.backends and line.backends:
         return
     for backend in open_backends(settings):

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from anthropic.types import Message
+from anthropic.types.beta import BetaMessage
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 from pydantic import BaseModel, ValidationError
-from anthropic.types import Message
-from anthropic.types.beta import BetaMessage
 
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage

@@ -203,7 +203,7 @@ def test_payload_stays_off_the_span() -> None:
 
 
 def test_a_defect_of_ours_is_the_callers_nothing(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """Whatever raises inside us: the call is unharmed, one line is logged, and the record is made if at all possible."""
+    """Whatever raises inside us: the call is unharmed, one line is logged, the record is made if at all possible."""
     from llmspan import _guard
 
     def explode(*_: Any, **__: Any) -> Any:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from types import MappingProxyType
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from llmspan import _json
 from records import patient
@@ -35,6 +40,10 @@ def test_strict_text_stays(text):
         ('{"a": "\\udfff", "b": "\ufffd"}', '{"a":"\ufffd","b":"\ufffd"}'),
         ('{"a": "\ud800", "a": 1}', '{"a":1}'),
         ("[" * 100_000, json.dumps("[" * 100_000)),
+        ("[NaN", '"[NaN"'),
+        ("NaN, Infinity", '"NaN, Infinity"'),
+        ("[-Infinity, " + "1" * 5000 + "]", '"[-Infinity, ' + "1" * 5000 + ']"'),
+        ('{"\\ud800": 1, "x": "\\ud83d\\ude00"}', '{"\ufffd":1,"x":"\U0001f600"}'),
     ],
     ids=lambda value: repr(value[:16]),
 )
@@ -70,3 +79,119 @@ def test_members_are_the_source(value, indent):
 def test_members_that_are_doubled():
     """A key that is there twice is given twice."""
     assert [(key, text) for key, _, text in _json.members('{"a": 1.0 ,"a":[ ]}')] == [("a", "1.0"), ("a", "[ ]")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "[]", "7", "{", "{}}", '{"a"}', '{"a":}', '{"a":1,}', '{"a":1', '{"a":1 "b":2}', '{"a":1} x', "{1:2}",
+     "{,}", '{"a":NaN}', '{"a" 1}', "{null:1}"],
+)  # fmt: skip
+def test_members_of_something_else(text):
+    """What is not an object, not strict or not complete is refused."""
+    with pytest.raises(ValueError, match=r".+"):
+        list(_json.members(text))
+
+
+def test_members_with_space_anywhere():
+    """Space is allowed where JSON allows it, and belongs to no member."""
+    text = ' \n{ "a" : 1.50 ,\t"b":\r{ "c" : [ ] } } \n'
+    assert list(_json.members(text)) == [("a", 1.5, "1.50"), ("b", {"c": []}, '{ "c" : [ ] }')]
+    assert list(_json.members("{ }")) == []
+
+
+# -- dumps
+
+
+def strict(text: str) -> Any:
+    """Read JSON that UTF-8 can hold and that has no NaN in it."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    return json.loads(text.encode(), parse_constant=refuse)
+
+
+strict_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=5)
+odd_values = st.recursive(
+    st.none() | st.integers() | st.floats() | any_text | st.binary(max_size=5) | st.just(object) | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(any_text | st.integers() | st.none() | st.floats() | st.dates(), inner, max_size=3)
+        | st.dictionaries(any_text, inner, max_size=3).map(MappingProxyType)
+        | st.frozensets(any_text | st.integers(), max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(value=strict_values)
+def test_dumps_is_lossless(value):
+    """What JSON can hold comes back equal, and is written without spaces or needless escapes."""
+    text = _json.dumps(value)
+    assert strict(text) == value
+    assert text == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@settings(deadline=None, max_examples=300)
+@given(value=odd_values)
+def test_dumps_takes_anything(value):
+    """Whatever stands in a value, its text is strict JSON, and already canonical."""
+    text = _json.dumps(value)
+    strict(text)
+    assert _json.canonical(text) == text
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: object
+
+
+class Model(BaseModel):
+    when: float
+    tags: list[str]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, "null"),
+        ([math.inf, -math.inf, 1.5], "[null,null,1.5]"),
+        ("\ud800x", '"\ufffdx"'),
+        ({"\udfff": "\ud800"}, '{"\ufffd":"\ufffd"}'),
+        (b"\xff\x00", '"/wA="'),
+        (bytearray(b"ab"), '"YWI="'),
+        (memoryview(b"ab"), '"YWI="'),
+        ((1, (2,)), "[1,[2]]"),
+        ({3, 1, 2}, "[1,2,3]"),
+        ({1: "a", None: "b", False: "c", 2.5: "d"}, '{"1":"a","null":"b","false":"c","2.5":"d"}'),
+        ({(1, 2): "a"}, '{"(1, 2)":"a"}'),
+        (Point(math.nan, b"ab"), '{"x":null,"y":"YWI="}'),
+        (Model(when=1.5, tags=["ü"]), '{"when":1.5,"tags":["ü"]}'),
+        (MappingProxyType({"a": Point(1, None)}), '{"a":{"x":1,"y":null}}'),
+        (Point, "\"<class 'test_json.Point'>\""),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_odd_values(value, expected):
+    """Values that JSON does not have are written as near to what they are as it has."""
+    assert _json.dumps(value) == expected.replace("test_json", __name__)
+
+
+def test_values_without_end():
+    """A value that contains itself, or is nested too deep, ends in a note rather than in an error."""
+    ring: list[Any] = ["start"]
+    ring.append(ring)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (ring, deep):
+        text = _json.dumps(value)
+        strict(text)
+        assert "[nested too deep]" in text

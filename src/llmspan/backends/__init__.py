@@ -14,7 +14,7 @@ from ..errors import BackendError, RetryableError, SettingsError
 from ..settings import Settings
 from .base import Backend
 
-__all__ = ["DEFAULT", "backend_names", "load_backends", "open_backends"]
+__all__ = ["DEFAULT", "backend_names", "load_backends", "open_backend", "open_backends"]
 
 #: what is used if nothing is named
 DEFAULT: Final = ("sqlite",)
@@ -49,13 +49,18 @@ def open_backends(settings: Settings) -> list[Backend]:
     """
     backends = load_backends(settings)
     for backend in backends:
-        try:
-            backend.open()
-        except RetryableError as error:
-            logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
-        except BackendError as error:
-            raise SettingsError(str(error)) from error
+        open_backend(backend)
     return backends
+
+
+def open_backend(backend: Backend) -> None:
+    """Open ``backend``, as :func:`open_backends` does."""
+    try:
+        backend.open()
+    except RetryableError as error:
+        logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
+    except BackendError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _known() -> dict[str, EntryPoint]:

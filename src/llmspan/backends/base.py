@@ -64,7 +64,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatsRow:
-    """Sums over a group of records; ``failures`` are those of :data:`llmspan.trace.FAILED`. Token sums are over the records that report the number, None if none does."""
+    """Sums over a group of records; ``failures`` are those of :data:`llmspan.trace.FAILED`.
+
+    Token sums are over the records that report the number, None if none does.
+    """
 
     group: Mapping[str, str | None]
     calls: int

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from .._version import VERSION
+from .._version import __version__
 from ..errors import BackendError, LlmspanError, SettingsError
 
 __all__ = ["COMMANDS", "main"]
@@ -55,7 +55,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION)
+@click.version_option(__version__)
 def main() -> None:
     """Every openai and anthropic call: one exact span, one stored record.
 

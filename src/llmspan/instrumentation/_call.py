@@ -107,9 +107,10 @@ class Call:
     """The state of one call. Attributes are set by the hooks; ``_record`` reads them once it is over."""
 
     __slots__ = (
-        "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id", "end",
-        "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model", "options", "parent",
-        "request", "route", "scope", "source", "span", "span_context", "started", "started_at", "stream", "target",
+        "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id",
+        "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
+        "options", "parent", "request", "route", "scope", "source", "span", "span_context", "started", "started_at",
+        "stream", "target",
     )  # fmt: skip
 
     def __init__(self, *, id: str, route: Route, target: Target, judge: Judge) -> None:  # noqa: A002

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple
 
@@ -102,10 +103,10 @@ class Stainless:
                 result = original(client, cast_to, call.options, *args, **kwargs)
             except BaseException as error:
                 current_call.reset(token)
-                guarded("request.raised", _raised, call, error)
+                _raised(call, error)
                 raise
             current_call.reset(token)
-            guarded("request.returned", self._returned, call, result)
+            self._returned(call, result)
             return result
 
         return request
@@ -124,10 +125,10 @@ class Stainless:
                 raise
             except BaseException as error:
                 _reset(token)
-                guarded("request.raised", _raised, call, error)
+                _raised(call, error)
                 raise
             _reset(token)
-            guarded("request.returned", self._returned, call, result)
+            self._returned(call, result)
             return result
 
         return request
@@ -199,17 +200,21 @@ class Stainless:
             self.observer.start_span(call, _body(call.options))
 
     def _returned(self, call: Call, result: Any) -> None:
-        """A stream, or a response that is not read yet, keeps the call open; anything else ends it."""
         call.options = None
+        if not guarded("request.returned", self._keeps_open, call, result):
+            call.returned()
+
+    def _keeps_open(self, call: Call, result: Any) -> bool:
+        """Whether ``result`` is a stream, or a response that is not read yet: then its end is the call's."""
         response = getattr(result, "response", None) if isinstance(result, self._stream_types) else None
         if response is None:
             response = getattr(result, "http_response", None)
             if response is None or response.is_closed:
-                call.returned()
-                return
+                return False
         if call_of(response) is not call and not response.is_closed:  # a middleware made this response
             _received(call, {"response": response, "stream": True})
         _adopt_running_iterator(call, result)
+        return True
 
     def _target(self, client: Any) -> Target:
         base_url = client.base_url
@@ -228,10 +233,10 @@ def _received(call: Call, kwargs: Mapping[str, Any]) -> None:
 
 
 def _raised(call: Call, error: BaseException) -> None:
+    call.options = None
     response = getattr(error, "response", None)
     if response is not None and getattr(response, "is_closed", False):
-        call.noted(response)
-    call.options = None
+        guarded("request.raised", call.noted, response)
     call.failed(error)
 
 
@@ -264,7 +269,5 @@ def _body(options: Any) -> Mapping[str, Any]:
 
 
 def _reset(token: Token[Call | None]) -> None:
-    try:
+    with suppress(ValueError):  # the coroutine is being driven in another context now; ours is gone anyway
         current_call.reset(token)
-    except ValueError:  # the coroutine is being driven in another context now; ours is gone anyway
-        pass

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from .._guard import guarded
+from .._guard import guarded, outcome
 from ..backends.base import Backend
 from ..settings import Settings
 from ..trace import ProviderTrace
@@ -114,7 +114,8 @@ class Pipeline:
             self._wake.put(drained)
             if not drained.wait(timeout):
                 return False
-        return all([delivery.flush(deadline) for delivery in list(self._deliveries)])
+        done = [delivery.flush(deadline) for delivery in list(self._deliveries)]  # every one, not up to the first
+        return all(done)
 
     def close(self, timeout: float) -> bool:
         """Flush, then stop all threads and close all backends. What could not be written is dropped, and counted."""
@@ -184,7 +185,8 @@ class Pipeline:
             return
         guarded("pipeline.totals", self.totals.add, trace)
         for delivery in self._deliveries:
-            delivery.put(trace)
+            if outcome(delivery.put, trace) is not None:  # no thread can be started any more: the program is ending
+                delivery.counts.dropped("shutdown")
 
     def _count_dropped(self, reason: str) -> None:
         for delivery in self._deliveries:

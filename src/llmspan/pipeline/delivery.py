@@ -28,6 +28,7 @@ _BATCH_ITEMS: Final = 1000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_PAUSE_IN_FLUSH: Final = 0.1
 _FLAT_SIZE: Final = 2048
 
 
@@ -61,9 +62,12 @@ class Delivery:
     def flush(self, deadline: float) -> bool:
         """Wait until all that was put is written or given up, or until ``deadline`` (``time.monotonic``)."""
         with self._changed:
-            self._hurry = True
+            self._flushing += 1
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._queue and not self._writing, _left(deadline))
+            try:
+                return self._changed.wait_for(lambda: not self._queue and not self._writing, _left(deadline))
+            finally:
+                self._flushing -= 1
 
     def close(self, deadline: float) -> bool:
         """Flush, stop the thread and close the backend. What is left is dropped, and counted."""
@@ -93,7 +97,7 @@ class Delivery:
         self._queue: deque[tuple[ProviderTrace, int]] = deque()
         self._bytes = 0
         self._writing = 0
-        self._hurry = False
+        self._flushing = 0
         self._thread: threading.Thread | None = None
 
     def _ensure_thread(self) -> None:
@@ -151,12 +155,12 @@ class Delivery:
         self.backend.write(batch)
 
     def _wait(self, pause: float) -> bool:
-        """Sleep before the next try; a flush cuts the pause short, once. False when closing."""
+        """Sleep before the next try, shorter while somebody waits in ``flush``. False when closing."""
         with self._changed:
-            if not self._hurry:
-                self._changed.wait_for(lambda: self._closing or self._hurry, pause)
+            if not self._flushing:
+                self._changed.wait_for(lambda: self._closing or self._flushing, pause)
             else:
-                self._changed.wait_for(lambda: self._closing, min(pause, 0.1))
+                self._changed.wait_for(lambda: self._closing, min(pause, _PAUSE_IN_FLUSH))
             return not self._closing
 
 

@@ -30,6 +30,9 @@ READERS: Final[dict[str, Callable[[], Reader]]] = {
     "responses": ResponsesReader,
 }
 
+#: the sentinel is the last thing on the wire, give or take a few comments
+_DONE_IS_IN: Final = 4096
+
 
 def summarize(api: str, body: bytes) -> Reply:
     """The facts of a response body (decoded bytes, SSE or JSON). Does not count chunks."""
@@ -41,10 +44,11 @@ def summarize(api: str, body: bytes) -> Reply:
     lines = sse.unix_lines(body)
     first_output = _feed_head(reader, lines)
     done = _says_done(lines)
-    for event in sse.signed_events(lines, reader.signs):
+    mark = reader.last_content
+    for event in sse.signed_events(lines, reader.signs) if mark is None else sse.events_from_last(lines, mark):
         if event.data is not None and event.end > first_output.seen:
             reader.event(event.data, event.name)
-    return _conclude(reader, first_output.at, done=done)
+    return _conclude(reader, body, first_output.at, done=done)
 
 
 def reassemble(api: str, body: bytes) -> tuple[Reply, Any]:
@@ -64,7 +68,7 @@ def reassemble(api: str, body: bytes) -> tuple[Reply, Any]:
         reader.event(event.data, event.name)
         if first_output is None and reader.carries_output(event.data):
             first_output = event.end
-    reply = _conclude(reader, first_output, done=done)
+    reply = _conclude(reader, body, first_output, done=done)
     reply.chunk_count = chunks
     return reply, reader.response()
 
@@ -92,14 +96,14 @@ def _feed_head(reader: Reader, lines: bytes) -> _Head:
 
 def _says_done(lines: bytes) -> bool:
     """Whether the last event that has ``[DONE]`` in it is the sentinel, not a model that writes of it."""
-    at = lines.rfind(b"[DONE]")
+    at = lines.rfind(b"[DONE]", max(0, len(lines) - _DONE_IS_IN))
     start = max(0, lines.rfind(b"\n\n", 0, at)) if at != -1 else len(lines)
     return any(event.done for event in sse.events(lines[start:]))
 
 
-def _conclude(reader: Reader, first_output: int | None, *, done: bool) -> Reply:
+def _conclude(reader: Reader, body: bytes, first_output: int | None, *, done: bool) -> Reply:
     reply = reader.reply()
-    reply.first_output_at = first_output
+    reply.first_output_at = None if first_output is None else sse.wire_offset(body, first_output)
     reply.terminal = reply.terminal or done or reply.error is not None
     if not reply.terminal:
         reply.usage = reply.usage.as_partial()

@@ -15,7 +15,7 @@ class EmbeddingsReader(Reader):
     def __init__(self) -> None:
         self._data: JsonObject | None = None
 
-    def event(self, data: JsonObject, name: str | None) -> None:
+    def event(self, data: JsonObject, name: str | None) -> None:  # noqa: ARG002
         """An event of a stream that embeddings do not have; the last one is taken for the body."""
         self._data = data
 

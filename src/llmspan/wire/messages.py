@@ -7,7 +7,6 @@ each of its non-null keys replaces the one of ``message_start``, whose ``output_
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage, merge_reports
@@ -20,7 +19,8 @@ _FILLED_LATER: Final = ("text", "thinking")
 class MessagesReader(Reader):
     """Reads messages."""
 
-    signs: ClassVar = (re.compile(rb"message_(?:start|delta|stop)"), re.compile(rb'"error"'))
+    #: blocks come first, then message_delta and message_stop; an error is the last event of all
+    last_content: ClassVar = b"content_block_"
     silent_events: ClassVar = frozenset({"ping"})
 
     def __init__(self) -> None:

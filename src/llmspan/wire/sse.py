@@ -38,9 +38,16 @@ def unix_lines(body: bytes) -> bytes:
     return _CR.sub(b"\n", body) if b"\r" in body else body
 
 
-def events(body: bytes) -> Iterator[Event]:
-    """The complete events of a body with unix line ends, in order."""
-    start = 0
+def wire_offset(body: bytes, offset: int) -> int:
+    """Where in ``body`` something is that is at ``offset`` of its form with unix lines."""
+    at = offset
+    while (missing := offset - len(unix_lines(body[:at]))) > 0:
+        at += missing
+    return at
+
+
+def events(body: bytes, start: int = 0) -> Iterator[Event]:
+    """The complete events of a body with unix line ends, in order, from the one that begins at ``start``."""
     while (end := body.find(b"\n\n", start)) != -1:
         block = body[start:end]
         start = end + 2
@@ -64,6 +71,13 @@ def signed_events(body: bytes, signs: Iterable[re.Pattern[bytes]]) -> list[Event
             at = end
     found = (_parse(body[start:end], end + 2) for start, end in sorted(blocks.items()))
     return [event for event in found if event is not None]
+
+
+def events_from_last(body: bytes, mark: bytes) -> Iterator[Event]:
+    """The complete events from the last one in which ``mark`` occurs; all of them if it occurs nowhere."""
+    at = body.rfind(mark)
+    start = body.rfind(b"\n\n", 0, at) + 2 if at != -1 else 0
+    return events(body, 0 if start == 1 else start)
 
 
 def _parse(block: bytes, end: int) -> Event | None:

@@ -1,0 +1,233 @@
+"""``llmspan.instrument`` and its siblings in one process: settings, sources, exporters, one record a call."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.trace import SpanKind
+
+import llmspan
+from llmspan import wiring
+from llmspan.exporter import SQLiteSpanExporter
+from llmspan.instrumentors import OpenAIInstrumentor
+from replay import client_for, transport
+from streams import ALL, CHAT, MESSAGES
+
+SSE = {"content-type": "text/event-stream"}
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """Each test sets up anew and leaves nothing behind."""
+    wiring.close(30)
+    yield
+    wiring.close(30)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traces.db"
+
+
+def call(api: Any = CHAT) -> None:
+    client = client_for(api.provider, transport(200, SSE, list(api.stream)))
+    for _ in api.method(client)(**api.arguments, stream=True):
+        pass
+
+
+def records(path: Path) -> list[llmspan.ProviderTrace]:
+    assert llmspan.flush(30)
+    with llmspan.Reader.from_env(backends="sqlite", sqlite_path=path) as reader:
+        return list(reader.iterate())
+
+
+def test_calls_are_stored(path: Path) -> None:
+    """One record per call of either SDK, in a file that only its owner can read."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    for api in ALL:
+        call(api)
+    assert sorted(trace.api for trace in records(path)) == ["chat_completions", "messages", "messages", "responses"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (status,) = llmspan.status()
+    assert (status.backend, status.accepted, status.delivered) == ("sqlite", 4, 4)
+
+
+def test_instrumenting_twice_records_once(path: Path) -> None:
+    """By ``instrument``, again, and by the OpenTelemetry instrumentor: a call stays one call."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    llmspan.instrument()
+    OpenAIInstrumentor().instrument(skip_dep_check=True)
+    call()
+    OpenAIInstrumentor().uninstrument()
+    call()
+    assert len(records(path)) == 1
+
+
+def test_other_settings_need_a_new_start(path: Path) -> None:
+    """Settings that would be ignored are an error instead."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    with pytest.raises(llmspan.SettingsError, match="once per process"):
+        llmspan.instrument(backends="sqlite", sqlite_path=path, content="metadata")
+
+
+def test_uninstrument_stops_recording(path: Path) -> None:
+    """After ``uninstrument`` nothing is recorded; after ``instrument``, again."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    llmspan.uninstrument()
+    call()
+    assert records(path) == []
+    llmspan.instrument()
+    call()
+    assert len(records(path)) == 1
+
+
+def test_only_the_named_providers(path: Path) -> None:
+    """``providers`` picks; an unknown one is an error that lists the known."""
+    llmspan.instrument(providers=("anthropic",), backends="sqlite", sqlite_path=path)
+    call(CHAT)
+    call(MESSAGES)
+    assert [trace.provider for trace in records(path)] == ["anthropic"]
+    with pytest.raises(llmspan.SettingsError, match=r"no provider is called 'gemini'; there are anthropic, openai"):
+        llmspan.instrument(providers=("gemini",))
+
+
+def test_the_source_is_the_service(path: Path) -> None:
+    """``source`` is the resource's ``service.name``; ``LLMSPAN_SOURCE`` wins."""
+    provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+    llmspan.instrument(tracer_provider=provider, backends="sqlite", sqlite_path=path)
+    call()
+    wiring.close(30)
+    llmspan.instrument(tracer_provider=provider, backends="sqlite", sqlite_path=path, source="till")
+    call()
+    assert sorted(str(trace.source) for trace in records(path)) == ["shop", "till"]
+
+
+def test_context_reaches_record_and_span(path: Path) -> None:
+    """What ``llmspan.context`` says is on the record, nested blocks merged, and its ids are on the span."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    with (
+        llmspan.context(run_id="r", agent_id="a", agent_tags=["x", "y"], attributes={"k": 1, "outer": True}),
+        llmspan.context(
+            step_id="s", user_id="u", attributes={"k": 2}, llm_config={"t": 0}, billing_context={"plan": "p"}
+        ),
+    ):
+        call()
+    (trace,) = records(path)
+    assert (trace.run_id, trace.step_id, trace.agent_id, trace.user_id) == ("r", "s", "a", "u")
+    assert trace.agent_tags == ("x", "y")
+    assert trace.attributes == {"k": 2, "outer": True}
+    assert (trace.llm_config, trace.billing_context) == ({"t": 0}, {"plan": "p"})
+
+
+@pytest.mark.anyio
+async def test_a_hundred_tasks_do_not_mix(path: Path) -> None:
+    """Tasks that share one client and run at once keep their own step."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+
+    async def step(number: int) -> None:
+        with llmspan.context(step_id=f"step-{number}", user_id=f"user-{number}"):
+            client = client_for("anthropic", transport(200, SSE, list(MESSAGES.stream)), is_async=True)
+            stream = await client.messages.create(**MESSAGES.arguments, stream=True)
+            async for _ in stream:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(step(number) for number in range(100)))
+    found = {trace.step_id: trace.user_id for trace in records(path)}
+    assert found == {f"step-{number}": f"user-{number}" for number in range(100)}
+
+
+def test_baggage_by_allow_list(path: Path) -> None:
+    """Only the keys that are named are copied from baggage."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path, baggage_keys="run_id,tenant")
+    carried = baggage.set_baggage(
+        "secret", "no", baggage.set_baggage("tenant", "acme", baggage.set_baggage("run_id", "r"))
+    )
+    token = otel_context.attach(carried)
+    try:
+        call()
+    finally:
+        otel_context.detach(token)
+    (trace,) = records(path)
+    assert (trace.run_id, trace.attributes) == ("r", {"tenant": "acme"})
+
+
+@pytest.mark.parametrize("processor", [SimpleSpanProcessor, BatchSpanProcessor])
+def test_exporter_in_a_span_processor(processor: Any, path: Path) -> None:
+    """A store named as exporter of one's own provider gets each of our calls once, and GenAI spans of others."""
+    provider = TracerProvider()
+    provider.add_span_processor(processor(SQLiteSpanExporter(str(path))))
+    llmspan.instrument(tracer_provider=provider)
+    call()
+    tracer = provider.get_tracer("somebody.else")
+    given = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "cohere", "gen_ai.usage.input_tokens": 0}
+    with tracer.start_as_current_span("chat command", kind=SpanKind.CLIENT, attributes=given):
+        pass
+    with tracer.start_as_current_span("not a model's"):
+        pass
+    provider.force_flush()
+    ours, theirs = sorted(records(path), key=lambda trace: trace.provider, reverse=True)
+    assert (ours.provider, ours.content) == ("openai", "full")
+    assert (theirs.provider, theirs.usage.input_tokens, theirs.usage.output_tokens) == ("cohere", 0, None)
+    provider.shutdown()
+
+
+def test_an_exporter_never_raises_when_made(tmp_path: Path) -> None:
+    """A bad place is no exception in the exporter, whose failure would switch all instrumentation off; it is told at start."""
+    exporter = SQLiteSpanExporter(str(tmp_path))
+    assert exporter.error is None
+    with pytest.raises(llmspan.SettingsError, match=str(tmp_path)):
+        llmspan.instrument()
+    assert SQLiteSpanExporter("  ").error is not None
+
+
+def test_a_stream_open_at_close_is_recorded(path: Path) -> None:
+    """Ending llmspan ends what is still open, as closed early."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    client = client_for("openai", transport(200, SSE, list(CHAT.stream)))
+    stream = CHAT.method(client)(**CHAT.arguments, stream=True)
+    next(stream)
+    wiring.close(30)
+    assert [trace.status for trace in records(path)] == ["closed_early"]
+    assert len(list(stream)) > 0  # and the caller reads on as if nothing had been
+
+
+def test_metadata_only(path: Path) -> None:
+    """``content=metadata``: everything but the payload."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path, content="metadata")
+    call(MESSAGES)
+    (found,) = records(path)
+    with llmspan.Reader.from_env(backends="sqlite", sqlite_path=path) as reader:
+        trace = reader.get(found.id)
+    assert trace is not None
+    assert (trace.content, trace.request_json, trace.response_json) == ("metadata", None, None)
+    assert trace.usage.input_tokens == 32012
+    assert b"w\xc3\xb6rld" not in path.read_bytes()
+
+
+def test_a_large_payload_is_cut_and_says_so(path: Path) -> None:
+    """Over the limit a payload is cut, stays JSON, and the numbers stay."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path, max_payload_bytes=2000)
+    client = client_for("anthropic", transport(200, SSE, list(MESSAGES.stream)))
+    arguments = {**MESSAGES.arguments, "messages": [{"role": "user", "content": "x" * 100_000}]}
+    for _ in client.messages.create(**arguments, stream=True):
+        pass
+    (found,) = records(path)
+    with llmspan.Reader.from_env(backends="sqlite", sqlite_path=path) as reader:
+        trace = reader.get(found.id)
+    assert trace is not None
+    assert trace.content == "truncated"
+    assert len(trace.request_json or "") <= 2000
+    assert '"claude-sonnet-5"' in (trace.request_json or "")
+    assert (trace.request_bytes or 0) > 100_000
+    assert trace.usage.output_tokens == 250
