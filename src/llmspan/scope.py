@@ -5,6 +5,7 @@ Nothing is ever put on a client object, so a hundred tasks that share one client
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from opentelemetry import baggage
+
+from . import _json
 
 __all__ = ["Scope", "context", "current", "with_baggage"]
 
@@ -63,6 +66,7 @@ def context(
     """Mark the calls made inside the ``with`` block, in sync and async code alike.
 
     Blocks nest: what the inner one does not give is the outer one's; ``attributes`` are merged, the rest replaced.
+    JSON values are copied on entry: changing them later changes no record.
 
     >>> with context(run_id="r1"):
     ...     with context(step_id="s1"):
@@ -78,20 +82,25 @@ def context(
         "org_id": org_id,
         "call_type": call_type,
         "agent_tags": None if agent_tags is None else tuple(agent_tags),
-        "llm_config": llm_config,
-        "compaction_settings": compaction_settings,
-        "billing_context": billing_context,
+        "llm_config": _snapshot(llm_config),
+        "compaction_settings": _snapshot(compaction_settings),
+        "billing_context": _snapshot(billing_context),
     }
     outer = _scope.get()
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if attributes:
-        changes["attributes"] = {**outer.attributes, **attributes}
+        changes["attributes"] = {**outer.attributes, **_snapshot(attributes)}
     token = _scope.set(replace(outer, **changes))
     try:
         yield
     finally:
         with suppress(ValueError):  # a generator that ends in another context than it began in: nothing to undo there
             _scope.reset(token)
+
+
+def _snapshot(value: Any) -> Any:
+    """A plain JSON copy of a value that the program may go on changing."""
+    return None if value is None else json.loads(_json.dumps(value))
 
 
 def with_baggage(scope: Scope, keys: Iterable[str]) -> Scope:

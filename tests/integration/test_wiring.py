@@ -183,7 +183,7 @@ def test_exporter_in_a_span_processor(processor: Any, path: Path) -> None:
 
 
 def test_an_exporter_never_raises_when_made(tmp_path: Path) -> None:
-    """A bad place is no exception in the exporter, whose failure would switch all instrumentation off; it is told at start."""
+    """A bad place is no exception when the exporter is made (that would switch all instrumentation off), but at start."""
     exporter = SQLiteSpanExporter(str(tmp_path))
     assert exporter.error is None
     with pytest.raises(llmspan.SettingsError, match=str(tmp_path)):
@@ -231,3 +231,16 @@ def test_a_large_payload_is_cut_and_says_so(path: Path) -> None:
     assert '"claude-sonnet-5"' in (trace.request_json or "")
     assert (trace.request_bytes or 0) > 100_000
     assert trace.usage.output_tokens == 250
+
+
+def test_what_a_context_says_is_a_snapshot(path: Path) -> None:
+    """A dictionary that the program goes on changing does not change what was recorded with it."""
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    config: dict[str, Any] = {"model": "m", "tools": ["a"]}
+    with llmspan.context(llm_config=config, attributes={"config": config}):
+        config["tools"].append("b")
+        call()
+    config.clear()
+    (trace,) = records(path)
+    assert trace.llm_config == {"model": "m", "tools": ["a"]}
+    assert trace.attributes == {"config": {"model": "m", "tools": ["a"]}}

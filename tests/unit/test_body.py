@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmspan import _guard
-from llmspan.instrumentation._body import _TAIL, Body
+from llmspan.instrumentation._body import Body
 from replay import split
 
 relaxed = settings(deadline=None)
+
+TAIL = 256 * 1024
 
 TEXT = b"".join(b'data: {"n": %d, "text": "caf\xc3\xa9"}\n\n' % number for number in range(200))
 
@@ -106,6 +108,13 @@ def test_broken_coding(encoding, window):
     assert body.decoded() == TEXT[:3000]
     assert _guard.failures() == {"body.decompress": 1}
     assert body.time_at(2500) == 3
+
+
+def test_a_break_is_not_raw_deflate():
+    """Only the first piece decides whether ``deflate`` is raw: what breaks later on is not tried as something else."""
+    body = body_of([zlib.compress(b"sound")[:-4], raw_deflate(b"not part of it")], "deflate")
+    assert body.decoded() == b"sound"
+    assert _guard.failures() == {"body.decompress": 1}
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -202,8 +211,8 @@ def fill(body: Body, pieces: list[bytes]) -> int:
 
 @relaxed
 @given(
-    sizes=st.lists(st.integers(0, _TAIL // 2), min_size=1, max_size=30),
-    limit=st.sampled_from([1, 1000, _TAIL, 3 * _TAIL]),
+    sizes=st.lists(st.integers(0, TAIL // 2), min_size=1, max_size=30),
+    limit=st.sampled_from([1, 1000, TAIL, 3 * TAIL]),
 )
 def test_a_body_beyond_its_limit(sizes, limit):
     """Of a body that is too long the head and at least the last 256 KiB are kept, in order, each with its time."""
@@ -214,7 +223,7 @@ def test_a_body_beyond_its_limit(sizes, limit):
     assert body.cut == (total > limit)
     assert body.pieces == [pieces[moment - 1] for moment in body.times]
     largest = max(sizes)
-    assert most <= max(limit, largest) + _TAIL + largest
+    assert most <= max(limit, largest) + TAIL + largest
     if not body.cut:
         assert body.decoded() == b"".join(pieces)
         return
@@ -222,7 +231,7 @@ def test_a_body_beyond_its_limit(sizes, limit):
     if gap is not None:
         assert body.times[gap:] == list(range(body.times[gap], len(pieces) + 1))  # one gap, in the middle
         assert sum(sizes[: gap + 1]) > limit or gap == 1  # the head is as long as it may be
-        assert sum(map(len, body.pieces[gap:])) + sizes[body.times[gap] - 2] > _TAIL  # and the tail
+        assert sum(map(len, body.pieces[gap:])) + sizes[body.times[gap] - 2] > TAIL  # and the tail
 
 
 def test_head_and_tail():
@@ -234,9 +243,17 @@ def test_head_and_tail():
     assert content.startswith(b"head" + b"A" * 1024)
     assert content.endswith(b"tail")
     assert body.cut
-    assert len(content) <= most <= 10_000 + _TAIL + 1024
+    assert len(content) <= most <= 10_000 + TAIL + 1024
     assert (body.time_at(1), body.time_at(len(content))) == (1, len(pieces))
     assert len(body.times) == len(body.pieces)
+
+
+def test_a_last_piece_beyond_the_tail():
+    """A last piece that alone is longer than the tail is kept whole: usage is in it."""
+    body = Body(10)
+    fill(body, [b"h" * 11, b"m" * 20, b"t" * (TAIL + 1)])
+    assert body.decoded() == b"h" * 11 + b"t" * (TAIL + 1)
+    assert body.times == [1, 3]
 
 
 def test_one_piece_beyond_the_limit():

@@ -406,7 +406,7 @@ def test_every_count_of_the_sdks_is_known(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.__module__}.{model.__name__}")
 def test_a_new_count_would_be_noticed(model):
-    """A number planted in a model (flat, nested, in a list, in one arm of a union, in a mapping) is found as unknown."""
+    """A number planted in a model (flat, nested, in a list, in an arm of a union, in a mapping) is found as unknown."""
 
     class Plant(BaseModel):
         seed_tokens: int | None = None

@@ -915,6 +915,43 @@ def test_gateways_sentinel():
     assert anthropic(*events, end="event: data\ndata: [DONE]\n\n") == bare
 
 
+@pytest.mark.parametrize("place", range(1, 6))
+def test_gateways_order(place):
+    """A gateway that sends ``message_delta`` before the blocks are closed, or begun, loses neither usage nor reason."""
+    delta, stop = over("max_tokens", output_tokens=42)
+    blocks = [opened(0, "text", text=""), grown(0, "text_delta", text="a"), grown(0, "text_delta", text="b"), closed(0)]
+    events = [start(input_tokens=3, output_tokens=1), *blocks]
+    reply, response = anthropic(*events[:place], delta, *events[place:], stop)
+    assert (reply.usage.output_tokens, reply.usage.source, reply.finish_reasons) == (42, "provider", ("max_tokens",))
+    assert response["content"] == [{"type": "text", "text": "ab"}]
+
+
+def test_a_stop_without_a_reason():
+    """``message_stop`` is an end, even of a message that never got its reason."""
+    reply, response = anthropic(start(), {"type": "message_stop"})
+    assert (reply.terminal, reply.finish_reasons, reply.usage) == (True, (None,), Usage())
+    assert response["usage"] == {}
+
+
+def test_a_message_without_usage():
+    """A message about whose usage nothing was ever said has none, and none is made up."""
+    begin = start()
+    del begin["message"]["usage"]
+    delta, stop = over()
+    reply, response = anthropic(begin, {key: value for key, value in delta.items() if key != "usage"}, stop)
+    assert reply.usage == Usage()
+    assert "usage" not in response
+
+
+def test_an_error_that_quotes_an_event():
+    """An event's name in another event's text misleads nobody."""
+    error = {"type": "error", "error": {"type": "api_error", "message": "no content_block_stop, no message_delta"}}
+    delta, _ = over(output_tokens=42)
+    reply, _ = anthropic(start(input_tokens=3, output_tokens=1), opened(0, "text", text="message_delta"), delta, error)
+    assert (reply.usage.output_tokens, reply.finish_reasons) == (42, ("end_turn",))
+    assert reply.error is not None
+
+
 def test_the_type_may_be_the_events_name():
     """Data that has no ``type`` of its own has its event's name."""
     body = b"".join(
@@ -940,7 +977,7 @@ def test_gateways_that_start_differently():
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": None}])
 def test_message_body(usage):
     """W10: a body is the response to the letter; usage of null, or null within it, is not reported, not an error."""
-    body = {"id": "msg_1", "type": "message", "model": "m", "content": [], "stop_reason": "end_turn", "usage": usage}
+    body = {"id": "msg_1", "type": "message", "model": "m", "stop_reason": "end_turn", "usage": usage}
     reply, response = both("messages", json.dumps(body).encode())
     assert (reply.terminal, reply.finish_reasons, response) == (True, ("end_turn",), body)
     assert reply.usage == Usage.from_raw(usage)

@@ -44,8 +44,8 @@ def summarize(api: str, body: bytes) -> Reply:
     lines = sse.unix_lines(body)
     first_output = _feed_head(reader, lines)
     done = _says_done(lines)
-    mark = reader.last_content
-    for event in sse.signed_events(lines, reader.signs) if mark is None else sse.events_from_last(lines, mark):
+    marks = reader.last_content
+    for event in sse.signed_events(lines, reader.signs) if marks is None else sse.events_from_last(lines, *marks):
         if event.data is not None and event.end > first_output.seen:
             reader.event(event.data, event.name)
     return _conclude(reader, body, first_output.at, done=done)

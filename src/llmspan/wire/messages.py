@@ -20,7 +20,7 @@ class MessagesReader(Reader):
     """Reads messages."""
 
     #: blocks come first, then message_delta and message_stop; an error is the last event of all
-    last_content: ClassVar = b"content_block_"
+    last_content: ClassVar = (b"content_block_", b"message_delta")
     silent_events: ClassVar = frozenset({"ping"})
 
     def __init__(self) -> None:

@@ -56,8 +56,9 @@ class Reader:
 
     #: what a stream's events that matter for the :class:`Reply` look like on the wire (cheap to find in bytes)
     signs: ClassVar[tuple[re.Pattern[bytes], ...]] = ()
-    #: where the API puts all of those behind its last content event: what that event looks like (cheaper still)
-    last_content: ClassVar[bytes | None] = None
+    #: where the API puts all of those behind its last content event: what that event looks like, and the first of
+    #: those, which some gateways send before it (cheaper still)
+    last_content: ClassVar[tuple[bytes, bytes] | None] = None
     #: stream events that the SDK keeps to itself
     silent_events: ClassVar[frozenset[str]] = frozenset()
 

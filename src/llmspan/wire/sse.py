@@ -73,10 +73,10 @@ def signed_events(body: bytes, signs: Iterable[re.Pattern[bytes]]) -> list[Event
     return [event for event in found if event is not None]
 
 
-def events_from_last(body: bytes, mark: bytes) -> Iterator[Event]:
-    """The complete events from the last one in which ``mark`` occurs; all of them if it occurs nowhere."""
-    at = body.rfind(mark)
-    start = body.rfind(b"\n\n", 0, at) + 2 if at != -1 else 0
+def events_from_last(body: bytes, mark: bytes, sooner: bytes) -> Iterator[Event]:
+    """The complete events from the last one with ``mark`` or, if it comes sooner, the first one with ``sooner``."""
+    at = min(filter(lambda place: place != -1, (body.rfind(mark), body.find(sooner))), default=0)
+    start = body.rfind(b"\n\n", 0, at) + 2
     return events(body, 0 if start == 1 else start)
 
 
