@@ -242,7 +242,9 @@ def from_span(span: ReadableSpan) -> ProviderTrace:
     values.setdefault("provider", "unknown")
     values.setdefault("api", given.get("openai.api.type") or values["operation"])
     values.setdefault("status", "error" if "error.type" in given else "ok")
-    context, start = span.get_span_context(), span.start_time or 0
+    context = span.get_span_context()
+    start = 0 if span.start_time is None else span.start_time
+    end = start if span.end_time is None else span.end_time
     if context is not None and context.is_valid:
         values["trace_id"], values["span_id"] = format_trace_id(context.trace_id), format_span_id(context.span_id)
         # the same for every exporter that meets this span, so that a store keeps it once
@@ -260,7 +262,7 @@ def from_span(span: ReadableSpan) -> ProviderTrace:
         agent_tags=_strings(given.get(_TAGS)),
         attributes={k.removeprefix(_CUSTOM_PREFIX): v for k, v in given.items() if k.startswith(_CUSTOM_PREFIX)},
         started_at=start,
-        duration_ns=max(0, (span.end_time or start) - start),
+        duration_ns=max(0, end - start),
         usage=_usage_from(given),
     )
 

@@ -183,7 +183,7 @@ def test_exporter_in_a_span_processor(processor: Any, path: Path) -> None:
 
 
 def test_an_exporter_never_raises_when_made(tmp_path: Path) -> None:
-    """A bad place is no exception when the exporter is made (that would switch all instrumentation off), but at start."""
+    """A bad place is no exception when the exporter is made (it would switch all instrumentation off), but at start."""
     exporter = SQLiteSpanExporter(str(tmp_path))
     assert exporter.error is None
     with pytest.raises(llmspan.SettingsError, match=str(tmp_path)):

@@ -39,6 +39,11 @@ def is_cut(short: Any, whole: Any) -> bool:
     return bool(short == whole)
 
 
+def test_defaults():
+    """Unless told otherwise, payloads are kept, up to 16 MiB each."""
+    assert Policy() == Policy(keep=True, max_bytes=16 * 1024 * 1024)
+
+
 def test_metadata_only():
     """With capture off nothing is kept, whatever there was."""
     assert Policy(keep=False).apply(b'{"a":1}', '{"b":2}') == (None, None, "metadata")
@@ -100,7 +105,7 @@ def test_the_longest_strings_go_first():
     """Strings are cut as little as is needed: where cutting the long one suffices, the short ones stay."""
     value = {
         "model": "gpt-5",
-        "messages": [{"role": "user", "content": "x" * 5000}, {"role": "user", "content": "y" * 900}],
+        "messages": [{"role": "user", "content": "x" * 5000}, {"role": "user", "content": "y" * 1024}],
     }
     _, kept, _ = Policy(max_bytes=3000).apply(None, dumped(value))
     cut = json.loads(kept or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -83,8 +84,8 @@ def test_members_that_are_doubled():
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "[]", "7", "{", "{}}", '{"a"}', '{"a":}', '{"a":1,}', '{"a":1', '{"a":1 "b":2}', '{"a":1} x', "{1:2}",
-     "{,}", '{"a":NaN}', '{"a" 1}', "{null:1}"],
+    ["", " ", "[]", "7", "7}", '["a":1}', "{", "{}}", '{"a"}', '{"a":}', '{"a":1,}', '{"a":1', '{"a":1 "b":2}', '{"a":1} x',
+     "{1:2}", "{,}", '{"a":NaN}', '{"a" 1}', "{null:1}"],
 )  # fmt: skip
 def test_members_of_something_else(text):
     """What is not an object, not strict or not complete is refused."""
@@ -154,7 +155,7 @@ class Point:
 
 
 class Model(BaseModel):
-    when: float
+    when: date
     tags: list[str]
 
 
@@ -173,7 +174,7 @@ class Model(BaseModel):
         ({1: "a", None: "b", False: "c", 2.5: "d"}, '{"1":"a","null":"b","false":"c","2.5":"d"}'),
         ({(1, 2): "a"}, '{"(1, 2)":"a"}'),
         (Point(math.nan, b"ab"), '{"x":null,"y":"YWI="}'),
-        (Model(when=1.5, tags=["ü"]), '{"when":1.5,"tags":["ü"]}'),
+        (Model(when=date(2026, 1, 31), tags=["ü"]), '{"when":"2026-01-31","tags":["ü"]}'),
         (MappingProxyType({"a": Point(1, None)}), '{"a":{"x":1,"y":null}}'),
         (Point, "\"<class 'test_json.Point'>\""),
     ],
@@ -188,10 +189,14 @@ def test_values_without_end():
     """A value that contains itself, or is nested too deep, ends in a note rather than in an error."""
     ring: list[Any] = ["start"]
     ring.append(ring)
+    wheel: dict[str, Any] = {"rim": ring}
+    wheel["hub"] = wheel
     deep: list[Any] = []
+    spiral: Any = Point(0, None)
     for _ in range(100_000):
         deep = [deep]
-    for value in (ring, deep):
+        spiral = Point(0, spiral)
+    for value in (ring, wheel, deep, spiral):
         text = _json.dumps(value)
         strict(text)
-        assert "[nested too deep]" in text
+        assert '"[nested too deep]"' in text

@@ -765,12 +765,13 @@ def test_message():
     reply, response = anthropic(
         start(input_tokens=3, output_tokens=1, service_tier="standard"), {"type": "ping"}, opened(0, "text", text=""),
         grown(0, "text_delta", text="Hel"), {"type": "ping"}, grown(0, "text_delta", text="lo"), closed(0),
+        {"type": "content_block_note", "index": 0, "delta": {"type": "text_delta", "text": "never heard of"}},
         {**delta, "context_management": {"applied_edits": []}}, stop,
     )  # fmt: skip
     assert reply == Reply(
         response_id="msg_1", response_model="claude", finish_reasons=("end_turn",), service_tier="standard",
         usage=Usage.from_raw({"input_tokens": 3, "output_tokens": 42, "service_tier": "standard"}),
-        terminal=True, chunk_count=7, first_output_at=reply.first_output_at,
+        terminal=True, chunk_count=8, first_output_at=reply.first_output_at,
     )  # fmt: skip
     assert response == {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_sequence": None,
@@ -967,11 +968,17 @@ def test_gateways_that_start_differently():
     """Without usage in ``message_start``, or with content there already, the message keeps what was sent."""
     begin = start()
     del begin["message"]["usage"]
+    del begin["message"]["content"]
     reply, response = anthropic(begin, *over(input_tokens=3, output_tokens=2))
     assert response["usage"] == reply.usage.raw == {"input_tokens": 3, "output_tokens": 2}
     assert (response["content"], reply.usage.source) == ([], "provider")
     begin["message"]["content"] = [{"type": "text", "text": "Hi"}]
     assert anthropic(begin, *over(output_tokens=2))[1]["content"] == [{"type": "text", "text": "Hi"}]
+    reply, response = both(
+        "messages", wire(start(input_tokens=3), grown(0, "text_delta", text="a"), *over(output_tokens=2))
+    )
+    assert response["content"] == [{"type": "text", "text": "a"}]  # neither event names nor a block's start
+    assert (reply.usage.output_tokens, reply.terminal) == (2, True)
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 3, "output_tokens": 4, "cache_read_input_tokens": None}])
@@ -982,6 +989,17 @@ def test_message_body(usage):
     assert (reply.terminal, reply.finish_reasons, response) == (True, ("end_turn",), body)
     assert reply.usage == Usage.from_raw(usage)
     assert reply.usage.cache_read_tokens is None
+
+
+@pytest.mark.parametrize(("body", "kind"), [
+    ({"type": "error", "message": "m"}, "error"), ({"type": "error", "error": {"type": "t", "message": "m"}}, "t"),
+    ({"error": {"type": "t", "message": "m"}}, "t"),
+])  # fmt: skip
+def test_error_as_message_body(body, kind):
+    """A body is an error by its type or by its ``error``, and is no message then."""
+    reply, response = both("messages", json.dumps(body).encode())
+    assert reply.error is not None
+    assert (reply.error.kind, reply.error.message, reply.terminal, response) == (kind, "m", True, None)
 
 
 @pytest.mark.parametrize(("event", "output"), [
