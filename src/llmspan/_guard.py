@@ -53,10 +53,14 @@ def forget_failures() -> None:
     _failures.clear()
 
 
-def outcome(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Exception | None:
-    """Call ``function`` and return what it raised, or None: for callers whose job is to act on any failure."""
+def outcome(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> BaseException | None:
+    """Call ``function`` and return whatever it raised, or None.
+
+    For our own threads, whose job is to act on any failure and to go on: a ``CancelledError`` or ``SystemExit`` that a
+    backend lets out must not end them.
+    """
     try:
         function(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - returned, not swallowed
+    except BaseException as error:  # noqa: BLE001 - returned, not swallowed
         return error
     return None

@@ -14,6 +14,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+from ._guard import guarded
+
+_DEEPEST = 200
+#: in bits; Python refuses to write an integer of more than 4300 digits in decimal
+_LONGEST_INTEGER = 14_000
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _space = re.compile(r"[ \t\r\n]*")
@@ -22,7 +27,7 @@ _space = re.compile(r"[ \t\r\n]*")
 def dumps(value: object) -> str:
     """``value`` as compact strict JSON text. Unknown objects become their ``str``; never raises for odd values."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain_or_name)
         if not _SURROGATE.search(text):
             return text
     except (ValueError, TypeError, RecursionError):
@@ -107,17 +112,29 @@ def _plain(value: object) -> object:
     return dump(mode="json") if callable(dump) else str(value)
 
 
-def _strict(value: Any, depth: int = 0) -> Any:
+def _plain_or_name(value: object) -> object:
+    """:func:`_plain`, or the type's name for an object that cannot even say what it is."""
+    found = guarded("json.plain", _plain, value)
+    return f"<{type(value).__name__}>" if found is None else found
+
+
+def _strict(value: Any, within: frozenset[int] = frozenset()) -> Any:
+    """A copy that strict JSON can hold. ``within``: the containers around it; a circle is cut where it closes."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
+        return hex(value)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if depth > 200:
+    if id(value) in within:
+        return "[circular]"
+    if len(within) > _DEEPEST:
         return "[nested too deep]"
+    inner = within | {id(value)}
     if isinstance(value, Mapping):
-        return {_strict(str(k)): _strict(v, depth + 1) for k, v in value.items()}
+        return {_strict(str(_plain_or_name(k))): _strict(v, inner) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item, depth + 1) for item in value]
-    return _strict(_plain(value), depth + 1)
+        return [_strict(item, inner) for item in value]
+    return _strict(_plain_or_name(value), inner)

@@ -17,6 +17,10 @@ __all__ = ["Policy"]
 #: strings are cut to these lengths, in turn, until a payload fits
 _STEPS: Final = (65_536, 16_384, 4_096, 1_024, 256, 64)
 
+MASK: Final = "[masked by llmspan]"
+_CREDENTIALS: Final = frozenset({"authorization", "authorization_token", "headers"})
+_WITH_CREDENTIALS: Final = ("tools", "mcp_servers")
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -29,7 +33,7 @@ class Policy:
         """The texts to store for a request (bytes as sent) and a response (JSON text), and what became of them."""
         if not self.keep:
             return None, None, "metadata"
-        kept_request, cut_request = self._fit(_json.canonical(request) if request else None)
+        kept_request, cut_request = self._fit(without_credentials(_json.canonical(request)) if request else None)
         kept_response, cut_response = self._fit(response)
         return kept_request, kept_response, "truncated" if cut_request or cut_response else "full"
 
@@ -40,6 +44,28 @@ class Policy:
         if size <= self.max_bytes:
             return text, False
         return truncated(text, size, self.max_bytes), True
+
+
+def without_credentials(text: str) -> str:
+    """A request's JSON text with the credentials that it carries for remote tools masked; as it is if there are none.
+
+    Sources: openai ``Mcp`` tools (``authorization``, ``headers``), anthropic ``mcp_servers`` (``authorization_token``).
+    """
+    if not any(f'"{key}"' in text for key in _CREDENTIALS):
+        return text
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    found = [entry for key in _WITH_CREDENTIALS for entry in _objects(body, key) if not _CREDENTIALS.isdisjoint(entry)]
+    for entry in found:
+        entry.update({key: MASK for key in _CREDENTIALS & entry.keys() if entry[key] is not None})
+    return _json.dumps(body) if found else text
+
+
+def _objects(body: Any, key: str) -> list[dict[str, Any]]:
+    entries = body.get(key) if isinstance(body, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def truncated(text: str, size: int, limit: int) -> str:

@@ -9,20 +9,24 @@ construct would switch off all of auto-instrumentation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from . import pipeline, semconv
-from ._guard import guarded, outcome
+from ._guard import guarded
 from .backends.base import Backend
 from .backends.sqlite import SQLiteBackend
-from .errors import RecordError
+from .errors import RecordError, SettingsError
 from .settings import Settings
 from .trace import ProviderTrace
 
 __all__ = ["SQLiteSpanExporter"]
+
+
+#: operations that are one call of a model; the spans of agents and workflows repeat the sums of theirs
+_MODEL_CALLS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 
 
 class _Made:
@@ -44,15 +48,17 @@ class _BackendSpanExporter(SpanExporter):
     backend_class: ClassVar[type[Backend]]
 
     def __init__(self, **settings: Any) -> None:
-        given = {name: value for name, value in settings.items() if value is not None}
-        self._error = outcome(self._add_backend, given)
-
-    def _add_backend(self, given: dict[str, Any]) -> None:
-        backend = self.backend_class.from_settings(Settings.from_env(**given))
-        pipeline.shared().add(backend)
+        self._error: SettingsError | None = None
+        try:
+            given = {name: value for name, value in settings.items() if value is not None}
+            backend = self.backend_class.from_settings(Settings.from_env(**given))
+        except SettingsError as error:
+            self._error = error
+        else:
+            pipeline.shared().add(backend)
 
     @property
-    def error(self) -> Exception | None:
+    def error(self) -> SettingsError | None:
         """What is wrong with the exporter's settings; None if nothing is."""
         return self._error
 
@@ -61,7 +67,8 @@ class _BackendSpanExporter(SpanExporter):
         if self._error is not None:
             return SpanExportResult.FAILURE
         for span in spans:
-            if semconv.OPERATION in (span.attributes or {}) and semconv.RECORD_ID not in (span.attributes or {}):
+            attributes = span.attributes or {}
+            if attributes.get(semconv.OPERATION) in _MODEL_CALLS and semconv.RECORD_ID not in attributes:
                 guarded("exporter.span", _take, span)
         return SpanExportResult.SUCCESS
 

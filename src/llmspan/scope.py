@@ -15,6 +15,7 @@ from typing import Any, Final
 from opentelemetry import baggage
 
 from . import _json
+from ._guard import guarded
 
 __all__ = ["Scope", "context", "current", "with_baggage"]
 
@@ -89,7 +90,7 @@ def context(
     outer = _scope.get()
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if attributes:
-        changes["attributes"] = {**outer.attributes, **_snapshot(attributes)}
+        changes["attributes"] = {**outer.attributes, **(_snapshot(attributes) or {})}
     token = _scope.set(replace(outer, **changes))
     try:
         yield
@@ -100,7 +101,7 @@ def context(
 
 def _snapshot(value: Any) -> Any:
     """A plain JSON copy of a value that the program may go on changing."""
-    return None if value is None else json.loads(_json.dumps(value))
+    return None if value is None else guarded("scope.snapshot", lambda: json.loads(_json.dumps(value)))
 
 
 def with_baggage(scope: Scope, keys: Iterable[str]) -> Scope:

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import openai
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
 from replay import Pieces, client_for
 from streams import ALL, CHAT, MESSAGES, WORDS, Api
-from watching import Watch
+from watching import Watch, watching
 
 apis = pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 SSE = {"content-type": "text/event-stream"}
@@ -369,3 +370,41 @@ def test_a_broken_gateway_does_not_reach_the_caller(watch: Watch) -> None:
     record = check(watch, "ok")
     assert record.response_id == "c"
     assert record.usage.input_tokens is None
+
+
+@apis
+def test_a_collected_stream_ends_on_another_thread(api: Api, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the collector takes a dropped stream apart, no span is ended inside a finaliser: it is handed over."""
+    concluded: list[str] = []
+    original = watch.observer.__class__.conclude
+
+    def conclude(self: Any, call: Any) -> None:
+        concluded.append(call.id)
+        original(self, call)
+
+    monkeypatch.setattr(watch.observer.__class__, "conclude", conclude)
+    stream = stream_of(api, server(api.stream))
+    next(stream)
+    gc.collect()  # the stream and its generators are of an older generation now
+    circle: list[Any] = [stream]
+    circle.append(circle)
+    del stream, circle
+    gc.collect()
+    assert concluded == []  # nothing was ended inline
+    assert len(watch.spans) == 1
+    assert len(concluded) == 1
+
+
+def test_our_leftovers_under_another_patch_are_silent() -> None:
+    """A wrapper of ours that somebody patched over stays in place after we leave; later it counts nothing."""
+    kind = openai._base_client.BaseClient
+    bare = kind._build_request
+    with watching():
+        leftover = kind._build_request
+        kind._build_request = lambda self, *args, **kwargs: leftover(self, *args, **kwargs)
+    try:
+        with watching(include_usage=False) as again:
+            list(stream_of(CHAT, server(CHAT.stream)))
+        assert [record.attempts for record in again.records] == [1]
+    finally:
+        kind._build_request = bare

@@ -141,3 +141,27 @@ def test_any_request_is_kept_or_cut(text, limit):
     kept, _, _ = Policy(max_bytes=limit).apply(body, None)
     assert (kept is None) == (body == b"")
     assert kept is None or (len(kept.encode()) <= limit and _json.canonical(kept) == kept)
+
+
+def test_credentials_for_remote_tools_are_masked():
+    """Tokens and headers that a request carries for MCP servers are not stored; the rest of the request is."""
+    request = {
+        "model": "m",
+        "input": 'say "authorization"',
+        "tools": [
+            {"type": "mcp", "server_url": "https://x", "authorization": "s3cret", "headers": {"X-Key": "s3cret"}}
+        ],
+        "mcp_servers": [{"name": "n", "authorization_token": "s3cret"}, {"name": "open", "authorization_token": None}],
+    }
+    kept, _, content = Policy().apply(json.dumps(request).encode(), None)
+    assert "s3cret" not in kept
+    assert content == "full"
+    stored = json.loads(kept)
+    assert (stored["model"], stored["input"], stored["tools"][0]["server_url"]) == ("m", request["input"], "https://x")
+    assert stored["mcp_servers"][1]["authorization_token"] is None
+
+
+def test_a_request_without_credentials_is_kept_to_the_byte():
+    """A tool that is merely called ``headers`` changes nothing."""
+    text = '{"model" : "m", "tools": [{"name": "headers"}], "input": "1e400"}'
+    assert Policy().apply(text.encode(), None)[0] == text

@@ -54,8 +54,7 @@ def test_what_is_not_ours(error):
 
     with pytest.raises(error):
         guarded("place", interrupted)
-    with pytest.raises(error):
-        outcome(interrupted)
+    assert isinstance(outcome(interrupted), error)  # on our own threads, which go on whatever a backend lets out
     assert failures() == {}
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from llmspan import _json
+from llmspan import _guard, _json
 from records import patient
 
 
@@ -84,7 +84,8 @@ def test_members_that_are_doubled():
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "[]", "7", "7}", '["a":1}', "{", "{}}", '{"a"}', '{"a":}', '{"a":1,}', '{"a":1', '{"a":1 "b":2}', '{"a":1} x',
+    ["", " ", "[]", "7", "7}",
+     '["a":1}', "{", "{}}", '{"a"}', '{"a":}', '{"a":1,}', '{"a":1', '{"a":1 "b":2}', '{"a":1} x',
      "{1:2}", "{,}", '{"a":NaN}', '{"a" 1}', "{null:1}"],
 )  # fmt: skip
 def test_members_of_something_else(text):
@@ -196,7 +197,34 @@ def test_values_without_end():
     for _ in range(100_000):
         deep = [deep]
         spiral = Point(0, spiral)
-    for value in (ring, wheel, deep, spiral):
+    for value, mark in (
+        (ring, "circular"),
+        (wheel, "circular"),
+        (deep, "nested too deep"),
+        (spiral, "nested too deep"),
+    ):
         text = _json.dumps(value)
         strict(text)
-        assert '"[nested too deep]"' in text
+        assert f'"[{mark}]"' in text
+
+
+class _Mute:
+    def __str__(self):
+        raise AttributeError("no")
+
+
+def test_odd_objects_never_raise():
+    """Circles, objects that cannot say what they are, and numbers too long for decimal digits become something."""
+
+    @dataclasses.dataclass
+    class Node:
+        name: str
+        parent: Any = None
+        children: list[Any] = dataclasses.field(default_factory=list)
+
+    root = Node("root")
+    root.children = [Node("a", root), Node("b", root)]
+    assert json.loads(_json.dumps(root))["children"][0]["parent"] == "[circular]"
+    assert json.loads(_json.dumps({"x": [_Mute()]})) == {"x": ["<_Mute>"]}
+    assert json.loads(_json.dumps({"n": 10**5000}))["n"] == hex(10**5000)
+    _guard.forget_failures()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -311,3 +312,16 @@ def test_a_forked_child_starts_empty() -> None:
     gate.set()
     assert pipeline.flush(30)
     assert pipeline.status()[0].delivered == 5
+
+
+def test_a_worker_survives_anything() -> None:
+    """A ``CancelledError`` or ``SystemExit`` that a backend lets out costs its record, not the thread."""
+    backend = Scripted(raising(asyncio.CancelledError()), raising(SystemExit(1)))  # type: ignore[arg-type]
+    pipeline = pipeline_to(backend)
+    for _ in range(2):
+        accept(pipeline, 1)
+        assert pipeline.flush(30)
+    ids = accept(pipeline, 3)
+    assert pipeline.flush(30)
+    assert ids_in(backend) == set(ids)
+    assert pipeline.status()[0].dropped == {"rejected": 2}

@@ -21,7 +21,7 @@ class Body:
     (usage, the end) are kept, and ``cut`` is True.
     """
 
-    __slots__ = ("cut", "encoding", "head", "limit", "pieces", "times")
+    __slots__ = ("cut", "encoding", "head", "limit", "pieces", "tail", "times")
 
     def __init__(self, limit: int, encoding: str = "") -> None:
         self.pieces: list[bytes] = []
@@ -29,6 +29,7 @@ class Body:
         self.limit = limit
         self.encoding = encoding
         self.head = 0
+        self.tail = 0
         self.cut = False
 
     @classmethod
@@ -62,14 +63,20 @@ class Body:
         return _decompress(self.pieces, self.encoding) if self.encoding else self.pieces
 
     def drop_middle(self) -> None:
-        """Make room: called once the pieces are more than ``limit`` bytes, for every piece from then on."""
+        """Make room: called for every piece once they are more than ``limit`` bytes. Cuts rarely, and then much."""
         if not self.cut:
             self.cut = True
             self.head = max(1, len(self.pieces) - 1)
-        tail = sum(map(len, self.pieces[self.head :]))
-        while tail > _TAIL and len(self.pieces) > self.head + 1:
-            tail -= len(self.pieces.pop(self.head))
-            self.times.pop(self.head)
+        self.tail += len(self.pieces[-1])
+        if self.tail <= 2 * _TAIL:
+            return
+        kept, first = 0, len(self.pieces)
+        while first > self.head and (kept := kept + len(self.pieces[first - 1])) <= _TAIL:
+            first -= 1
+        first = min(first, len(self.pieces) - 1)
+        del self.pieces[self.head : first]
+        del self.times[self.head : first]
+        self.tail = sum(map(len, self.pieces[self.head :]))
 
 
 def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:

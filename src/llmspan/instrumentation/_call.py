@@ -184,17 +184,17 @@ class Call:
     def body_read(self, body: Body) -> None:
         """The bytes were read to their end."""
         if self._decides(body):
-            self._finish("exhausted")
+            self._finish("exhausted", late=self._is_finalised)
 
     def body_failed(self, body: Body, error: BaseException) -> None:
         """Reading the bytes raised."""
         if self._decides(body):
-            self._finish("raised", error)
+            self._finish("raised", error, late=self._is_finalised)
 
     def body_closed(self, body: Body) -> None:
-        """The bytes were closed, by the caller or because the SDK was done with them."""
+        """The bytes were closed: by the caller, by the SDK that was done with them, or by a finaliser."""
         if self._decides(body):
-            self._finish("closed")
+            self._finish("closed", late=self._is_finalised)
 
     def body_dropped(self, body: Body) -> None:
         """Nobody can read the bytes any more (called by a finaliser)."""
@@ -207,6 +207,11 @@ class Call:
             return False
         generator = self._generator() if self._generator is not None else None
         return not (getattr(generator, "gi_running", False) or getattr(generator, "ag_running", False))
+
+    @property
+    def _is_finalised(self) -> bool:
+        """Whether the watching generator is gone: weak references die before the finalisers of a collection run."""
+        return self._generator is not None and self._generator() is None
 
     def _finish(self, end: End, error: BaseException | None = None, *, late: bool = False) -> None:
         if not self._once.acquire(blocking=False):

@@ -138,7 +138,7 @@ class Stainless:
         def _build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
             request = original(client, *args, **kwargs)
             call = current_call.get()
-            if call is not None:
+            if call is not None and self.active:
                 guarded("build_request", self._sending, call, request)
             return request
 
@@ -148,7 +148,7 @@ class Stainless:
         @functools.wraps(original)
         def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
             call = current_call.get()
-            if call is not None:
+            if call is not None and self.active:
                 guarded("process_response", _received, call, kwargs)
             return original(client, *args, **kwargs)
 
@@ -158,7 +158,7 @@ class Stainless:
         @functools.wraps(original)
         async def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
             call = current_call.get()
-            if call is not None:
+            if call is not None and self.active:
                 guarded("process_response", _received, call, kwargs)
             return await original(client, *args, **kwargs)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from .._guard import guarded, outcome
+from .._guard import guarded, note, outcome
 from ..backends.base import Backend
 from ..settings import Settings
 from ..trace import ProviderTrace
@@ -161,7 +161,9 @@ class Pipeline:
     def _run(self) -> None:
         while True:
             drained = self._wake.get()
-            self._work()
+            error = outcome(self._work)
+            if error is not None:
+                note("pipeline.worker", error)
             if drained is not None:
                 drained.set()
 

@@ -167,7 +167,7 @@ class Delivery:
 _complained: dict[str, float] = {}
 
 
-def _complain(backend: Backend, error: Exception) -> None:
+def _complain(backend: Backend, error: BaseException) -> None:
     """One line a minute and backend."""
     now = time.monotonic()
     if now - _complained.get(backend.location, -60.0) >= 60.0:
