@@ -27,7 +27,7 @@ _space = re.compile(r"[ \t\r\n]*")
 def dumps(value: object) -> str:
     """``value`` as compact strict JSON text. Unknown objects become their ``str``; never raises for odd values."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain_or_name)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
         if not _SURROGATE.search(text):
             return text
     except (ValueError, TypeError, RecursionError):
@@ -108,14 +108,18 @@ def _plain(value: object) -> object:
         return sorted(value, key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    found = guarded("json.describe", _described, value)
+    return f"<{type(value).__name__}>" if found is None else found
+
+
+def _described(value: object) -> object:
+    """What an object says of itself; anything may go wrong in it."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if callable(dump) else str(value)
 
 
-def _plain_or_name(value: object) -> object:
-    """:func:`_plain`, or the type's name for an object that cannot even say what it is."""
-    found = guarded("json.plain", _plain, value)
-    return f"<{type(value).__name__}>" if found is None else found
+def _key(value: object) -> str:
+    return value if isinstance(value, str) else guarded("json.describe", str, value) or f"<{type(value).__name__}>"
 
 
 def _strict(value: Any, within: frozenset[int] = frozenset()) -> Any:
@@ -134,7 +138,7 @@ def _strict(value: Any, within: frozenset[int] = frozenset()) -> Any:
         return "[nested too deep]"
     inner = within | {id(value)}
     if isinstance(value, Mapping):
-        return {_strict(str(_plain_or_name(k))): _strict(v, inner) for k, v in value.items()}
+        return {_strict(_key(k)): _strict(v, inner) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_strict(item, inner) for item in value]
-    return _strict(_plain_or_name(value), inner)
+    return _strict(_plain(value), inner)

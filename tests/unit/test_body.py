@@ -10,14 +10,13 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan import _guard
 from llmspan.instrumentation._body import Body
+from records import patient
 from replay import split
-
-relaxed = settings(deadline=None)
 
 TAIL = 256 * 1024
 
@@ -74,7 +73,7 @@ def test_codings_in_turn():
     assert body_of(split(gzip.compress(zlib.compress(TEXT))), "deflate, gzip").decoded() == TEXT
 
 
-@relaxed
+@patient
 @given(content=st.binary(max_size=400), pack=st.sampled_from(["gzip", "deflate", ""]), size=st.integers(1, 60))
 def test_decoded_as_httpx_does(content, pack, size):
     """The decoded bytes are those that httpx gives the SDK."""
@@ -153,7 +152,7 @@ def test_codings_of_other_packages(encoding, package, monkeypatch):
 # -- times
 
 
-@relaxed
+@patient
 @given(pieces=st.lists(st.binary(max_size=5), min_size=1, max_size=8), data=st.data())
 def test_time_at(pieces, data):
     """The time of an offset is that of the first piece with which that many bytes had arrived."""
@@ -200,7 +199,7 @@ def fill(body: Body, pieces: list[bytes]) -> int:
     return most
 
 
-@relaxed
+@patient
 @given(
     sizes=st.lists(st.integers(0, TAIL // 2), max_size=4)
     | st.lists(st.integers(TAIL // 8, TAIL // 2), min_size=12, max_size=20),

@@ -6,13 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan import _json
 from llmspan.content import Policy, truncated
-
-relaxed = settings(deadline=None)
+from records import patient
 
 MARK = {"llmspan.truncated": True}
 texts = st.text(max_size=5) | st.integers(0, 3000).map(lambda size: "ü" * size)
@@ -84,7 +83,7 @@ def test_each_payload_has_its_own_cap(long_request, long_response):
     assert (request == given[0], response == given[1], content) == (not long_request, not long_response, "truncated")
 
 
-@relaxed
+@patient
 @given(value=documents, limit=st.integers(60, 4000))
 def test_cut_payload(value, limit):
     """A cut payload is valid JSON within its limit: the same document with its longest strings shortened, or a mark."""
@@ -133,7 +132,7 @@ def test_a_text_that_is_no_json():
     assert json.loads(truncated("x" * 500, 500, 100)) == MARK | {"bytes": 500}
 
 
-@relaxed
+@patient
 @given(text=st.text(max_size=300) | st.binary(max_size=300), limit=st.integers(60, 200))
 def test_any_request_is_kept_or_cut(text, limit):
     """Whatever was sent, what is kept is strict JSON text within the limit."""

@@ -131,7 +131,7 @@ odd_values = st.recursive(
 )
 
 
-@settings(deadline=None)
+@patient
 @given(value=strict_values)
 def test_dumps_is_lossless(value):
     """What JSON can hold comes back equal, and is written without spaces or needless escapes."""
@@ -140,7 +140,7 @@ def test_dumps_is_lossless(value):
     assert text == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(patient, max_examples=300)
 @given(value=odd_values)
 def test_dumps_takes_anything(value):
     """Whatever stands in a value, its text is strict JSON, and already canonical."""

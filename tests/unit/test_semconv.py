@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -22,9 +22,7 @@ from llmspan import _json, semconv
 from llmspan.errors import RecordError
 from llmspan.trace import ProviderTrace
 from llmspan.usage import KNOWN_COUNTS, Usage
-from records import NOON, full_trace, make_trace, traces
-
-relaxed = settings(deadline=None)
+from records import NOON, full_trace, make_trace, patient, traces
 
 TRACE, SPAN, PARENT = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, 0x00F067AA0BA902B7
 
@@ -139,7 +137,7 @@ def carried(trace: ProviderTrace) -> ProviderTrace:
 # -- there and back
 
 
-@relaxed
+@patient
 @given(trace=traces().map(carried))
 def test_round_trip(trace):
     """A record comes back from its span as it was, less what never goes on spans.
@@ -162,7 +160,7 @@ def test_full_round_trip():
     assert semconv.from_span(span_of(semconv.to_attributes(trace), trace)) == bare(trace)
 
 
-@relaxed
+@patient
 @given(trace=traces().map(carried), fingerprint=st.none() | st.just("fp"))
 def test_a_span_of_ours(trace, fingerprint):
     """What a span gets at its start and at its end is the record too, less what only the worker knows."""
@@ -185,7 +183,7 @@ def test_a_span_of_ours(trace, fingerprint):
     assert found.attributes.keys() == known.attributes.keys()
 
 
-@relaxed
+@patient
 @given(trace=traces())
 def test_none_is_absent(trace):
     """No attribute is None, and each of the five numbers is there exactly if it was reported, 0 as much as 7."""

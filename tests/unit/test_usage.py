@@ -5,13 +5,14 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from anthropic.types import MessageDeltaUsage
 from anthropic.types import Usage as MessageUsage
 from anthropic.types.beta import BetaMessageDeltaUsage, BetaUsage
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import CompletionUsage
 from openai.types.create_embedding_response import Usage as EmbeddingUsage
@@ -19,8 +20,7 @@ from openai.types.responses import ResponseUsage
 from pydantic import BaseModel
 
 from llmspan.usage import KNOWN_COUNTS, Usage, merge_reports
-
-relaxed = settings(deadline=None)
+from records import patient
 
 #: vendors' numbers follow no rule: any may be larger than the one that should contain it
 counts = st.sampled_from([0, 1]) | st.integers(-5, 2**40)
@@ -72,7 +72,7 @@ def test_no_report(raw):
     assert five(Usage.from_raw(raw)) == (None,) * 5
 
 
-@relaxed
+@patient
 @given(uncached=maybe_counts, out=maybe_counts, read=maybe_counts, write=maybe_counts, thinking=maybe_counts)
 def test_messages_shape(uncached, out, read, write, thinking):
     """Anthropic-shaped input includes what was read from and written to the cache; None stays None, 0 stays 0."""
@@ -86,7 +86,7 @@ def test_messages_shape(uncached, out, read, write, thinking):
     assert (usage.source, usage.raw) == ("provider", raw)
 
 
-@relaxed
+@patient
 @given(
     whole=st.none() | counts, out=maybe_counts, read=maybe_counts, write=maybe_counts, reasoning=maybe_counts,
     names=st.sampled_from([("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")]),
@@ -103,7 +103,7 @@ def test_openai_shape(whole, out, read, write, reasoning, names):
     assert (usage.source, usage.raw) == ("provider", raw)
 
 
-@relaxed
+@patient
 @given(raw=st.dictionaries(st.sampled_from(list(KNOWN_COUNTS)), st.none(), min_size=1))
 def test_null_everywhere(raw):
     """A report that is null throughout reports nothing, and is kept as the report that it is (W10)."""
@@ -182,7 +182,7 @@ def test_never_clamped(raw, expected):
 # -- what counts as a count
 
 
-@relaxed
+@patient
 @given(value=not_counts, path=st.sampled_from([path for path in KNOWN_COUNTS if "." not in path]))
 def test_what_is_not_a_count(value, path):
     """Booleans, texts, fractions, NaN, infinity and lists are not counts: not reported, yet kept in ``raw``."""
@@ -193,7 +193,7 @@ def test_what_is_not_a_count(value, path):
     assert usage.raw[path] is value
 
 
-@relaxed
+@patient
 @given(value=st.integers(-(2**53), 2**53), path=st.sampled_from([path for path in KNOWN_COUNTS if "[" not in path]))
 def test_whole_floats_are_counts(value, path):
     """Some gateways write 12 as 12.0: that is the same count, and an integer from then on."""
@@ -202,7 +202,7 @@ def test_whole_floats_are_counts(value, path):
     assert all(type(found) is int for found in (*five(usage), *usage.details.values()) if found is not None)
 
 
-@relaxed
+@patient
 @given(
     raw=st.recursive(
         counts | not_counts | st.none(),
@@ -229,13 +229,61 @@ def test_any_object_is_read(raw):
 # -- details
 
 
-@pytest.mark.parametrize("path", KNOWN_COUNTS)
+#: where -> what it holds and how that is called in ``details``; users and dashboards know these names
+MODALITIES = {f"{kind}_tokens": f"{kind}_{{way}}_tokens" for kind in ("audio", "image", "text")}
+LIFETIMES = {"ttl_30m_tokens": "cache_write_30m_tokens", "ttl_12h_tokens": "cache_write_12h_tokens"}
+OWN_NAMES = [
+    "prompt_cache_hit_tokens",
+    "prompt_cache_miss_tokens",
+    "num_cached_tokens",
+    "cached_tokens",
+    "draft_tokens",
+]
+DETAILS: dict[str, dict[str, str]] = {
+    "": {name: name for name in OWN_NAMES},
+    "prompt_tokens_details": {
+        **{key: name.format(way="input") for key, name in MODALITIES.items()}, "video_tokens": "video_input_tokens",
+    },
+    "completion_tokens_details": {
+        **{key: name.format(way="output") for key, name in MODALITIES.items()},
+        "accepted_prediction_tokens": "accepted_prediction_tokens",
+        "rejected_prediction_tokens": "rejected_prediction_tokens",
+    },
+    "input_tokens_details": {key: name.format(way="input") for key, name in MODALITIES.items()},
+    "output_tokens_details": {
+        **{key: name.format(way="output") for key, name in MODALITIES.items()},
+        "tool_output_tokens": "tool_output_tokens",
+    },
+    "prompt_tokens_details.cache_write_tokens_details": LIFETIMES,
+    "input_tokens_details.cache_write_tokens_details": LIFETIMES,
+    "cache_creation": {
+        f"ephemeral_{time}_input_tokens": f"cache_write_{time}_tokens" for time in ("5m", "1h", "24h")
+    },
+    "server_tool_use": {name: name for name in ("web_search_requests", "web_fetch_requests")},
+    "iterations[]": {
+        "input_tokens": "iterations_input_tokens",
+        "cache_read_input_tokens": "iterations_cache_read_tokens",
+        "cache_creation_input_tokens": "iterations_cache_write_tokens",
+        "output_tokens": "iterations_output_tokens",
+    },
+    "iterations[].cache_creation": {
+        f"ephemeral_{time}_input_tokens": f"iterations_cache_write_{time}_tokens" for time in ("5m", "1h")
+    },
+}  # fmt: skip
+NAMES = {f"{where}.{key}".lstrip("."): name for where, names in DETAILS.items() for key, name in names.items()}
+
+
+@pytest.mark.parametrize("path", NAMES)
 def test_details(path):
-    """Each known count gets its one name in ``details``, zero as well as more; the five have none there."""
-    name = KNOWN_COUNTS[path]
+    """Each finer count gets its one name in ``details``, zero as well as more."""
     for count in (0, 7):
-        details = Usage.from_raw(nested(path, count)).details
-        assert details == ({} if name is None else {name: count})
+        assert Usage.from_raw(nested(path, count)).details == {NAMES[path]: count}
+
+
+@pytest.mark.parametrize("path", sorted(KNOWN_COUNTS.keys() - NAMES.keys()))
+def test_no_details(path):
+    """What the five numbers tell already, and totals that are only their sum, are not told again."""
+    assert Usage.from_raw(nested(path, 7)).details == {}
 
 
 @pytest.mark.parametrize("raw", [
@@ -262,7 +310,7 @@ passes = st.fixed_dictionaries(
 )
 
 
-@relaxed
+@patient
 @given(iterations=st.lists(passes, max_size=4), total=counts)
 def test_iterations(iterations, total):
     """The passes of one call are summed in ``details`` only, their input inclusive like the total's."""
@@ -293,6 +341,13 @@ def test_split_by_lifetime():
     assert Usage.from_raw(SPLIT).details == {"cache_write_5m_tokens": 10, "cache_write_1h_tokens": 20}
 
 
+def test_a_split_makes_the_shape():
+    """The split alone tells Anthropic's shape; what comes as another kind of mapping is read as well."""
+    usage = Usage.from_raw(MappingProxyType({"input_tokens": 1, "cache_creation": SPLIT["cache_creation"]}))
+    assert usage.details == {"cache_write_5m_tokens": 10, "cache_write_1h_tokens": 20}
+    assert type(usage.raw) is dict
+
+
 def test_stale_split():
     """A split that is older than its total is not told; the total is, and ``raw`` has both."""
     usage = Usage.from_raw(SPLIT, stale_split=True)
@@ -301,7 +356,7 @@ def test_stale_split():
     assert usage.raw == SPLIT
 
 
-@relaxed
+@patient
 @given(raw=st.dictionaries(st.sampled_from(list(KNOWN_COUNTS)), counts, min_size=1))
 def test_partial(raw):
     """A report from a stream that broke off has the same numbers and says ``partial``; marking it twice is no more."""
@@ -323,7 +378,7 @@ def test_nothing_stays_nothing():
 reports = st.lists(st.dictionaries(st.sampled_from("abcd"), st.none() | counts | st.lists(counts), max_size=4))
 
 
-@relaxed
+@patient
 @given(reports=reports)
 def test_the_last_value_wins(reports):
     """For each key the last value that is not null stands; a key that was only ever null is null; nothing is added."""
@@ -334,7 +389,7 @@ def test_the_last_value_wins(reports):
         assert value == (told[-1] if told else None)
 
 
-@relaxed
+@patient
 @given(reports=reports, at=st.integers(0, 5))
 def test_merging_in_steps(reports, at):
     """Merging what is merged already gives the same."""

@@ -17,9 +17,8 @@ from openai._streaming import SSEDecoder
 
 from llmspan.usage import Usage
 from llmspan.wire import READERS, Reply, ReplyError, read_error, reassemble, sse, summarize
+from records import patient
 from replay import Recording, recording_ids
-
-relaxed = settings(deadline=None)
 
 
 def both(api: str, body: bytes) -> tuple[Reply, Any]:
@@ -227,7 +226,8 @@ def zoo() -> dict[str, tuple[str, list[dict[str, Any]], int]]:
         for at, data in enumerate(events):
             inner = data.get("delta") or (data.get("choices") or [{}])[0].get("delta")
             keys = "+".join(sorted(inner)) if isinstance(inner, dict) else ""
-            kind = ".".join(filter(None, (api, data.get("type"), (data.get("content_block") or {}).get("type"), keys)))
+            parts = [(data.get(key) or {}).get("type") for key in ("content_block", "item", "part")]
+            kind = ".".join(filter(None, (api, data.get("type"), *parts, keys)))
             found.setdefault(kind, (api, events, at))
     return found
 
@@ -309,7 +309,7 @@ edits = st.lists(
 
 @pytest.mark.recordings
 @pytest.mark.skipif(not recording_ids(), reason="no recordings to mix")
-@settings(deadline=None, max_examples=400)
+@settings(patient, max_examples=400)
 @given(data=st.data(), edits=edits)
 def test_any_mixture_is_read(data, edits):
     """Events changed, dropped, doubled, in another order, cut or garbled, and read as another API's: never an error."""
@@ -336,7 +336,7 @@ def test_any_mixture_is_read(data, edits):
     check_sane(data.draw(st.sampled_from([api, *READERS])), body)
 
 
-@relaxed
+@patient
 @given(api=st.sampled_from(sorted(READERS)), body=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_read(api, body):
     """Bytes that are neither JSON nor events give no response, and no usage."""
@@ -429,7 +429,7 @@ lines = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(patient, max_examples=300)
 @given(lines=lines, ends=st.lists(st.sampled_from(["\n", "\r\n", "\r"]), min_size=14, max_size=14), tail=st.booleans())
 def test_events_are_the_sdks(lines, ends, tail):
     """Any framing gives the events that the SDK's own decoder gives: same names, same objects, none more."""
@@ -1064,6 +1064,7 @@ def test_response_cut_mid_item():
         of_item("reasoning_summary_text.delta", summary_index=0, delta="an**"),
         of_item("reasoning_summary_text.delta", summary_index=1, delta="then"),
         of_item("reasoning_text.delta", content_index=0, delta="raw"),
+        of_item("reasoning_text.delta", content_index=1, delta="er"),
         item(1, "function_call", call_id="c", name="f", arguments=""),
         of_item("function_call_arguments.delta", 1, delta='{"a"'),
         of_item("function_call_arguments.delta", 1, delta=":"),
@@ -1073,6 +1074,7 @@ def test_response_cut_mid_item():
         of_item("output_text.annotation.added", 2, content_index=0, annotation=note),
         of_item("refusal.delta", 2, content_index=1, delta="I w"),
         of_item("refusal.delta", 2, content_index=1, delta="on't"),
+        of_item("output_text.delta", 2, content_index=2, delta="Bye"),
         item(3, "custom_tool_call", input=""), of_item("custom_tool_call_input.delta", 3, delta="ls"),
         item(4, "mcp_call", arguments=""), of_item("mcp_call_arguments.delta", 4, delta="{}"),
         item(5, "code_interpreter_call", code=None), of_item("code_interpreter_call_code.delta", 5, delta="1+1"),
@@ -1084,12 +1086,37 @@ def test_response_cut_mid_item():
         {"type": "summary_text", "text": "**Plan**"},
         {"type": "summary_text", "text": "then"},
     ]
-    assert reasoning["content"] == [{"type": "reasoning_text", "text": "raw"}]
+    assert [(part["type"], part["text"]) for part in reasoning["content"]] == [
+        ("reasoning_text", "raw"), ("reasoning_text", "er"),
+    ]  # fmt: skip
     assert (function["call_id"], function["arguments"]) == ("c", '{"a":')
     assert message["content"] == [
         {"type": "output_text", "text": "Hel", "annotations": [note]}, {"type": "refusal", "refusal": "I won't"},
+        {"type": "output_text", "text": "Bye"},
     ]  # fmt: skip
     assert (custom["input"], mcp["arguments"], code["code"]) == ("ls", "{}", "1+1")
+
+
+def test_parts_of_odd_types():
+    """A part that is no object gives way to the text that is said to continue it."""
+    _, response = both("responses", wire(created(), item(0, "message", content=["odd", None]),
+                                         of_item("output_text.delta", content_index=0, delta="So"),
+                                         of_item("refusal.delta", content_index=1, delta="no")))  # fmt: skip
+    assert response["output"][0]["content"] == [
+        {"type": "output_text", "text": "So"}, {"type": "refusal", "refusal": "no"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("event", "output"), [
+    (created(), False), (item(0, "message", content=[]), False), (of_item("output_text.delta", delta=""), False),
+    (of_item("output_text.delta", content_index=0, delta="a"), True), (of_item("output_item.done", item={}), True),
+    (of_item("function_call_arguments.delta", delta="{"), True), (ended("completed"), True), (ended("failed"), False),
+    (of_item("image_generation_call.partial_image"), True), (ended("incomplete"), True), ({"type": 7}, False),
+])  # fmt: skip
+def test_first_output_of_responses(event, output):
+    """The first output is the first delta with content, a partial image, or an item or response that came whole."""
+    body = wire(created(), event)
+    assert both("responses", body)[0].first_output_at == (len(body) if output else None)
 
 
 def test_response_cut_between_items():
@@ -1126,12 +1153,13 @@ def test_failed_response():
 ])  # fmt: skip
 def test_error_before_failed(error):
     """An ``error`` event, in either form, is the error; ``response.failed`` behind it still brings id and status."""
-    reply, _ = both("responses", wire(created(), error))
+    begun = (created(), item(0, "message", content=[]), of_item("output_text.delta", content_index=0, delta="So"))
+    reply, _ = both("responses", wire(*begun, error))
     assert reply.error is not None
     assert (reply.error.code, reply.error.message, reply.terminal) == ("insufficient_quota", "no", True)
     assert reply.error.type == error.get("error", {}).get("type")
     reply, _ = both(
-        "responses", wire(created(), error, ended("failed", error={"code": "insufficient_quota", "message": "no"}))
+        "responses", wire(*begun, error, ended("failed", error={"code": "insufficient_quota", "message": "no"}))
     )
     assert reply.error is not None
     assert (reply.error.kind, reply.finish_reasons, reply.response_id) == ("insufficient_quota", ("failed",), "resp_1")
@@ -1225,3 +1253,12 @@ def test_null_is_no_error(api, event, error):
         event["response"] = {**event["response"], "error": error}
     assert both(api, wire(event))[0].error is None
     assert both(api, json.dumps(event).encode())[0].error is None
+
+
+def test_a_binary_body_is_not_judged():
+    """Frames that are neither JSON nor events (AWS's) tell nothing; above all not that the stream was cut."""
+    frames = b"\x00\x00\x00\x81\x00\x00\x00\x4b" + bytes(range(121))
+    for reply in (summarize("messages", frames), reassemble("messages", frames)[0]):
+        assert reply.terminal
+        assert reply.usage.source == "none"
+        assert reply.response_id is None

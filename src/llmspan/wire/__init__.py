@@ -36,8 +36,8 @@ _DONE_IS_IN: Final = 4096
 
 def summarize(api: str, body: bytes) -> Reply:
     """The facts of a response body (decoded bytes, SSE or JSON). Does not count chunks."""
-    if not body:
-        return Reply()
+    if not body or sse.is_binary(body):
+        return Reply(terminal=bool(body))
     reader = READERS[api]()
     if not sse.is_stream(body):
         return _read_json(reader, body)
@@ -53,8 +53,8 @@ def summarize(api: str, body: bytes) -> Reply:
 
 def reassemble(api: str, body: bytes) -> tuple[Reply, Any]:
     """The facts, and the response as the non-streaming call would have returned it (None if nothing came)."""
-    if not body:
-        return Reply(), None
+    if not body or sse.is_binary(body):
+        return Reply(terminal=bool(body)), None
     reader = READERS[api]()
     if not sse.is_stream(body):
         reply = _read_json(reader, body)

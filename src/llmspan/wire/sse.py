@@ -33,6 +33,11 @@ def is_stream(body: bytes) -> bool:
     return bool(start) and start[0] not in _NOT_JSON
 
 
+def is_binary(body: bytes) -> bool:
+    """Whether a body is neither JSON nor an event stream (Bedrock's frames): nothing is known of how it ended."""
+    return body[0] == 0
+
+
 def unix_lines(body: bytes) -> bytes:
     """The body with line feeds as its only line ends."""
     return _CR.sub(b"\n", body) if b"\r" in body else body
