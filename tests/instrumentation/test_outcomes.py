@@ -408,3 +408,20 @@ def test_our_leftovers_under_another_patch_are_silent() -> None:
         assert [record.attempts for record in again.records] == [1]
     finally:
         kind._build_request = bare
+
+
+def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long stream stops being stamped soon after its output began; a late first output has no invented time."""
+    stamps: list[int] = []
+    monkeypatch.setattr("llmspan.instrumentation._tee._clock", lambda: stamps.append(1) or len(stamps))
+    delta = MESSAGES.stream[MESSAGES.first_output]
+    for _ in stream_of(MESSAGES, server([*MESSAGES.stream[:3], *[delta] * 1000, *MESSAGES.stream[-3:]])):
+        pass
+    assert 4 <= len(stamps) <= 100
+    role, words = CHAT.stream[0], CHAT.stream[1:]
+    for _ in stream_of(CHAT, server([*[role] * 1000, *words])):
+        pass
+    first, second = watch.records
+    assert first.time_to_first_chunk_ns is not None
+    assert second.time_to_first_chunk_ns is None
+    assert second.status == "ok"

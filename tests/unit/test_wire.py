@@ -1097,6 +1097,30 @@ def test_response_cut_mid_item():
     assert (custom["input"], mcp["arguments"], code["code"]) == ("ls", "{}", "1+1")
 
 
+def test_parts_as_they_open_and_close():
+    """A part has all that its events say: what it opened with, and what it was when it was done."""
+    done = {"type": "output_text", "text": "Whole", "logprobs": [1]}
+    _, response = both("responses", wire(
+        created(), item(0, "reasoning"), item(1, "message"),
+        of_item("reasoning_summary_part.added", summary_index=0, part={"type": "summary_text", "text": "", "x": 1}),
+        of_item("reasoning_summary_text.delta", summary_index=0, delta="So"),
+        of_item("content_part.added", 1, content_index=0, part={"type": "output_text", "text": "", "logprobs": []}),
+        of_item("content_part.added", 1, content_index=1, part={"type": "refusal", "refusal": "n"}),
+        of_item("refusal.delta", 1, content_index=1, delta="o"),
+        of_item("content_part.done", 1, content_index=0, part=done),
+    ))  # fmt: skip
+    assert response["output"][0]["summary"] == [{"type": "summary_text", "text": "So", "x": 1}]
+    assert response["output"][1]["content"] == [done, {"type": "refusal", "refusal": "no"}]
+
+
+def test_parts_of_odd_places():
+    """A part below zero or beyond all reason is the first part: no event can make a list of any length."""
+    places = [of_item("output_text.delta", content_index=place, delta="a") for place in (-1, 10**9, None, "1", 0)]
+    assert both("responses", wire(created(), *places))[1]["output"] == [
+        {"content": [{"type": "output_text", "text": "aaaaa"}]}
+    ]
+
+
 def test_parts_of_odd_types():
     """A part that is no object gives way to the text that is said to continue it."""
     _, response = both("responses", wire(created(), item(0, "message", content=["odd", None]),
@@ -1163,6 +1187,15 @@ def test_error_before_failed(error):
     )
     assert reply.error is not None
     assert (reply.error.kind, reply.finish_reasons, reply.response_id) == ("insufficient_quota", ("failed",), "resp_1")
+
+
+def test_errors_without_a_type():
+    """A gateway's bare error is an error; an event of a known type that happens to have one is that event."""
+    reply, _ = both("responses", wire(created(), {"error": {"type": "t", "message": "m"}}))
+    assert reply.error is not None
+    assert (reply.error.kind, reply.terminal) == ("t", True)
+    reply, response = both("responses", wire(created(), item(0, "mcp_call", arguments="{}") | {"error": "no"}))
+    assert (reply.error, reply.terminal, len(response["output"])) == (None, False, 1)
 
 
 @pytest.mark.parametrize("status", ["completed", "incomplete", "failed", "cancelled"])

@@ -49,7 +49,7 @@ class Body:
         return b"".join(self._decoded_pieces())
 
     def time_at(self, offset: int) -> int | None:
-        """When the decoded byte before ``offset`` had arrived (``perf_counter_ns``); None for a whole body."""
+        """When the decoded byte before ``offset`` had arrived (``perf_counter_ns``); None if that was not stamped."""
         if not self.times:
             return None
         end = 0
@@ -57,7 +57,7 @@ class Body:
             end += len(piece)
             if end >= offset:
                 return moment
-        return self.times[-1]
+        return self.times[-1] if len(self.times) >= len(self.pieces) else None
 
     def _decoded_pieces(self) -> Iterable[bytes]:
         return _decompress(self.pieces, self.encoding) if self.encoding else self.pieces

@@ -20,6 +20,11 @@ KEY = "llmspan.call"
 
 _clock = time.perf_counter_ns
 
+#: time is for the first output, and asking for it is the dearest thing done per piece: once a piece looks like output,
+#: so many more are stamped and then no more. Should the first output come even later, its time is not known.
+_STAMPS = 64
+_OUTPUT = b"delta"
+
 
 def hang(call: Call, response: Any) -> None:
     """Put a tee under the body of ``response`` (an httpx or httpx2 Response that is not read yet)."""
@@ -61,11 +66,14 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        keep, stamp, limit, size, stamps = body.pieces.append, body.times.append, body.limit, 0, _STAMPS
         try:
             for piece in self._stream:
                 keep(piece)
-                stamp(_clock())
+                if stamps:
+                    stamp(_clock())
+                    if stamps < _STAMPS or _OUTPUT in piece:
+                        stamps -= 1
                 size += len(piece)
                 if size > limit:
                     body.drop_middle()
@@ -85,11 +93,14 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        keep, stamp, limit, size, stamps = body.pieces.append, body.times.append, body.limit, 0, _STAMPS
         try:
             async for piece in pieces:
                 keep(piece)
-                stamp(_clock())
+                if stamps:
+                    stamp(_clock())
+                    if stamps < _STAMPS or _OUTPUT in piece:
+                        stamps -= 1
                 size += len(piece)
                 if size > limit:
                     body.drop_middle()
