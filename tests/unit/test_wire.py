@@ -1312,9 +1312,9 @@ def test_facts_in_any_spelling(separators):
     ends = [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, {"choices": [], "usage": {}}]
     reply, _ = both("chat_completions", b"".join(spelled(event, separators) for event in used + ends))
     assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.finish_reasons) == (5, 3, ("stop",))
-    other = {"choices": [{"index": 1, "delta": {"content": "b"}}]}
-    reply, _ = both("chat_completions", b"".join(spelled(event, separators) for event in [*used, other, ends[0]]))
-    assert reply.finish_reasons == ("stop", None)
+    others = [{"choices": [{"index": index, "delta": {"content": "b"}}]} for index in (1, 2)]
+    reply, _ = both("chat_completions", b"".join(spelled(event, separators) for event in [*used, *others, ends[0]]))
+    assert reply.finish_reasons == ("stop", None, None)
 
 
 @pytest.mark.parametrize(("early", "late"), [(SPELLINGS[0], SPELLINGS[1]), (SPELLINGS[1], SPELLINGS[0])])
