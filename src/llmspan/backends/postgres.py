@@ -156,7 +156,7 @@ class PostgresBackend:
 def _bounds(since: int | None, until: int | None) -> Sequence[str]:
     """Conditions on the partitions' own column; the exact ones, on nanoseconds, stand beside them."""
     low = [] if since is None else [f"started_at >= {_timestamp(since)}"]
-    high = [] if until is None else [f"started_at <= {_timestamp(until)}"]
+    high = [] if until is None else [f"started_at <= {_timestamp(until - 1)}"]
     return low + high
 
 
