@@ -170,11 +170,11 @@ def execute(dsn: str, *statements: str | Composable) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def locked(dsn: str, statement: str) -> Iterator[None]:
-    """A transaction of somebody else, open for the length of the block, that has run ``statement``."""
+def locked(dsn: str, statement: str) -> Iterator[psycopg.Connection]:
+    """A transaction of somebody else, open until the end of the block, that has run ``statement``."""
     with psycopg.connect(dsn) as connection:
         connection.execute(statement)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        yield
+        yield connection
         connection.rollback()
 
 
