@@ -1,0 +1,160 @@
+"""The tables in ClickHouse: their statements, one machine or a cluster, and whether they are there.
+
+The statements are text made from the files in ``sql/clickhouse`` and a few settings. A table that is not ours is never
+changed: it is looked at first, and every refusal names the place and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Final
+
+from ..errors import SchemaError, SettingsError
+from ..settings import Settings
+from ..trace import KEYS
+from .clickhouse_client import Client, quoted
+from .clickhouse_errors import MissingError
+
+__all__ = ["VERSION", "Schema"]
+
+#: the newest schema, that of the last numbered file
+VERSION: Final = 1
+
+_ENGINE: Final = re.compile(r"(Replicated|Shared)?ReplacingMergeTree\s*(?:\((.*)\))?", re.DOTALL)
+_REPLICA: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
+_TABLES: Final = "SELECT name, comment FROM system.tables WHERE database = {database:String}"
+_COLUMNS: Final = "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'provider_traces'"
+_DATABASES: Final = "SELECT name FROM system.databases WHERE name = {database:String}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What a database must hold."""
+
+    database: str
+    cluster: str | None = None
+    engine: str | None = None
+    ttl_days: int | None = None
+
+    @classmethod
+    def of(cls, database: str, settings: Settings) -> Schema:
+        """The schema that the settings describe."""
+        return cls(
+            database=database,
+            cluster=settings.clickhouse_cluster,
+            engine=settings.clickhouse_engine,
+            ttl_days=settings.clickhouse_ttl,
+        )
+
+    def statements(self) -> Mapping[str, str]:
+        """The statement that makes each table, by the table's name, in the order in which they can be made.
+
+        Raises:
+            SettingsError: the engine is not one for records.
+        """
+        local = "provider_traces" if self.cluster is None else "provider_traces_local"
+        made = {local: self._fill("0001_provider_traces.sql", table=local, engine=self._replacing(), ttl=self._ttl())}
+        if self.cluster is not None:
+            made["provider_traces"] = self._fill("distributed.sql", cluster=quoted(self.cluster))
+        return made
+
+    def missing(self, client: Client) -> Sequence[str]:
+        """The tables that are not there.
+
+        Raises:
+            MissingError: not even the database is there.
+            SchemaError: a table of that name is not ours, or was made by a newer version.
+        """
+        found = {row["name"]: row["comment"] for row in client.rows(_TABLES, {"database": self.database})}
+        if not found and not client.rows(_DATABASES, {"database": self.database}):
+            raise MissingError(
+                f"ClickHouse {client.place.location}: there is no database {self.database}; make it with"
+                " `llmspan migrate --backend clickhouse`"
+            )
+        for name in ("provider_traces", "provider_traces_local"):
+            self._check_version(client, name, found.get(name, ""))
+        if "provider_traces" in found:
+            self._check_columns(client)
+        return [name for name in self.statements() if name not in found]
+
+    def make(self, client: Client) -> Sequence[str]:
+        """Make what is missing; the names of what was made.
+
+        Raises:
+            SettingsError: this user may not.
+            SchemaError: a table of that name is not ours, or was made by a newer version.
+        """
+        made: list[str] = []
+        try:
+            missing = self.missing(client)
+        except MissingError:
+            client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(self.database)}{self._on_cluster()}")
+            made.append(f"database {self.database}")
+            missing = self.missing(client)
+        statements = self.statements()
+        for name in missing:
+            client.command(statements[name])
+            made.append(name)
+        client.forget_types()
+        return made
+
+    def _check_version(self, client: Client, table: str, comment: str) -> None:
+        ours = re.fullmatch(r"llmspan (\d+)", comment)
+        if ours and int(ours[1]) > VERSION:
+            raise SchemaError(
+                f"ClickHouse {client.place.location}: the schema of {table} is version {ours[1]}, this llmspan knows"
+                f" {VERSION}; upgrade llmspan, or name another database"
+            )
+
+    def _check_columns(self, client: Client) -> None:
+        columns = {row["name"] for row in client.rows(_COLUMNS, {"database": self.database})}
+        lacking = [key for key in (*KEYS, "timestamp", "precedence") if key not in columns]
+        if lacking:
+            raise SchemaError(
+                f"ClickHouse {client.place.location}: the table provider_traces is not one of llmspan (it has no column"
+                f" {lacking[0]}), and is left as it is; name another database"
+            )
+
+    def _fill(self, file: str, **values: str) -> str:
+        values = {"database": quoted(self.database), "on_cluster": self._on_cluster(), **values}
+        return _tidy(_template(file).substitute(values))
+
+    def _on_cluster(self) -> str:
+        return f" ON CLUSTER {quoted(self.cluster)}" if self.cluster is not None else ""
+
+    def _ttl(self) -> str:
+        return f"TTL toDateTime(timestamp) + INTERVAL {self.ttl_days:d} DAY" if self.ttl_days is not None else ""
+
+    def _replacing(self) -> str:
+        """The engine of the records; whatever it replicates by, the version column is ours."""
+        if self.engine is None:
+            return f"ReplicatedReplacingMergeTree({_REPLICA}, precedence)" if self.cluster else _ONE_MACHINE
+        given = _ENGINE.fullmatch(self.engine.strip())
+        if given is None:
+            raise SettingsError(
+                f"LLMSPAN_CLICKHOUSE_ENGINE={self.engine}: expected a ReplacingMergeTree, which keeps a record that"
+                f" comes twice once, such as ReplicatedReplacingMergeTree({_REPLICA})"
+            )
+        parameters = [part for part in (given[2] or "").split(",") if part.strip()]
+        if not parameters or parameters[-1].strip() != "precedence":
+            parameters.append(" precedence" if parameters else "precedence")
+        return f"{given[1] or ''}ReplacingMergeTree({','.join(parameters)})"
+
+
+_ONE_MACHINE: Final = "ReplacingMergeTree(precedence)"
+
+
+@cache
+def _template(file: str) -> Template:
+    text = files("llmspan.backends").joinpath("sql", "clickhouse", file).read_text("utf-8")
+    return Template("".join(line for line in text.splitlines(keepends=True) if not line.startswith("--")))
+
+
+def _tidy(sql: str) -> str:
+    """Without the lines that an empty value left."""
+    return "\n".join(line for line in sql.splitlines() if line.strip())
