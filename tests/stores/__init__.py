@@ -18,6 +18,7 @@ MAKERS: dict[str, Callable[[Path], Backend]] = {
     "memory": lambda _: MemoryBackend(),
     "sqlite": lambda directory: SQLiteBackend(directory / "traces.db"),
     "clickhouse-chdb": lambda _: clickhouse.embedded(),
+    "clickhouse-http": lambda _: clickhouse.over_http(),
 }
 
 B = TypeVar("B", bound=Backend)

@@ -13,9 +13,12 @@ import tempfile
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from llmspan.backends.clickhouse import ClickHouseBackend
 from llmspan.settings import Settings
+
+from .clickhouse_http import Front
 
 SERVER: Final = os.environ.get("LLMSPAN_TEST_CLICKHOUSE_DSN")
 
@@ -54,3 +57,24 @@ def settings(dsn: str, **given: Any) -> Settings:
 
 def embedded() -> ClickHouseBackend:
     return ClickHouseBackend.from_settings(settings(embedded_dsn()))
+
+
+@cache
+def front() -> Front:
+    """The HTTP interface in front of the engine."""
+    made = Front(engine())
+    made.start()
+    atexit.register(made.stop)
+    return made
+
+
+def server_dsn(database: str | None = None) -> str:
+    """A database of the server that was named, or of the engine behind HTTP; a new one unless it is named."""
+    name = database or new_database()
+    if SERVER:
+        return urlsplit(SERVER)._replace(path=f"/{name}").geturl()
+    return front().dsn(name)
+
+
+def over_http() -> ClickHouseBackend:
+    return ClickHouseBackend.from_settings(settings(server_dsn()))
