@@ -1,4 +1,4 @@
-"""A ClickHouse server for the tests: the HTTP interface that ``clickhouse-connect`` speaks, in front of the real engine.
+"""A ClickHouse server for the tests: the HTTP interface that the driver speaks, in front of the real engine.
 
 It serves what the driver needs, and it can be told to fail: a fault is met by the next statements that match it, and is
 counted. Not here: sessions, external tables, compressed native blocks.

@@ -19,6 +19,7 @@ from .clickhouse_client import Client, parameter, quoted
 from .clickhouse_dsn import Place, parse, shown
 from .clickhouse_engine import EngineClient
 from .clickhouse_errors import MissingError
+from .clickhouse_otel import OTEL_COLUMNS, otel_rows
 from .clickhouse_rows import as_rows, token
 from .clickhouse_schema import VERSION, Schema
 from .rows import as_page, decode
@@ -106,8 +107,12 @@ class ClickHouseBackend:
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces``; known ids stay as they are."""
         rows = as_rows(traces)
+        spans = otel_rows(traces) if self._settings.clickhouse_otel_traces else []
         if rows:
-            self._insert("provider_traces", KEYS, rows)
+            name = token(rows)
+            self._insert("provider_traces", KEYS, rows, name)
+            if spans:
+                self._insert("otel_traces", OTEL_COLUMNS, spans, name)
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
@@ -133,11 +138,11 @@ class ClickHouseBackend:
         """Sums per group, in the order of the group's values."""
         return [query.stats_row(group_by, row) for row in self._rows(query.stats(self._dialect(), group_by, filters))]
 
-    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> None:
         settings: dict[str, Any] = {
             "async_insert": 0,  # batches are made here
             "insert_deduplicate": 1,
-            "insert_deduplication_token": token(rows),
+            "insert_deduplication_token": name,
             "max_partitions_per_insert_block": 0,  # an import may hold records of many days
         }
         if self._settings.clickhouse_cluster is not None:
@@ -174,7 +179,7 @@ class ClickHouseBackend:
         return parse(self._settings.clickhouse_dsn)
 
     def _schema(self) -> Schema:
-        return Schema.of(self._place().database, self._settings)
+        return Schema.of(self._place().database, self._settings, self._client().version())
 
     def _client(self) -> Client:
         if self._client_made is None:

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -21,7 +21,9 @@ from .rows import Cell
 
 __all__ = ["Client", "parameter", "quoted"]
 
+#: in seconds
 _CONNECT_TIMEOUT: Final = 10
+_LONGEST_SILENCE: Final = 3600
 
 
 def quoted(name: str) -> str:
@@ -70,7 +72,9 @@ class Client:
         self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], settings: Mapping[str, Any]
     ) -> None:
         """Insert ``rows`` into ``table``, a quoted name; the types of its columns are asked for once."""
-        with self._driven() as driver:
+        with self._driven():
+            pass  # connect first: the driver brings what the deadline needs
+        with self._bounded(), self._driven() as driver:
             types = self._types.get(table)
             if types is None:
                 types = self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
@@ -110,6 +114,12 @@ class Client:
         with refusals(self.place):
             yield self._connected()
 
+    def _bounded(self) -> AbstractContextManager[None]:
+        """The time that a write may take; call it when connected."""
+        from .clickhouse_deadline import deadline
+
+        return deadline(self._timeout, f"ClickHouse {self.place.location}")
+
     def _connected(self) -> Any:
         with self._lock:
             if self._driver is None:
@@ -118,19 +128,23 @@ class Client:
 
     def _connect(self) -> Any:
         place = self.place
-        return open_client(
+        driver = open_client(
             place,
             interface=place.scheme,
             host=place.host,
             port=place.port,
             username=place.user,
             password=place.password or "",
-            send_receive_timeout=max(1, math.ceil(self._timeout)),
+            send_receive_timeout=math.ceil(self._timeout) or _LONGEST_SILENCE,
             query_retries=0,
             autogenerate_session_id=False,
             dedicated_pool=True,
             **{"connect_timeout": _CONNECT_TIMEOUT, "compress": "lz4", **place.options},
         )
+        from .clickhouse_deadline import watch  # urllib3 comes with the driver
+
+        watch(driver.http)
+        return driver
 
 
 _clients: Final[WeakValueDictionary[int, Client]] = WeakValueDictionary()

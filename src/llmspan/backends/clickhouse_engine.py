@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +64,9 @@ class EngineClient(Client):
     def _driven(self) -> Generator[Any]:
         with self._turn, refusals(self.place):
             yield self._connected()
+
+    def _bounded(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _connect(self) -> Any:
         global _started_in

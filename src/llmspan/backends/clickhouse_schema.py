@@ -7,7 +7,7 @@ changed: it is looked at first, and every refusal names the place and the remedy
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -19,6 +19,7 @@ from ..settings import Settings
 from ..trace import KEYS
 from .clickhouse_client import Client, quoted
 from .clickhouse_errors import MissingError
+from .clickhouse_otel import view_columns, view_condition
 
 __all__ = ["VERSION", "Schema"]
 
@@ -40,28 +41,55 @@ class Schema:
     cluster: str | None = None
     engine: str | None = None
     ttl_days: int | None = None
+    otel_traces: bool = False
+    #: of the server: the Collector's exporter makes other indexes from 26.2 on
+    version: str = "26.2"
 
     @classmethod
-    def of(cls, database: str, settings: Settings) -> Schema:
-        """The schema that the settings describe."""
+    def of(cls, database: str, settings: Settings, version: str) -> Schema:
+        """The schema that the settings describe, for a server of this version."""
         return cls(
             database=database,
             cluster=settings.clickhouse_cluster,
             engine=settings.clickhouse_engine,
             ttl_days=settings.clickhouse_ttl,
+            otel_traces=settings.clickhouse_otel_traces,
+            version=version,
         )
 
-    def statements(self) -> Mapping[str, str]:
+    def statements(self) -> dict[str, str]:
         """The statement that makes each table, by the table's name, in the order in which they can be made.
 
         Raises:
             SettingsError: the engine is not one for records.
         """
         local = "provider_traces" if self.cluster is None else "provider_traces_local"
-        made = {local: self._fill("0001_provider_traces.sql", table=local, engine=self._replacing(), ttl=self._ttl())}
+        made = {
+            local: self._fill(
+                "0001_provider_traces.sql", table=local, engine=self._replacing(), ttl=self._ttl("timestamp")
+            )
+        }
         if self.cluster is not None:
             made["provider_traces"] = self._fill("distributed.sql", cluster=quoted(self.cluster))
-        return made
+        return made | self._spans() if self.otel_traces else made
+
+    def _spans(self) -> dict[str, str]:
+        """The tables of the Collector's exporter, and the view that makes records of what it writes."""
+        engines = {
+            "otel_traces": self._like("MergeTree"),
+            "otel_traces_trace_id_ts": self._like("AggregatingMergeTree"),
+        }
+        ttls = {"otel_traces": self._ttl("Timestamp"), "otel_traces_trace_id_ts": self._ttl("Start")}
+        tables = {
+            name: self._fill(f"{name}.sql", engine=engine, ttl=ttls[name], indexes=self._indexes())
+            for name, engine in engines.items()
+        }
+        return tables | {
+            "otel_traces_trace_id_ts_mv": self._fill("otel_traces_trace_id_ts_mv.sql"),
+            "provider_traces_from_otel": self._fill(
+                "provider_traces_from_otel.sql", columns=view_columns(), condition=view_condition()
+            ),
+        }
 
     def missing(self, client: Client) -> Sequence[str]:
         """The tables that are not there.
@@ -127,26 +155,57 @@ class Schema:
     def _on_cluster(self) -> str:
         return f" ON CLUSTER {quoted(self.cluster)}" if self.cluster is not None else ""
 
-    def _ttl(self) -> str:
-        return f"TTL toDateTime(timestamp) + INTERVAL {self.ttl_days:d} DAY" if self.ttl_days is not None else ""
+    def _ttl(self, column: str) -> str:
+        return f"TTL toDateTime({column}) + INTERVAL {self.ttl_days:d} DAY" if self.ttl_days is not None else ""
+
+    def _indexes(self) -> str:
+        numbers = [int(number) for number in re.findall(r"\d+", self.version)[:2]]
+        made = _TEXT_INDEXES if numbers >= [26, 2] else _BLOOM_INDEXES
+        return ",\n    ".join(f"INDEX {name} {what}" for name, what in made.items())
+
+    def _like(self, kind: str) -> str:
+        """An engine of ``kind`` that replicates as the records' engine does."""
+        prefix, parameters = _parts(self._replacing())
+        return f"{prefix}{kind}({', '.join(parameters[:2])})" if len(parameters) > 2 else f"{prefix}{kind}"
 
     def _replacing(self) -> str:
         """The engine of the records; whatever it replicates by, the version column is ours."""
         if self.engine is None:
             return f"ReplicatedReplacingMergeTree({_REPLICA}, precedence)" if self.cluster else _ONE_MACHINE
-        given = _ENGINE.fullmatch(self.engine.strip())
-        if given is None:
-            raise SettingsError(
-                f"LLMSPAN_CLICKHOUSE_ENGINE={self.engine}: expected a ReplacingMergeTree, which keeps a record that"
-                f" comes twice once, such as ReplicatedReplacingMergeTree({_REPLICA})"
-            )
-        parameters = [part for part in (given[2] or "").split(",") if part.strip()]
-        if not parameters or parameters[-1].strip() != "precedence":
-            parameters.append(" precedence" if parameters else "precedence")
-        return f"{given[1] or ''}ReplacingMergeTree({','.join(parameters)})"
+        prefix, parameters = _parts(self.engine)
+        if not parameters or parameters[-1] != "precedence":
+            parameters.append("precedence")
+        return f"{prefix}ReplacingMergeTree({', '.join(parameters)})"
+
+
+def _parts(engine: str) -> tuple[str, list[str]]:
+    """How an engine replicates, and its parameters."""
+    given = _ENGINE.fullmatch(engine.strip())
+    if given is None:
+        raise SettingsError(
+            f"LLMSPAN_CLICKHOUSE_ENGINE={engine}: expected a ReplacingMergeTree, which keeps a record that comes twice"
+            f" once, such as ReplicatedReplacingMergeTree({_REPLICA})"
+        )
+    return given[1] or "", [part.strip() for part in (given[2] or "").split(",") if part.strip()]
 
 
 _ONE_MACHINE: Final = "ReplacingMergeTree(precedence)"
+_TEXT: Final = "TYPE text(tokenizer = 'array')"
+_TEXT_INDEXES: Final = {
+    "idx_trace_id": f"TraceId {_TEXT}",
+    "idx_res_attr_key": f"mapKeys(ResourceAttributes) {_TEXT}",
+    "idx_res_attr_items": f"ResourceAttributeItems {_TEXT}",
+    "idx_span_attr_key": f"mapKeys(SpanAttributes) {_TEXT}",
+    "idx_span_attr_items": f"SpanAttributeItems {_TEXT}",
+}
+_BLOOM: Final = "TYPE bloom_filter(0.01) GRANULARITY 1"
+_BLOOM_INDEXES: Final = {
+    "idx_trace_id": "TraceId TYPE bloom_filter(0.001) GRANULARITY 1",
+    "idx_res_attr_key": f"mapKeys(ResourceAttributes) {_BLOOM}",
+    "idx_res_attr_value": f"mapValues(ResourceAttributes) {_BLOOM}",
+    "idx_span_attr_key": f"mapKeys(SpanAttributes) {_BLOOM}",
+    "idx_span_attr_value": f"mapValues(SpanAttributes) {_BLOOM}",
+}
 
 
 @cache
