@@ -7,6 +7,7 @@ import os
 import pytest
 
 import replay
+from stores import postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +27,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
+    if line := postgres.tested():
+        terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """End the servers that tests have started."""
+    postgres.stop()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from llmspan.backends.base import Backend
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
 
-from . import clickhouse
+from . import clickhouse, postgres
 
 #: one line for each store: a new, empty one, given a directory that is there for it alone
 MAKERS: dict[str, Callable[[Path], Backend]] = {
@@ -19,6 +19,7 @@ MAKERS: dict[str, Callable[[Path], Backend]] = {
     "sqlite": lambda directory: SQLiteBackend(directory / "traces.db"),
     "clickhouse-chdb": lambda _: clickhouse.embedded(),
     "clickhouse-http": lambda _: clickhouse.over_http(),
+    "postgres": postgres.make,
 }
 
 B = TypeVar("B", bound=Backend)
