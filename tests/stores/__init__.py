@@ -10,11 +10,13 @@ from typing import TypeVar
 from llmspan.backends.base import Backend
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
+from stores.sidecar import WiredStore
 
 #: one line for each store: a new, empty one, given a directory that is there for it alone
 MAKERS: dict[str, Callable[[Path], Backend]] = {
     "memory": lambda _: MemoryBackend(),
     "sqlite": lambda directory: SQLiteBackend(directory / "traces.db"),
+    "socket": WiredStore,
 }
 
 B = TypeVar("B", bound=Backend)

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "tail": "llmspan.cli.tail:tail",
     "stats": "llmspan.cli.stats:stats",
     "export": "llmspan.cli.export:export",
+    "sidecar": "llmspan.cli.sidecar:sidecar",
 }
 
 #: exit codes, the most special error first; 2 is also click's own for wrong usage
