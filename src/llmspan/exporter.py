@@ -17,12 +17,13 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from . import pipeline, semconv
 from ._guard import guarded
 from .backends.base import Backend
+from .backends.socket import SocketBackend
 from .backends.sqlite import SQLiteBackend
 from .errors import RecordError, SettingsError
 from .settings import Settings
 from .trace import ProviderTrace
 
-__all__ = ["SQLiteSpanExporter"]
+__all__ = ["SQLiteSpanExporter", "SocketSpanExporter"]
 
 
 #: operations that are one call of a model; the spans of agents and workflows repeat the sums of theirs
@@ -92,6 +93,19 @@ class SQLiteSpanExporter(_BackendSpanExporter):
 
     def __init__(self, sqlite_path: str | None = None) -> None:
         super().__init__(sqlite_path=sqlite_path)
+
+
+class SocketSpanExporter(_BackendSpanExporter):
+    """Sends provider traces to a sidecar. Entry point ``llmspan_socket``.
+
+    Args:
+        socket: the path of its socket; ``LLMSPAN_SOCKET`` or the default place if not given.
+    """
+
+    backend_class = SocketBackend
+
+    def __init__(self, socket: str | None = None) -> None:
+        super().__init__(socket=socket)
 
 
 def _take(span: ReadableSpan) -> None:

@@ -13,7 +13,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from .. import _json
 from ..errors import BackendError
@@ -137,7 +137,7 @@ class Sender:
     def __init__(self, software: str, max_frame: int = MAX_FRAME) -> None:
         self.ready = False
         self.peer = ""
-        self.max_frame = max_frame
+        self.max_frame = max(LEAST_MAX_FRAME, max_frame)
         self.sent = 0
         self.acked = 0
         #: ``seq`` and reason of records that the receiver will never take; they count as acknowledged
@@ -227,7 +227,7 @@ class Receiver:
         self.peer = ""
         self.seq = 0
         self._software = software
-        self._own_max_frame = max_frame
+        self._own_max_frame = max(LEAST_MAX_FRAME, max_frame)
         self._decoder = FrameDecoder(LEAST_MAX_FRAME)
 
     @property
@@ -242,15 +242,13 @@ class Receiver:
             ProtocolError: the sender speaks another version or something else; its :meth:`~ProtocolError.frame` is
                 the last thing to answer.
         """
-        for frame in self._decoder.feed(data):
-            if not self.greeted:
-                yield self._greet(_object(frame, "HELLO"))
-                continue
-            self.seq += 1
-            seq = self._seq_of(frame)
-            if seq != self.seq:
-                raise ProtocolError("malformed", f"{self._decoder.where}: seq {seq}, expected {self.seq}", seq=self.seq)
-            yield Received(seq, frame)
+        try:
+            for frame in self._decoder.feed(data):
+                yield self._record(frame) if self.greeted else self._greet(_object(frame, "HELLO"))
+        except ProtocolError as error:
+            if self.greeted and error.seq is None:
+                error.seq = self.seq + 1
+            raise
 
     def ack(self, seq: int) -> bytes:
         """All records up to ``seq`` are stored, or were rejected."""
@@ -276,16 +274,19 @@ class Receiver:
         window = {"window_records": WINDOW_RECORDS, "window_bytes": WINDOW_BYTES}
         return encode_frame(answer | window | {"software": self._software})
 
-    def _seq_of(self, frame: bytes) -> int:
-        if found := _RECORD.match(frame):
-            return int(found[1])
+    def _record(self, frame: bytes) -> Received:
         where = self._decoder.where
-        try:
+        if found := _RECORD.match(frame):
+            seq = int(found[1])
+        else:
             values = _object(frame, where)
-            return _number(values, "seq", where) if values.get("type") == "record" else _unknown(values, where)
-        except ProtocolError as error:
-            error.seq = self.seq
-            raise
+            if values.get("type") != "record":
+                raise ProtocolError("malformed", f"{where}: the type is {values.get('type')!r:.40}, not record")
+            seq = _number(values, "seq", where)
+        if seq != self.seq + 1:
+            raise ProtocolError("malformed", f"{where}: seq is {seq}, expected {self.seq + 1}")
+        self.seq = seq
+        return Received(seq, frame)
 
 
 def _object(frame: bytes, where: str) -> dict[str, Any]:
@@ -296,10 +297,6 @@ def _object(frame: bytes, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ProtocolError("malformed", f"{where}: not a JSON object")
     return values
-
-
-def _unknown(values: Mapping[str, Any], where: str) -> NoReturn:
-    raise ProtocolError("malformed", f"{where}: the type is {values.get('type')!r:.40}, not record")
 
 
 def _number(values: Mapping[str, Any], key: str, where: str) -> int:

@@ -23,7 +23,7 @@ _FIELDS: Final = [key for key in KEYS if key not in (*PAYLOAD_KEYS, "id", "start
 _PREFIXES: Final = [(f'"{key}":', key, KINDS[key]) for key in _FIELDS]
 _values: Final = attrgetter(*(f"usage.{_USAGE_KEYS[key]}" if key in _USAGE_KEYS else key for key in _FIELDS))
 _EMPTY_BY_DEFAULT: Final = frozenset({"agent_tags", "attributes", "finish_reasons", "usage_details"})
-_FRONT: Final = re.compile(r'"(type|seq|id|request_json|response_json)":')
+_FRONT: Final = re.compile(r'"(type|seq|id|request_json|response_json)":(?=\S)')
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,7 +62,7 @@ def decode_record(frame: bytes) -> ProviderTrace:
         RecordError: the frame holds no record; the message names the key or the place.
     """
     try:
-        text = frame.decode()
+        text = frame.decode().strip()
         values, at = _leading(text)
         rest = _json.decoder.decode("{" + text[at:])
         values = values | rest if rest.keys().isdisjoint(PAYLOAD_KEYS) else _all(text)
@@ -120,15 +120,20 @@ def v3_line(trace: ProviderTrace) -> bytes:
 
 
 def _leading(text: str) -> tuple[dict[str, Any], int]:
-    """The members that :func:`encode_record` puts in front, payloads as text, and where the others begin."""
+    """The members that :func:`encode_record` puts in front, payloads as text, and where the others begin.
+
+    Nothing, if the text is spaced otherwise.
+    """
     values: dict[str, Any] = {}
     at = 1
     while match := _FRONT.match(text, at):
         key = match[1]
         value, end = _json.decoder.raw_decode(text, match.end())
         values[key] = text[match.end() : end] if key in PAYLOAD_KEYS else value
-        if text[end : end + 1] != ",":
+        if text[end : end + 1] == "}":
             return values, end
+        if text[end : end + 1] != ",":
+            return {}, 1
         at = end + 1
     return values, at
 
