@@ -120,7 +120,7 @@ def test_without_payload_sizes_stay() -> None:
 
 
 def v3_records() -> list[ProviderTrace]:
-    """One that went well, one that failed with a partial answer, one that failed without a message, one of an import."""
+    """One that went well, one that failed with a partial answer, one that broke off, one that was imported."""
     return [
         full_trace(id="01a20537-753a-7830-997f-61817357294a", status="ok", error_message=None, error_type=None,
                    request_json='{"model": "gpt-5",\r\n "n": 1e400}', response_json='{"text":"\u2028\\u0000"}'),
@@ -136,7 +136,7 @@ def test_v3_lines_are_those_of_the_golden_file() -> None:
 
 
 def test_v3_golden_file_has_the_17_keys() -> None:
-    """Each line is one JSON object with version 3 and the 17 keys in their order; what failed has an error, no answer."""
+    """Each line is one JSON object with version 3 and the 17 keys in their order; a failure has no answer."""
     lines = [json.loads(line) for line in GOLDEN.read_bytes().split(b"\n")[:-1]]
     assert len(lines) == len(v3_records())
     for line in lines:

@@ -33,6 +33,7 @@ DEFAULT_PATH: Final = Path("/run/llmspan/llmspan.sock")
 _WRONG_PLACE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOTSOCK, errno.EPROTOTYPE, errno.ELOOP}
 )
+_MOST_REMEMBERED: Final = 10_000
 #: what the receivers of v3 take in one line
 _LONGEST_LINE: Final = 128 * 1024 * 1024
 
@@ -64,7 +65,7 @@ class SocketBackend:
         self._max_frame = max_frame
         self._lock = threading.Lock()
         self._link: Link | None = None
-        #: ids of the batch that failed last which are safe all the same
+        #: ids out of batches that failed which are safe all the same: those batches come again, whole or in parts
         self._safe: set[str] = set()
         #: records that lost their payload because the receiver takes no frame so large
         self.cut = 0
@@ -151,12 +152,14 @@ class SocketBackend:
         finally:
             if link.rejected or link.acked < len(encoded):
                 done = [trace for at, (trace, _) in enumerate(encoded[: link.acked]) if at not in link.rejected]
-                self._remember(traces, done)
+                self._remember(done)
         for at, reason in link.rejected.items():
             raise PermanentError(f"record {encoded[at][0].id}: refused at {self._path}: {reason}")
 
-    def _remember(self, batch: Sequence[ProviderTrace], stored: Sequence[ProviderTrace]) -> None:
-        self._safe = {trace.id for trace in stored} | {trace.id for trace in batch if trace.id in self._safe}
+    def _remember(self, stored: Sequence[ProviderTrace]) -> None:
+        if len(self._safe) > _MOST_REMEMBERED:
+            self._safe.clear()
+        self._safe |= {trace.id for trace in stored}
 
     def _greeted(self, deadline: float) -> Link:
         if self._link is not None and not self._link.alive():
@@ -194,7 +197,7 @@ class SocketBackend:
                     connection.settimeout(max(0.001, deadline - time.monotonic()))
                     connection.sendall(line)
             except OSError:
-                self._remember(traces, traces[:at])
+                self._remember(traces[:at])
                 raise
 
     # -- what both need -----------------------------------------------------------------------------------------------
