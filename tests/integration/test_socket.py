@@ -173,7 +173,7 @@ def test_a_connection_that_took_too_long_is_given_up(path, run) -> None:
     receiver = run(Silent)
     backend = SocketBackend(path, write_timeout=0.2)
     traces = numbered(2)
-    with pytest.raises(RetryableError, match="no answer within 0.2 s"):
+    with pytest.raises(RetryableError, match=r"no answer within 0\.2 s"):
         backend.write(traces)
     assert receiver.hung_up.acquire(timeout=60)
     patient = SocketBackend(path)
@@ -252,7 +252,7 @@ def test_a_rejected_record_is_named_and_the_others_are_stored(backend, run) -> N
 
     receiver = run(Picky)
     traces = numbered(4)
-    with pytest.raises(PermanentError, match="record id-1: refused at .*: not this one"):
+    with pytest.raises(PermanentError, match=r"record id-1: refused at .*: not this one"):
         backend.write(traces)
     backend.write(traces[:1])
     with pytest.raises(PermanentError, match="record id-1"):

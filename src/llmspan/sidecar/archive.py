@@ -45,8 +45,11 @@ class Archive:
         """
         rejected: dict[str, str] = {}
         with self._lock:
-            new = {trace.id: trace for trace in reversed([*traces]) if trace.id not in self._stored}
-            batch = list(reversed(new.values()))
+            new: dict[str, ProviderTrace] = {}
+            for trace in traces:
+                if trace.id not in self._stored:
+                    new.setdefault(trace.id, trace)
+            batch = list(new.values())
             self._write(batch, rejected)
             good = [trace for trace in batch if trace.id not in rejected]
             for trace in good:
