@@ -19,7 +19,8 @@ import pytest
 from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import RetryableError, SettingsError
-from llmspan.pipeline.delivery import Delivery
+from llmspan.pipeline import Pipeline
+from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from stores import shutting_down
@@ -106,10 +107,32 @@ def eventually(holds: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def accept(delivery: Delivery, traces: list[ProviderTrace]) -> None:
+class Made:
+    """A record for a pipeline."""
+
+    size = 6000
+
+    def __init__(self, trace: ProviderTrace) -> None:
+        self.trace = trace
+
+    def build(self) -> ProviderTrace:
+        return self.trace
+
+    def shed(self) -> None:
+        pytest.fail("there was room")
+
+
+def sending(path: Path) -> Pipeline:
+    """What a program has that writes to the socket."""
+    line = Pipeline()
+    line.configure(Settings(queue_max_bytes=2**30, queue_max_items=100_000))
+    line.add(SocketBackend(path))
+    return line
+
+
+def accept(line: Pipeline, traces: list[ProviderTrace]) -> None:
     for trace in traces:
-        delivery.counts.accepted()
-        delivery.put(trace)
+        line.accept(Made(trace))
 
 
 def numbered(count: int, name: str = "id") -> list[ProviderTrace]:
@@ -122,20 +145,19 @@ def numbered(count: int, name: str = "id") -> list[ProviderTrace]:
 def test_a_killed_sidecar_loses_nothing_and_doubles_nothing(start, path, database) -> None:
     """kill -9 in the middle of a batch, three times: after the last restart every record is there, once."""
     sidecar = start()
-    backend = SocketBackend(path)
-    delivery = Delivery(backend, max_bytes=2**30, max_items=100_000)
+    line = sending(path)
     traces = numbered(6000)
     for at in range(3):
         before = len(stored(database))
-        accept(delivery, traces[at * 2000 : (at + 1) * 2000])
+        accept(line, traces[at * 2000 : (at + 1) * 2000])
         eventually(lambda: len(stored(database)) > before)  # noqa: B023 - called at once
         sidecar.end(signal.SIGKILL)
         sidecar = start()
-    assert delivery.flush(time.monotonic() + 120)
+    assert line.flush(120)
     assert stored(database) == [trace.id for trace in traces]
-    status = delivery.status()
+    (status,) = line.status()
     assert (status.accepted, status.delivered, status.dropped) == (6000, 6000, {})
-    delivery.close(time.monotonic() + 60)
+    line.close(60)
     assert sidecar.end() == 0
 
 
@@ -186,15 +208,15 @@ def test_it_ends_well_when_told_to(start, path, database, number) -> None:
 def test_it_ends_under_load_without_losing_what_it_acknowledged(start, path, database) -> None:
     """SIGTERM while senders send: it ends, and their deliveries go on with the next one."""
     sidecar = start()
-    delivery = Delivery(SocketBackend(path), max_bytes=2**30, max_items=100_000)
+    line = sending(path)
     traces = numbered(3000)
-    accept(delivery, traces)
+    accept(line, traces)
     eventually(lambda: len(stored(database)) > 0)
     assert sidecar.end() == 0
     start()
-    assert delivery.flush(time.monotonic() + 120)
+    assert line.flush(120)
     assert stored(database) == [trace.id for trace in traces]
-    delivery.close(time.monotonic() + 60)
+    line.close(60)
 
 
 # -- the socket file ------------------------------------------------------------------------------------------------

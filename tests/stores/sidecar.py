@@ -12,10 +12,9 @@ from typing import Any
 from llmspan.backends.base import Backend, Filters, GroupBy, Page, StatsRow
 from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
+from llmspan.settings import Settings
 from llmspan.sidecar import Archive, Sidecar, listen
 from llmspan.trace import ProviderTrace
-
-MiB = 1024 * 1024
 
 
 class RunningSidecar:
@@ -23,7 +22,7 @@ class RunningSidecar:
 
     def __init__(self, path: Path, *backends: Backend, **options: Any) -> None:
         self.path = path
-        self.archive = Archive(backends, max_bytes=64 * MiB, max_items=10_000)
+        self.archive = Archive(backends, Settings())
         self.server = Sidecar(listen(path, {}), self.archive, **{"allowed": None, **options})
         self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._serve)

@@ -55,7 +55,7 @@ def sidecar(
     listener = listen(settings.socket or DEFAULT_PATH)
     try:
         _no_circle(stores, listener.path)
-        archive = Archive(stores, max_bytes=settings.queue_max_bytes, max_items=settings.queue_max_items)
+        archive = Archive(stores, settings)
         server = Sidecar(
             listener, archive, allowed={0, os.getuid(), *allow_uid}, max_frame=max_frame or MAX_FRAME,
             max_clients=max_clients,

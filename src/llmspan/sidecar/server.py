@@ -94,8 +94,10 @@ class Sidecar:
                 self._wait(None, 1.0)
                 continue
             self._clients = {thread for thread in self._clients if thread.is_alive()}
-            thread = threading.Thread(target=self._welcome, args=[connection], name="llmspan-sender", daemon=True)
-            self._clients.add(thread)
+            full = len(self._clients) >= self._max_clients
+            thread = threading.Thread(target=self._welcome, args=[connection, full], name="llmspan-sender", daemon=True)
+            if not full:
+                self._clients.add(thread)
             thread.start()
         self._listener.close()
         deadline = time.monotonic() + _PATIENCE
@@ -124,11 +126,11 @@ class Sidecar:
 
     # -- one sender, in its thread ------------------------------------------------------------------------------------
 
-    def _welcome(self, connection: socket.socket) -> None:
+    def _welcome(self, connection: socket.socket, full: bool) -> None:
         with connection:
             connection.setblocking(True)
             limit_sends(connection, _PATIENCE)
-            refusal = self._refusal(connection)
+            refusal = self._refusal(connection, full=full)
             if refusal is not None:
                 logger.warning("llmspan: a sender was refused: %s", refusal)
                 with suppress(OSError):
@@ -136,14 +138,14 @@ class Sidecar:
                 return
             guarded("sidecar.sender", self._converse, connection)
 
-    def _refusal(self, connection: socket.socket) -> ProtocolError | None:
+    def _refusal(self, connection: socket.socket, *, full: bool) -> ProtocolError | None:
         if self._allowed is not None and hasattr(socket, "SO_PEERCRED"):
             pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             if uid not in self._allowed:
                 return ProtocolError(
                     "not_allowed", f"uid {uid} (pid {pid}) may not send here; start the sidecar with --allow-uid {uid}"
                 )
-        if len(self._clients) > self._max_clients:
+        if full:
             return ProtocolError("unavailable", f"{self._max_clients} senders are connected already", retry_after=1.0)
         return None
 
