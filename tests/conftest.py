@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 import replay
+from stores import postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +28,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
+    if line := postgres.tested():
+        terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """End the servers that tests have started."""
+    postgres.stop()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept in the user's state directory (dead letters) is kept in the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture
