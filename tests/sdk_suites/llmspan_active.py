@@ -4,15 +4,17 @@ Everything that users get is at work: hooks, spans of a recording tracer provide
 provider is not made the global one, which would switch on the tracing of the anthropic SDK itself; and where a test
 switches that on, its spans are left alone, as they are what it tests.
 
-Each process leaves a JSON file in the folder ``LLMSPAN_SUITE_REPORT``: how many spans ended, which hooks failed.
+Each process leaves a JSON file in the folder ``LLMSPAN_SUITE_REPORT``: how many spans ended, where hooks failed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Generator
 from pathlib import Path
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from llmspan import _guard
@@ -33,6 +35,7 @@ class _Count(SpanProcessor):
 _spans = _Count()
 _pipeline = Pipeline()
 _pipeline.add(MemoryBackend())
+_failed_in: dict[str, dict[str, int]] = {}
 
 
 def _instrument() -> None:
@@ -43,12 +46,22 @@ def _instrument() -> None:
         sdk.instrument(observer)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Note which of our hooks fail in this test."""
+    _guard.forget_failures()
+    done = yield
+    if _guard.failures():
+        _failed_in[item.nodeid] = _guard.failures()
+    return done
+
+
 def pytest_sessionfinish() -> None:
     """Say what this process saw."""
     folder = os.environ.get("LLMSPAN_SUITE_REPORT")
     if folder is not None:
         _pipeline.flush(30)
-        report = {"spans": _spans.ended, "failures": _guard.failures()}
+        report = {"spans": _spans.ended, "failures": _failed_in}
         Path(folder, f"{os.getpid()}.json").write_text(json.dumps(report))
 
 
