@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, pipeline
+from . import _guard, defects, pipeline
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
@@ -150,6 +150,7 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
     )
     if not _state.atexit:
         _state.atexit = True
+        defects.register()
         atexit.register(_at_exit)
 
 

@@ -115,7 +115,9 @@ class Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sdks", nargs="*", choices=[*SUITES, []], metavar="SDK", help=f"{' or '.join(SUITES)}; both by default")
+    parser.add_argument(
+        "sdks", nargs="*", choices=[*SUITES, []], metavar="SDK", help="openai, anthropic; default: both"
+    )
     parser.add_argument(
         "--all", action="store_true", help="all tests that need no mock server, not the core parts only"
     )
