@@ -26,6 +26,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         bad = sum(f"::{test}" in nodeid for nodeid in failed)
         if good or bad:
             terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
+    _say_outcomes(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     if line := postgres.tested():
@@ -43,6 +44,15 @@ def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+def _say_outcomes(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = [
+        sum("test_outcome" in r.nodeid and "::test_cell[" in r.nodeid for r in terminalreporter.stats.get(result, []))
+        for result in ("passed", "failed")
+    ]
+    if any(counts):
+        terminalreporter.write_line(f"outcome matrix: {counts[0]} of {sum(counts)} cells hold")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, pipeline
+from . import _guard, defects, pipeline
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
@@ -155,6 +155,7 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
     pipeline.shared().source = _state.observer.source
     if not _state.atexit:
         _state.atexit = True
+        defects.register()
         atexit.register(_at_exit)
 
 
