@@ -92,9 +92,9 @@ _DECISION = {
 }  # fmt: skip
 _MODERATION = {"id": "modr-1", "model": "omni-moderation-latest", "results": []}
 _BATCH = {
-    "id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress", "created_at": "2026-11-01T00:00:00Z",
-    "expires_at": "2026-11-02T00:00:00Z", "ended_at": None, "results_url": None, "archived_at": None,
-    "cancel_initiated_at": None,
+    "id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress",
+    "created_at": "2026-11-01T00:00:00Z", "expires_at": "2026-11-02T00:00:00Z",
+    "ended_at": None, "results_url": None, "archived_at": None, "cancel_initiated_at": None,
     "request_counts": {"processing": 1, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0},
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Every surface, in both colours, in every way of reading its response: one span, one record, the provider's numbers."""
+"""Every surface, in both colours, in every way of reading it: one span, one record, the provider's numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 import surfaces
-from replay import Pieces, client_for
+from replay import client_for
+from surface_calls import call, call_async, server
 from surfaces import AUDIO, Surface
 from watching import Watch
 
@@ -20,22 +21,6 @@ ROWS = [
 ]
 rows = pytest.mark.parametrize(("surface", "way"), ROWS)
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK's own
-
-
-def server(surface: Surface, seen: list[httpx2.Request]) -> httpx2.MockTransport:
-    headers = {"content-type": surface.content_type, "x-request-id": "req_1", "request-id": "req_1"}
-
-    async def answer_async(request: httpx2.Request) -> httpx2.Response:
-        await request.aread()
-        return answer(request)
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        seen.append(request)
-        return httpx2.Response(200, headers=headers, stream=Pieces(list(surface.reply)))
-
-    transport = httpx2.MockTransport(answer)
-    transport.handle_async_request = answer_async  # type: ignore[method-assign]
-    return transport
 
 
 @rows
@@ -55,71 +40,6 @@ async def test_async(surface: Surface, way: str, watch: Watch) -> None:
     async with client_for(surface.provider, server(surface, seen), is_async=True) as client:
         await call_async(surface, way, client)
     check(surface, watch, seen)
-
-
-def call(surface: Surface, way: str, client: Any) -> None:
-    """Call and read to the end."""
-    if way == "plain":
-        result = surface.method(client)(**surface.arguments())
-        if surface.how == "manager":
-            with result as stream:
-                for _ in stream:
-                    pass
-        else:
-            consume(surface, result)
-    elif way == "raw":
-        response = surface.method(client, "with_raw_response")(**surface.arguments())
-        assert response.headers["x-request-id"] == "req_1"
-        consume(surface, response.parse())
-    else:
-        with surface.method(client, "with_streaming_response")(**surface.arguments()) as response:
-            if way.endswith("parse"):
-                consume(surface, response.parse())
-            elif way.endswith("json"):
-                assert isinstance(response.json(), dict)
-            else:
-                for _ in response.iter_lines() if way.endswith("lines") else response.iter_bytes():
-                    pass
-
-
-def consume(surface: Surface, result: Any) -> None:
-    if surface.how == "stream":
-        for _ in result:
-            pass
-    elif surface.how == "bytes":
-        assert (result if isinstance(result, bytes) else result.read()) == b"".join(surface.reply)
-
-
-async def call_async(surface: Surface, way: str, client: Any) -> None:
-    """The async twin of :func:`call`."""
-    if way == "plain" and surface.how == "manager":
-        async with surface.method(client)(**surface.arguments()) as stream:
-            async for _ in stream:
-                pass
-    elif way == "plain":
-        await consume_async(surface, await surface.method(client)(**surface.arguments()))
-    elif way == "raw":
-        response = await surface.method(client, "with_raw_response")(**surface.arguments())
-        parsed = response.parse()  # anthropic's is a coroutine, openai's is not
-        await consume_async(surface, await parsed if hasattr(parsed, "__await__") else parsed)
-    else:
-        async with surface.method(client, "with_streaming_response")(**surface.arguments()) as response:
-            if way.endswith("parse"):
-                await consume_async(surface, await response.parse())
-            elif way.endswith("json"):
-                assert isinstance(await response.json(), dict)
-            else:
-                async for _ in response.iter_lines() if way.endswith("lines") else response.iter_bytes():
-                    pass
-
-
-async def consume_async(surface: Surface, result: Any) -> None:
-    if surface.how == "stream":
-        async for _ in result:
-            pass
-    elif surface.how == "bytes":
-        content = result if isinstance(result, bytes) else result.read()
-        assert (await content if hasattr(content, "__await__") else content) == b"".join(surface.reply)
 
 
 def check(surface: Surface, watch: Watch, seen: list[httpx2.Request]) -> None:

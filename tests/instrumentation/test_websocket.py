@@ -124,12 +124,16 @@ def interleaved(socket: ServerConnection) -> None:
 
 def test_lanes(watch: Watch) -> None:
     """Responses that interleave on named lanes are told apart; the session's own sends are seen too."""
-    with server(interleaved) as url, sync_client(url) as client, client.responses.connect() as connection:
-        with ResponsesWebSocketSession(connection, limits=LIMITS) as session:
-            lanes = [session.lane(name) for name in ("a", "b")]
-            for lane in lanes:
-                lane.send({"type": "response.create", "model": "gpt-5-mini", "input": "hi"})
-            assert [lane.get_final_response(timeout=30).id for lane in lanes] == ["resp_a", "resp_b"]
+    with (
+        server(interleaved) as url,
+        sync_client(url) as client,
+        client.responses.connect() as connection,
+        ResponsesWebSocketSession(connection, limits=LIMITS) as session,
+    ):
+        lanes = [session.lane(name) for name in ("a", "b")]
+        for lane in lanes:
+            lane.send({"type": "response.create", "model": "gpt-5-mini", "input": "hi"})
+        assert [lane.get_final_response(timeout=30).id for lane in lanes] == ["resp_a", "resp_b"]
     check(watch, "resp_a", "resp_b")
 
 
@@ -137,12 +141,15 @@ def test_lanes(watch: Watch) -> None:
 async def test_lanes_async(watch: Watch) -> None:
     """The same, async."""
     with server(interleaved) as url:
-        async with openai.AsyncOpenAI(api_key="k", base_url=url) as client, client.responses.connect() as connection:
-            async with AsyncResponsesWebSocketSession(connection, limits=LIMITS) as session:
-                lanes = [session.lane(name) for name in ("a", "b")]
-                for lane in lanes:
-                    await lane.send({"type": "response.create", "model": "gpt-5-mini", "input": "hi"})
-                assert [(await lane.get_final_response()).id for lane in lanes] == ["resp_a", "resp_b"]
+        async with (
+            openai.AsyncOpenAI(api_key="k", base_url=url) as client,
+            client.responses.connect() as connection,
+            AsyncResponsesWebSocketSession(connection, limits=LIMITS) as session,
+        ):
+            lanes = [session.lane(name) for name in ("a", "b")]
+            for lane in lanes:
+                await lane.send({"type": "response.create", "model": "gpt-5-mini", "input": "hi"})
+            assert [(await lane.get_final_response()).id for lane in lanes] == ["resp_a", "resp_b"]
     check(watch, "resp_a", "resp_b")
 
 
@@ -205,14 +212,18 @@ def cutting(socket: ServerConnection) -> None:
     socket.close(1000 if how == "ok" else 1011)
 
 
+def read_on(connection: Any) -> None:
+    while True:
+        connection.recv()
+
+
 @pytest.mark.parametrize(("how", "status"), [("ok", "incomplete"), ("error", "error")])
 def test_connection_lost(how: str, status: str, watch: Watch) -> None:
     """A connection that closes mid-response leaves what had come; an abnormal end is an error."""
     with server(cutting) as url, sync_client(url) as client, client.responses.connect() as connection:
         connection.response.create(model="gpt-5-mini", input=how)
         with pytest.raises(ConnectionClosed):
-            while True:
-                connection.recv()
+            read_on(connection)
     record, span = watch.only()
     assert record.status == status
     assert "Hello" in (record.response_json or "")
