@@ -8,19 +8,18 @@ plain text.
 from __future__ import annotations
 
 import base64
-import re
 from typing import Any, ClassVar
 
 from ..usage import Usage
 from .media import describe
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, string
+from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, sign, string
 
 
 class SpeechReader(Reader):
     """Reads speech that came as events (``stream_format="sse"``) or an error that came as JSON."""
 
     plain: ClassVar = "bytes"
-    signs: ClassVar = (re.compile(rb'"speech\.audio\.done"'), re.compile(rb'"error"'))
+    signs: ClassVar = (sign("type", '"speech.audio.done"', '"error"'), sign("error", "{", '"'))
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None
@@ -68,7 +67,7 @@ class TranscriptionReader(Reader):
     """Reads transcriptions and translations."""
 
     plain: ClassVar = "text"
-    signs: ClassVar = (re.compile(rb'"transcript\.text\.done"'), re.compile(rb'"error"'))
+    signs: ClassVar = (sign("type", '"transcript.text.done"', '"error"'), sign("error", "{", '"'))
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None

@@ -6,11 +6,10 @@ the body would; of a stream that was cut, the last partial image of each index i
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error
+from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, sign
 
 _IMAGE_KEYS = ("b64_json", "url", "revised_prompt")
 _OF_THE_EVENT = frozenset({"type", "created_at", "usage", "sequence_number", "partial_image_index", *_IMAGE_KEYS})
@@ -19,7 +18,10 @@ _OF_THE_EVENT = frozenset({"type", "created_at", "usage", "sequence_number", "pa
 class ImagesReader(Reader):
     """Reads images."""
 
-    signs: ClassVar = (re.compile(rb"image_[a-z]+\.completed"), re.compile(rb'"error"'))
+    signs: ClassVar = (
+        sign("type", '"image_generation.completed"', '"image_edit.completed"', '"error"'),
+        sign("error", "{", '"'),
+    )
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None
