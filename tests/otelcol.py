@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 CONFIG = Path(__file__).parents[1] / "collector-config"
 PORTS = ("grpc", "http", "health", "metrics")
@@ -100,7 +100,7 @@ class Collector:
         """Endpoint for OTLP over HTTP."""
         return f"http://127.0.0.1:{self.ports['http']}"
 
-    def __enter__(self) -> Collector:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,8 +124,10 @@ class Collector:
             for resource in request.get("resourceSpans", []):
                 about = plain(resource["resource"].get("attributes", []))
                 for scope in resource.get("scopeSpans", []):
-                    for span in scope["spans"]:
-                        found.append({**span, "attributes": plain(span.get("attributes", [])), "resource": about})
+                    found.extend(
+                        {**span, "attributes": plain(span.get("attributes", [])), "resource": about}
+                        for span in scope["spans"]
+                    )
         return found
 
     def metrics(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
