@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -150,8 +150,9 @@ class Collector:
     def _lines(self, name: str) -> Iterator[dict[str, Any]]:
         file = self.folder / name
         if file.exists():
-            for line in file.read_text().splitlines():
-                yield json.loads(line)
+            for line in file.read_text().splitlines(keepends=True):
+                if line.endswith("\n"):  # the last one may be half written
+                    yield json.loads(line)
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + 60
@@ -164,6 +165,14 @@ class Collector:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.02)
         raise AssertionError(f"the Collector did not become healthy: {self.log.read_text()[-4000:]}")
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something is so; fail when it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.02)
 
 
 def plain(pairs: list[dict[str, Any]]) -> dict[str, Any]:
