@@ -98,7 +98,7 @@ class Reader:
 
     def close(self) -> None:
         """Release the backend's connections."""
-        self.backend.close()
+        self.backend.shutdown()
 
 
 class AsyncReader:

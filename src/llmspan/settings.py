@@ -20,6 +20,8 @@ __all__ = ["TABLE", "Setting", "Settings"]
 logger = logging.getLogger("llmspan")
 
 ContentMode = Literal["full", "metadata"]
+_CONTENT: Final = ("full", "metadata")
+SocketFraming = Literal["v4", "v3"]
 IncludeUsage = Literal["auto", "off"]
 AnthropicNative = Literal["suppress", "adopt", "both"]
 
@@ -30,6 +32,19 @@ class Settings:
 
     backends: tuple[str, ...] = ()
     sqlite_path: Path | None = None
+    postgres_dsn: str | None = None
+    postgres_payload: ContentMode = "full"
+    postgres_retention_days: int | None = None
+    clickhouse_dsn: str | None = None
+    clickhouse_cluster: str | None = None
+    clickhouse_engine: str | None = None
+    clickhouse_ttl: int | None = 30
+    clickhouse_otel_traces: bool = False
+    socket: Path | None = None
+    socket_framing: SocketFraming = "v4"
+    auto_migrate: bool = True
+    write_timeout: float = 30.0
+    dead_letter_dir: Path | None = None
     content: ContentMode = "full"
     max_payload_bytes: int = 16 * 1024 * 1024
     queue_max_bytes: int = 64 * 1024 * 1024
@@ -159,6 +174,16 @@ def _count(value: Any) -> int:
     return number
 
 
+def _days(value: Any) -> int | None:
+    return None if str(value).strip().lower() == "none" else _count(value)
+
+
+def _postgres_payload(value: Any) -> str:
+    """The mode, or the yes or no of the older variable, which asked whether only metadata is to be kept."""
+    word = str(value).strip().lower()
+    return {"true": "metadata", "1": "metadata", "false": "full", "0": "full"}.get(word) or _one_of(*_CONTENT)(word)
+
+
 def _seconds(value: Any) -> float:
     number = float(value)
     if not 0 <= number <= 3600:
@@ -195,7 +220,66 @@ TABLE: Final[tuple[Setting, ...]] = (
         "The SQLite file of the `sqlite` backend; made with mode 0600 if it is not there.",
     ),
     Setting(
-        "content", "LLMSPAN_CONTENT", _one_of("full", "metadata"), "full or metadata", "full",
+        "postgres_dsn", "LLMSPAN_POSTGRES_DSN", _text, "a DSN such as postgresql://user:password@host:5432/database",
+        "libpq's own: `PGHOST`, `PGUSER`, ...",
+        "The Postgres database of the `postgres` backend: a URI or `key=value` words, as libpq takes them.",
+    ),
+    Setting(
+        "postgres_payload", "LLMSPAN_POSTGRES_PAYLOAD", _postgres_payload, "full or metadata", "full",
+        "Whether Postgres gets requests and responses too (`full`) or only the rest of the record (`metadata`).",
+        ("LETTA_TELEMETRY_PROVIDER_TRACE_PG_METADATA_ONLY",),
+    ),
+    Setting(
+        "postgres_retention_days", "LLMSPAN_POSTGRES_RETENTION_DAYS", _count, "a whole number above 0", "for ever",
+        "Day partitions older than so many days are dropped.",
+    ),
+    Setting(
+        "clickhouse_dsn", "LLMSPAN_CLICKHOUSE_DSN", _text,
+        "a DSN such as https://user:password@host:8443/database or chdb:///var/lib/llmspan/chdb", "none",
+        "The ClickHouse server (`http`, `https`) or embedded engine (`chdb`) of the `clickhouse` backend.",
+    ),
+    Setting(
+        "clickhouse_cluster", "LLMSPAN_CLICKHOUSE_CLUSTER", _text, "the name of a cluster", "none",
+        "Make the tables `ON CLUSTER` this one, with a Distributed table in front.",
+    ),
+    Setting(
+        "clickhouse_engine", "LLMSPAN_CLICKHOUSE_ENGINE", _text, "a ReplacingMergeTree engine with its parameters",
+        "`ReplacingMergeTree`, or the Replicated one on a cluster",
+        "The engine of `provider_traces`, for replicas with paths of their own.",
+    ),
+    Setting(
+        "clickhouse_ttl", "LLMSPAN_CLICKHOUSE_TTL", _days, "a whole number of days, or none", "30",
+        "How many days ClickHouse keeps records.",
+    ),
+    Setting(
+        "clickhouse_otel_traces", "LLMSPAN_CLICKHOUSE_OTEL_TRACES", _flag, "1 or 0", "0",
+        "Also write each call as a span to `otel_traces`, the table of the Collector's exporter, which Grafana and"
+        " ClickStack read.",
+    ),
+    Setting(
+        "socket", "LLMSPAN_SOCKET", _path, "the path of a Unix socket", "`/run/llmspan/llmspan.sock`",
+        "Where the `socket` backend finds the sidecar.",
+        ("TELEMETRY_SOCKET",),
+    ),
+    Setting(
+        "socket_framing", "LLMSPAN_SOCKET_FRAMING", _one_of("v4", "v3"), "v4 or v3", "v4",
+        "`v4`: framed and acknowledged (docs/socket-protocol.md). `v3`: one JSON line a record, for older receivers.",
+    ),
+    Setting(
+        "auto_migrate", "LLMSPAN_AUTO_MIGRATE", _flag, "1 or 0", "1",
+        "Whether backends make and update their tables by themselves. With `0` that is left to `llmspan migrate`.",
+    ),
+    Setting(
+        "write_timeout", "LLMSPAN_WRITE_TIMEOUT", _seconds, "seconds between 0 and 3600", "30",
+        "How long one write to a backend may take before it is given up and tried again.",
+    ),
+    Setting(
+        "dead_letter_dir", "LLMSPAN_DEAD_LETTER_DIR", _path, "a directory",
+        "`llmspan/dead-letters` in `$XDG_STATE_HOME` or `~/.local/state`",
+        "Where records that a backend can never store are kept, one file per backend.",
+    ),
+    Setting(
+        "content", "LLMSPAN_CONTENT", _one_of(*_CONTENT), "full or metadata", "full",
         "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`).",
     ),
     Setting(

@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmspan.backends.base import Backend
-from llmspan.backends.memory import MemoryBackend
-from llmspan.backends.sqlite import SQLiteBackend
-
-#: one line for each backend: a new, empty store, given a directory that is there for this store alone
-MAKERS: dict[str, Callable[[Path], Backend]] = {
-    "memory": lambda _: MemoryBackend(),
-    "sqlite": lambda directory: SQLiteBackend(directory / "traces.db"),
-}
+from stores import MAKERS
 
 
 @pytest.fixture(params=MAKERS)
@@ -31,7 +24,7 @@ def make_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 
     yield make
     for backend in made:
-        backend.close()
+        backend.shutdown()
 
 
 @pytest.fixture

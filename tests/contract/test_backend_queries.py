@@ -71,7 +71,7 @@ def test_pages_of_any_records(make_backend, records, limit):
     backend = make_backend()
     backend.write(records)
     assert joined(pages(backend, limit)) == [without_payloads(trace) for trace in newest_first(records)]
-    backend.close()
+    backend.shutdown()
 
 
 FIELDS = [field.name for field in dataclasses.fields(Filters) if field.name not in ("since", "until")]
@@ -178,7 +178,7 @@ def test_stats_are_plain_sums(make_backend, records, group_by):
     backend = make_backend()
     backend.write(records)
     assert backend.stats(group_by) == plain_stats(records, group_by)
-    backend.close()
+    backend.shutdown()
 
 
 @pytest.mark.parametrize("group", GROUPS)

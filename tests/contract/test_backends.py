@@ -89,12 +89,10 @@ def test_bool_is_a_bool(backend, value):
         '{"t":"\\u0000\\ud83d\\ude00 \U0001f600 ü"}',
         '"text"',
         "null",
-        "",
-        "not JSON",
     ],
 )
 def test_payload_is_text(backend, payload):
-    """Payload text is stored to the character: spacing, doubled keys, numbers beyond any float, even no JSON."""
+    """JSON text is stored to the character: spacing, doubled keys, numbers beyond any float, escaped NUL."""
     trace = make_trace(request_json=payload, response_json=payload)
     backend.write([trace])
     assert backend.get(trace.id).request_json == payload
@@ -117,11 +115,17 @@ def test_metadata_only(backend):
 
 
 def test_nul_characters(backend):
-    """NUL in text is kept, and what stands after it is found."""
-    trace = make_trace(step_id="a\0b", user_id="\0", error_message="x\0y", agent_tags=("\0",), attributes={"\0": "\0"})
+    """NUL becomes U+FFFD in text, which not every store can hold otherwise, is found by either, and stays in JSON."""
+    payload = '{"text":"a\\u0000b"}'
+    trace = make_trace(
+        step_id="a\0b", user_id="\0", error_message="x\0y", agent_tags=("\0",), attributes={"\0": "\0"},
+        llm_config="\0", request_json=payload,
+    )  # fmt: skip
     backend.write([trace, make_trace(step_id="a")])
-    assert backend.get_by_step_id("a\0b") == trace
-    assert [found.id for found in backend.list(Filters(user_id="\0")).traces] == [trace.id]
+    found = backend.get_by_step_id("a\0b")
+    assert found == dataclasses.replace(trace, step_id="a\ufffdb", user_id="\ufffd", error_message="x\ufffdy")
+    assert backend.get_by_step_id("a\ufffdb") == found
+    assert [one.id for one in backend.list(Filters(user_id="\0")).traces] == [trace.id]
 
 
 def test_lone_surrogates(backend):
@@ -196,7 +200,7 @@ def test_any_record_comes_back(make_backend, records):
     backend.write(records)
     assert [backend.get(trace.id) for trace in records] == records
     assert backend.list(limit=10).traces == [without_payloads(trace) for trace in newest_first(records)]
-    backend.close()
+    backend.shutdown()
 
 
 # -- once and only once
@@ -218,7 +222,7 @@ def test_redelivery_changes_nothing(make_backend, data):
         backend.write(data.draw(st.lists(st.sampled_from(records), max_size=9)))
     backend.write(records)
     assert backend.list().traces == [without_payloads(trace) for trace in newest_first(records)]
-    backend.close()
+    backend.shutdown()
 
 
 def test_first_delivery_stays(backend):
@@ -236,8 +240,34 @@ def test_open_and_close_again(backend):
     trace = make_trace()
     backend.open()
     backend.write([trace])
-    backend.close()
-    backend.close()
+    backend.shutdown()
+    backend.shutdown()
+    backend.open()
+    assert backend.get(trace.id) == trace
+
+
+def test_check_says_what_answers(backend):
+    """``check`` of a store in order is one line for people, without a password."""
+    line = backend.check()
+    assert line
+    assert "\n" not in line
+    assert "secret" not in line
+
+
+def test_migrate_when_there_is_nothing_to_do(backend):
+    """A store that is up to date stays as it is, records and all."""
+    trace = make_trace()
+    backend.write([trace])
+    assert backend.migrate() == []
+    assert backend.get(trace.id) == trace
+
+
+def test_flushed_is_written(backend):
+    """After ``force_flush`` says yes, what was written is there, also for who opens the store anew."""
+    trace = make_trace()
+    backend.write([trace])
+    assert backend.force_flush(30) is True
+    backend.shutdown()
     backend.open()
     assert backend.get(trace.id) == trace
 

@@ -61,7 +61,7 @@ def db(tmp_path: Path) -> str:
 def store(path: Path, *traces: ProviderTrace) -> str:
     backend = SQLiteBackend(path)
     backend.write(traces)
-    backend.close()
+    backend.shutdown()
     return str(path)
 
 

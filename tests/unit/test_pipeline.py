@@ -54,7 +54,7 @@ class Scripted(MemoryBackend):
             self.script.pop(0)(traces)
         super().write(traces)
 
-    def close(self) -> None:
+    def shutdown(self) -> None:
         self.closed = True
 
 

@@ -26,7 +26,7 @@ class Watched(MemoryBackend):
     def open(self) -> None:
         self.events.append("open")
 
-    def close(self) -> None:
+    def shutdown(self) -> None:
         self.events.append("close")
 
     def list(self, filters=None, *, limit=50, cursor=None):

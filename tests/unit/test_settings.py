@@ -14,6 +14,15 @@ from llmspan.settings import TABLE, Settings
 MALFORMED = {
     "LLMSPAN_BACKENDS": ["", " ", ",", "sqlite,", ",sqlite", "sqlite,,memory", "sqlite,SQLite"],
     "LLMSPAN_SQLITE_PATH": ["", "  ", "~no-such-user-at-all/x.db"],
+    "LLMSPAN_POSTGRES_PAYLOAD": ["", "some"],
+    "LLMSPAN_POSTGRES_RETENTION_DAYS": ["", "0", "-1", "a month"],
+    "LLMSPAN_CLICKHOUSE_TTL": ["", "0", "1.5", "never"],
+    "LLMSPAN_CLICKHOUSE_OTEL_TRACES": ["maybe"],
+    "LLMSPAN_SOCKET": ["", "~no-such-user-at-all/x.sock"],
+    "LLMSPAN_SOCKET_FRAMING": ["", "v2", "3"],
+    "LLMSPAN_AUTO_MIGRATE": ["maybe"],
+    "LLMSPAN_WRITE_TIMEOUT": ["", "-1", "3601", "nan"],
+    "LLMSPAN_DEAD_LETTER_DIR": [""],
     "LLMSPAN_CONTENT": ["", "none", "fulll"],
     "LLMSPAN_MAX_PAYLOAD_BYTES": ["", "0", "-1", "1.5MiB", "ten", "10tb", "MiB", "1 0", "nan", "1e3"],
     "LLMSPAN_QUEUE_MAX_BYTES": ["", "0", "-5k", "16 MiBit"],
@@ -29,6 +38,10 @@ MALFORMED = {
 FREE = {
     "LLMSPAN_SOURCE",
     "LLMSPAN_BAGGAGE_KEYS",
+    "LLMSPAN_POSTGRES_DSN",
+    "LLMSPAN_CLICKHOUSE_DSN",
+    "LLMSPAN_CLICKHOUSE_CLUSTER",
+    "LLMSPAN_CLICKHOUSE_ENGINE",
     "OTEL_EXPORTER_OTLP_PROTOCOL",  # the SDK's own exporters speak more; it is checked when llmspan_otlp is used
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "OTEL_TRACES_EXPORTER",
@@ -39,6 +52,20 @@ GOOD = [
     ("LLMSPAN_BACKENDS", " SQLite , memory", "backends", ("sqlite", "memory")),
     ("LLMSPAN_SQLITE_PATH", "/x/y.db", "sqlite_path", Path("/x/y.db")),
     ("LLMSPAN_SQLITE_PATH", "~/y.db", "sqlite_path", Path.home() / "y.db"),
+    ("LLMSPAN_POSTGRES_DSN", " postgresql://db/x ", "postgres_dsn", "postgresql://db/x"),
+    ("LLMSPAN_POSTGRES_PAYLOAD", "Metadata", "postgres_payload", "metadata"),
+    ("LLMSPAN_POSTGRES_RETENTION_DAYS", "30", "postgres_retention_days", 30),
+    ("LLMSPAN_CLICKHOUSE_DSN", "chdb:///x", "clickhouse_dsn", "chdb:///x"),
+    ("LLMSPAN_CLICKHOUSE_CLUSTER", "main", "clickhouse_cluster", "main"),
+    ("LLMSPAN_CLICKHOUSE_ENGINE", "ReplacingMergeTree", "clickhouse_engine", "ReplacingMergeTree"),
+    ("LLMSPAN_CLICKHOUSE_TTL", "90", "clickhouse_ttl", 90),
+    ("LLMSPAN_CLICKHOUSE_TTL", "None", "clickhouse_ttl", None),
+    ("LLMSPAN_CLICKHOUSE_OTEL_TRACES", "1", "clickhouse_otel_traces", True),
+    ("LLMSPAN_SOCKET", "/x/y.sock", "socket", Path("/x/y.sock")),
+    ("LLMSPAN_SOCKET_FRAMING", "V3", "socket_framing", "v3"),
+    ("LLMSPAN_AUTO_MIGRATE", "0", "auto_migrate", False),
+    ("LLMSPAN_WRITE_TIMEOUT", "5", "write_timeout", 5.0),
+    ("LLMSPAN_DEAD_LETTER_DIR", "/x", "dead_letter_dir", Path("/x")),
     ("LLMSPAN_CONTENT", "Metadata", "content", "metadata"),
     ("LLMSPAN_MAX_PAYLOAD_BYTES", "65536", "max_payload_bytes", 65536),
     ("LLMSPAN_MAX_PAYLOAD_BYTES", "512KiB", "max_payload_bytes", 512 * 1024),
@@ -67,6 +94,8 @@ GOOD = [
         "SPAN_ONLY",
     ),
 ]
+#: values of old names that are not just any text
+ALIAS_VALUES = {"LETTA_TELEMETRY_PROVIDER_TRACE_PG_METADATA_ONLY": "True"}
 ALIASES = [(alias, setting) for setting in TABLE for alias in setting.aliases]
 
 
@@ -149,9 +178,11 @@ def test_there_are_aliases():
 @pytest.mark.parametrize(("alias", "setting"), ALIASES)
 def test_alias(alias, setting, caplog):
     """An old name is read as the new one, with one notice that names both."""
+    value = ALIAS_VALUES.get(alias, "memory")
     with caplog.at_level(logging.WARNING, "llmspan"):
-        found = Settings.from_env({alias: "memory"})
-    assert getattr(found, setting.name) in ("memory", ("memory",))
+        found = Settings.from_env({alias: value})
+    assert getattr(found, setting.name) == setting.read(value, "")
+    assert getattr(found, setting.name) != getattr(Settings(), setting.name)
     (record,) = caplog.records
     assert alias in record.getMessage()
     assert setting.env in record.getMessage()
@@ -160,9 +191,10 @@ def test_alias(alias, setting, caplog):
 @pytest.mark.parametrize(("alias", "setting"), ALIASES)
 def test_new_name_wins_over_alias(alias, setting, caplog):
     """Where both names are set the new one counts, and nothing is said."""
+    value = {"LLMSPAN_POSTGRES_PAYLOAD": "metadata"}.get(setting.env, "memory")
     with caplog.at_level(logging.WARNING, "llmspan"):
-        found = Settings.from_env({alias: "old", setting.env: "memory"})
-    assert getattr(found, setting.name) in ("memory", ("memory",))
+        found = Settings.from_env({alias: "old", setting.env: value})
+    assert getattr(found, setting.name) == setting.read(value, "")
     assert caplog.records == []
 
 
@@ -188,7 +220,7 @@ def test_defaults_agree(setting):
     if setting.name == "backends":  # filled in where backends are loaded; see test_load_backends
         assert (default, setting.default) == ((), "sqlite")
     elif default in (None, ()):
-        assert setting.default == "none" or "`" in setting.default
+        assert setting.default in ("none", "for ever") or "`" in setting.default
     else:
         assert setting.read(setting.default, "") == default
 

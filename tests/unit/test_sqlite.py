@@ -17,6 +17,7 @@ from llmspan.errors import PermanentError, RetryableError, SchemaError, Settings
 from llmspan.settings import Settings
 from llmspan.trace import KEYS, KINDS
 from records import NOON, full_trace, make_trace
+from stores import shutting_down
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def backend(path: Path) -> Iterator[SQLiteBackend]:
-    with contextlib.closing(SQLiteBackend(path)) as backend:
+    with shutting_down(SQLiteBackend(path)) as backend:
         yield backend
 
 
@@ -51,7 +52,7 @@ def refused(path: Path, kind: type[Exception]) -> str:
         with pytest.raises(kind) as caught:
             use()
         assert str(caught.value).startswith(f"LLMSPAN_SQLITE_PATH={path}: ")
-    backend.close()
+    backend.shutdown()
     return str(caught.value)
 
 
@@ -99,7 +100,7 @@ def test_relative_path(monkeypatch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     backend.open()
-    backend.close()
+    backend.shutdown()
     assert backend.location == str(tmp_path / "traces.db")
     assert (tmp_path / "traces.db").is_file()
 
@@ -111,7 +112,7 @@ def test_file_is_private(tmp_path):
     """The file and what SQLite puts beside it are 0600 and a directory that we make 0700, whatever the umask."""
     before = os.umask(0)
     try:
-        with contextlib.closing(SQLiteBackend(tmp_path / "new" / "traces.db")) as backend:
+        with shutting_down(SQLiteBackend(tmp_path / "new" / "traces.db")) as backend:
             backend.write([make_trace()])
             found = {file.name: mode(file) for file in (tmp_path / "new").iterdir()}
     finally:
@@ -123,7 +124,7 @@ def test_file_is_private(tmp_path):
 def test_private_behind_a_link(tmp_path):
     """A link to a file that is not there yet makes that file, private too."""
     (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
-    with contextlib.closing(SQLiteBackend(tmp_path / "link.db")) as backend:
+    with shutting_down(SQLiteBackend(tmp_path / "link.db")) as backend:
         backend.open()
     assert mode(tmp_path / "real.db") == 0o600
 
@@ -134,7 +135,7 @@ def test_existing_modes_are_left(tmp_path):
     path = tmp_path / "traces.db"
     path.touch()
     path.chmod(0o640)
-    with contextlib.closing(SQLiteBackend(path)) as backend:
+    with shutting_down(SQLiteBackend(path)) as backend:
         backend.write([make_trace()])
     assert (mode(path), mode(tmp_path)) == (0o640, 0o755)
 
@@ -177,7 +178,7 @@ def test_full_disk_may_pass(path, monkeypatch):
         with pytest.raises(RetryableError, match="No space left"):
             backend.open()
     backend.open()
-    backend.close()
+    backend.shutdown()
 
 
 def test_not_a_database(path):
@@ -210,7 +211,7 @@ def test_a_database_that_is_not_ours(path, script, reason):
 def test_newer_schema(backend, path):
     """A file of a newer llmspan is refused with both versions and the remedy, and not changed."""
     backend.open()
-    backend.close()
+    backend.shutdown()
     with raw(path) as connection:
         connection.execute("PRAGMA user_version = 1000")
     message = refused(path, SchemaError)
@@ -259,7 +260,7 @@ def test_settings_of_the_connections(backend):
 def test_waits_for_its_turn_to_change_the_mode(backend, path, monkeypatch):
     """A file that another process writes to while its mode is to be changed is waited for: SQLite would not."""
     backend.open()
-    backend.close()
+    backend.shutdown()
     with raw(path) as other:
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN IMMEDIATE")
@@ -273,8 +274,11 @@ def test_migrations_in_order(backend, path, monkeypatch):
     """An older file gets the migrations that it lacks, and keeps its records."""
     trace = make_trace()
     backend.write([trace])
-    backend.close()
-    later = {2: "ALTER TABLE provider_traces ADD COLUMN later;", 3: "UPDATE provider_traces SET later = 'yes';"}
+    backend.shutdown()
+    later = {
+        2: ("0002_later.sql", "ALTER TABLE provider_traces ADD COLUMN later;"),
+        3: ("0003_yes.sql", "UPDATE provider_traces SET later = 'yes';"),
+    }
     migrations = sqlite_file._migrations() | later
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: migrations)
     assert backend.get(trace.id) == trace
@@ -286,9 +290,9 @@ def test_migrations_in_order(backend, path, monkeypatch):
 def test_migration_that_fails(backend, path, monkeypatch):
     """A migration that fails halfway leaves nothing of itself behind."""
     backend.open()
-    backend.close()
+    backend.shutdown()
     broken = "CREATE TABLE half (id);\n-- and then; a comment\nINSERT INTO nowhere VALUES (1);\n"
-    migrations = sqlite_file._migrations() | {2: broken}
+    migrations = sqlite_file._migrations() | {2: ("0002_broken.sql", broken)}
     monkeypatch.setattr(sqlite_file, "_migrations", lambda: migrations)
     with pytest.raises(RetryableError, match="no such table: nowhere"):
         backend.open()
@@ -307,7 +311,7 @@ def test_migrations_are_numbered():
 
 def test_locked_is_retryable(path, tmp_path):
     """A file that another process keeps locked is a failure for now: nothing is stored, later it is."""
-    with contextlib.closing(SQLiteBackend(path, busy_timeout=0)) as backend, raw(path) as other:
+    with shutting_down(SQLiteBackend(path, busy_timeout=0)) as backend, raw(path) as other:
         backend.open()
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RetryableError, match=rf"{path}: database is locked"):
@@ -320,7 +324,7 @@ def test_locked_is_retryable(path, tmp_path):
 
 def test_locked_at_open_is_retryable(path):
     """A new file that is locked before it has a schema is a failure for now."""
-    with contextlib.closing(SQLiteBackend(path, busy_timeout=0)) as backend, raw(path) as other:
+    with shutting_down(SQLiteBackend(path, busy_timeout=0)) as backend, raw(path) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(RetryableError, match="database is locked"):
             backend.open()
@@ -365,7 +369,7 @@ def test_missing_table_is_permanent(backend, path):
 def test_broken_file_keeps_the_records(backend, path):
     """A file that was overwritten is not the records' fault: they are kept, and go to a new file once it is moved."""
     backend.write([make_trace()])
-    backend.close()
+    backend.shutdown()
     backend.open()
     with path.open("r+b") as file:
         file.write(b"\0" * 8192)
@@ -387,5 +391,5 @@ def test_deleted_file_is_made_again(backend, path, suffixes):
     trace = make_trace()
     backend.write([trace])
     assert ids(backend) == [trace.id]
-    with contextlib.closing(SQLiteBackend(path)) as other:
+    with shutting_down(SQLiteBackend(path)) as other:
         assert ids(other) == [trace.id]

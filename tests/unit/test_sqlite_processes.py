@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from llmspan.backends.sqlite import SQLiteBackend
 from records import make_trace
+from stores import shutting_down
 
 PRELUDE = """
 import os, sys, threading
@@ -58,7 +58,7 @@ def finish(*processes: subprocess.Popen[str]) -> list[str]:
 
 
 def ids(path: Path) -> set[str]:
-    with contextlib.closing(SQLiteBackend(path)) as backend:
+    with shutting_down(SQLiteBackend(path)) as backend:
         return {trace.id for trace in backend.list(limit=10_000).traces}
 
 
@@ -84,7 +84,7 @@ sys.stdin.readline()
 for at in range(60):
     backend.write([trace(f"{name}-{at}-{n}") for n in range(5)] + [trace(f"all-{at}")])
     backend.get_by_step_id(name)
-backend.close()
+backend.shutdown()
 """
     finish(*(start(script, path, name) for name in "abcd"))
     own = {f"{name}-{at}-{n}" for name in "abcd" for at in range(60) for n in range(5)}
@@ -98,7 +98,7 @@ sys.stdin.readline()
 for at in range(20):
     backend = SQLiteBackend(f"{path}-{at}")
     backend.write([trace(f"{name}-{at}")])
-    backend.close()
+    backend.shutdown()
 """
     finish(*(start(script, tmp_path / "traces.db", name) for name in "abcdef"))
     for at in range(20):
@@ -107,12 +107,12 @@ for at in range(20):
 
 def test_a_second_opening_keeps_the_locks(path):
     """Opening the file again in one process does not end SQLite's locks on it: no other process thinks it is alone."""
-    with contextlib.closing(SQLiteBackend(path)) as first, contextlib.closing(SQLiteBackend(path)) as second:
+    with shutting_down(SQLiteBackend(path)) as first, shutting_down(SQLiteBackend(path)) as second:
         first.write([make_trace()])
         second.open()
         wal = path.with_name("traces.db-wal")
         assert wal.exists()
-        finish(start("sys.stdin.readline(); backend.get('x'); backend.close()", path))
+        finish(start("sys.stdin.readline(); backend.get('x'); backend.shutdown()", path))
         assert wal.exists()
 
 
@@ -128,14 +128,14 @@ def write():
     backend.write([trace("child")])
     assert backend.get("before") and backend.get("child")
     assert not {id(backend._writer._connection), id(backend._reader._connection)} & {id(one) for one in inherited}
-    backend.close()
+    backend.shutdown()
 
 child(write)
 assert [handle._connection for handle in (backend._writer, backend._reader)] == inherited
 backend.write([trace("after")])
 child(lambda: backend.write([trace("second child")]))
 assert backend.get("second child")
-backend.close()
+backend.shutdown()
 """
     finish(start(script, path))
     assert ids(path) == {"before", "child", "after", "second child"}
@@ -154,7 +154,7 @@ with backend._writer.use() as connection, sqlite_file.transaction(connection):
     connection.execute(_INSERT, encode(trace("parent")))
     child(lambda: backend.get("x"))
 backend.write([trace("after")])
-backend.close()
+backend.shutdown()
 """
     finish(start(script, path))
     assert ids(path) == {"parent", "after"}
@@ -174,11 +174,11 @@ def hold():
 thread = threading.Thread(target=hold)
 thread.start()
 inside.wait()
-child(lambda: (backend.write([trace("child")]), backend.close()))
+child(lambda: (backend.write([trace("child")]), backend.shutdown()))
 leave.set()
 thread.join()
 backend.write([trace("parent")])
-backend.close()
+backend.shutdown()
 """
     finish(start(script, path))
     assert ids(path) == {"child", "parent"}
@@ -205,7 +205,7 @@ def look():
     assert order == ["statement"]
 child(look)
 thread.join()
-backend.close()
+backend.shutdown()
 """
     finish(start(script, path))
 
@@ -215,7 +215,7 @@ def test_dropped_backends_are_not_kept(path):
     script = """
 import gc, weakref
 backend.open()
-backend.close()
+backend.shutdown()
 handle = weakref.ref(backend._writer)
 del backend
 gc.collect()
@@ -246,7 +246,7 @@ def test_file_of_somebody_else(public):
     """A file that the user may not write to is refused at once, not at the first record."""
     path = public / "traces.db"
     public.chmod(0o755)
-    with contextlib.closing(SQLiteBackend(path)) as backend:
+    with shutting_down(SQLiteBackend(path)) as backend:
         backend.open()
     path.chmod(0o444)
     (output,) = finish(start(AS_NOBODY, path))

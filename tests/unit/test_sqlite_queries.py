@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +14,12 @@ from llmspan.errors import PermanentError
 from llmspan.trace import KEYS
 from llmspan.usage import Usage
 from records import full_trace, make_trace
+from stores import shutting_down
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[SQLiteBackend]:
-    with contextlib.closing(SQLiteBackend(tmp_path / "traces.db")) as backend:
+    with shutting_down(SQLiteBackend(tmp_path / "traces.db")) as backend:
         yield backend
 
 

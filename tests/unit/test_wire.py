@@ -1295,3 +1295,32 @@ def test_a_binary_body_is_not_judged():
         assert reply.terminal
         assert reply.usage.source == "none"
         assert reply.response_id is None
+
+
+SPELLINGS = [(",", ":"), (", ", ": "), (" , ", " : ")]
+
+
+def spelled(event: Any, separators: tuple[str, str]) -> bytes:
+    return f"data: {json.dumps(event, separators=separators)}\n\n".encode()
+
+
+@pytest.mark.parametrize("separators", SPELLINGS)
+def test_facts_in_any_spelling(separators):
+    """However JSON is spaced, the facts are found: the last usage that says anything, every finish, every choice."""
+    used = [{"id": "c", "choices": [piece(content="a")], "usage": {"prompt_tokens": 5, "completion_tokens": n}}
+            for n in range(1, 4)]  # fmt: skip
+    ends = [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, {"choices": [], "usage": {}}]
+    reply, _ = both("chat_completions", b"".join(spelled(event, separators) for event in used + ends))
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.finish_reasons) == (5, 3, ("stop",))
+    others = [{"choices": [{"index": index, "delta": {"content": "b"}}]} for index in (1, 2)]
+    reply, _ = both("chat_completions", b"".join(spelled(event, separators) for event in [*used, *others, ends[0]]))
+    assert reply.finish_reasons == ("stop", None, None)
+
+
+@pytest.mark.parametrize(("early", "late"), [(SPELLINGS[0], SPELLINGS[1]), (SPELLINGS[1], SPELLINGS[0])])
+def test_a_gateway_that_spells_differently(early, late):
+    """Of two usages, one of them written by a gateway in another style, the later one counts."""
+    first = {"choices": [piece(content="a")], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    second = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}}
+    reply, _ = both("chat_completions", spelled(first, early) + spelled(second, late))
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (5, 7)

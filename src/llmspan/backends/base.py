@@ -101,7 +101,7 @@ class Backend(Protocol):
         ...
 
     def open(self) -> None:
-        """Make sure that the store can be used; called again, it does nothing.
+        """Make sure that the store can be used, and make its schema where that is allowed; called again, do nothing.
 
         Raises:
             SettingsError: the place cannot be used as configured (not writable, no such host).
@@ -142,7 +142,29 @@ class Backend(Protocol):
         """Sums per group, in the order of the group's values. Empty ``group_by``: one row over all records."""
         ...
 
-    def close(self) -> None:
+    def check(self) -> str:
+        """One line on what answers and whether it can be used: product, versions, place.
+
+        Raises:
+            SettingsError: the place cannot be used as configured.
+            BackendError: it does not answer, or has the wrong schema.
+        """
+        ...
+
+    def migrate(self) -> Sequence[str]:
+        """Bring the store to the newest schema; the names of what was applied, none if it was there already.
+
+        Raises:
+            SettingsError: this user may not.
+            SchemaError: the store was made by a newer version, or is not ours.
+        """
+        ...
+
+    def force_flush(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds until all that was written is safe; whether it is. Any thread may ask."""
+        ...
+
+    def shutdown(self) -> None:
         """Release connections and files. The backend can be opened again."""
         ...
 

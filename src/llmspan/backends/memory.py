@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 from ..settings import Settings
 from ..trace import FAILED, ProviderTrace
 from .base import Filters, GroupBy, Page, StatsRow, check_groups
-from .rows import LISTED_KEYS, Cell, check_limit, decode, decode_cursor, encode, encode_cursor, plain_text
+from .rows import LISTED_KEYS, Cell, as_page, check_limit, decode, decode_cursor, encode, plain_text
 
 __all__ = ["MemoryBackend"]
 
@@ -21,7 +21,7 @@ _Row = Mapping[str, Cell]
 
 
 class MemoryBackend:
-    """Keeps all records until it is dropped; ``close`` does not forget them."""
+    """Keeps all records until it is dropped; ``shutdown`` does not forget them."""
 
     name: ClassVar[str] = "memory"
     readable: ClassVar[bool] = True
@@ -44,7 +44,21 @@ class MemoryBackend:
     def open(self) -> None:
         """Do nothing: memory is there."""
 
-    def close(self) -> None:
+    def check(self) -> str:
+        """How many records there are."""
+        with self._lock:
+            return f"{len(self._rows)} records in memory"
+
+    def migrate(self) -> Sequence[str]:
+        """Do nothing: there is no schema."""
+        return []
+
+    def force_flush(self, timeout: float) -> bool:
+        """True: a write is done when it returns."""
+        del timeout
+        return True
+
+    def shutdown(self) -> None:
         """Do nothing: there is nothing to release."""
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
@@ -74,9 +88,7 @@ class MemoryBackend:
         check_limit(limit)
         last = None if cursor is None else decode_cursor(cursor)
         rows = (row for row in reversed(self._select(filters)) if last is None or _place(row) < last)
-        page = list(islice(rows, limit + 1))
-        following = encode_cursor(*_place(page[limit - 1])) if len(page) > limit else None
-        return Page([decode({key: row[key] for key in LISTED_KEYS}) for row in page[:limit]], following)
+        return as_page([decode({key: row[key] for key in LISTED_KEYS}) for row in islice(rows, limit + 1)], limit)
 
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
         """At most ``limit`` ids that begin with ``prefix``, in their order."""

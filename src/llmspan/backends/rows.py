@@ -1,7 +1,8 @@
 """A record as a flat row of text and 64-bit integers, and the cursor of a listing.
 
-What a row cannot hold is decided here, once, so that stores which keep rows read back the same values: lone
-surrogates become U+FFFD, JSON values are strict JSON text, and a number beyond 64 bits is refused.
+What a row cannot hold is decided here, once, so that stores which keep rows read back the same values: in text, NUL
+(Postgres has none) and lone surrogates (UTF-8 has none) become U+FFFD; JSON values are strict JSON text, in which NUL
+stays; a number beyond 64 bits is refused.
 """
 
 from __future__ import annotations
@@ -9,14 +10,25 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import _json
 from ..errors import PermanentError, RecordError, SettingsError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
+from .base import Page
 
-__all__ = ["LISTED_KEYS", "Cell", "check_limit", "decode", "decode_cursor", "encode", "encode_cursor", "plain_text"]
+__all__ = [
+    "LISTED_KEYS",
+    "Cell",
+    "as_page",
+    "check_limit",
+    "decode",
+    "decode_cursor",
+    "encode",
+    "encode_cursor",
+    "plain_text",
+]
 
 Cell = str | int | None
 
@@ -24,6 +36,7 @@ Cell = str | int | None
 LISTED_KEYS: Final = tuple(key for key in KEYS if key not in PAYLOAD_KEYS)
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NUL: Final = "\0"
 
 
 def encode(trace: ProviderTrace) -> dict[str, Cell]:
@@ -45,7 +58,11 @@ def decode(row: Mapping[str, Cell]) -> ProviderTrace:
 
 
 def plain_text(value: str) -> str:
-    """``value`` with lone surrogates, which no UTF-8 can hold, replaced by U+FFFD."""
+    """``value`` with what some store cannot hold, NUL and lone surrogates, replaced by U+FFFD."""
+    return _encodable(value.replace(_NUL, "\ufffd") if _NUL in value else value)
+
+
+def _encodable(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -73,6 +90,12 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
     raise SettingsError(f"cursor {cursor!r:.80} is not one that list() gave; leave it out to begin at the newest")
 
 
+def as_page(found: Sequence[ProviderTrace], limit: int) -> Page:
+    """The page of the ``limit + 1`` records that were asked for: one more than it shows, if there is another page."""
+    page = found[:limit]
+    return Page(page, encode_cursor(page[-1].started_at, page[-1].id) if len(found) > limit else None)
+
+
 def check_limit(limit: int) -> None:
     """Raise :class:`SettingsError` unless a page of ``limit`` records can be given."""
     if limit < 1:
@@ -83,6 +106,8 @@ def _cell(record_id: str, key: str, value: Any) -> Cell:
     kind = KINDS[key]
     if value is None:
         return None
+    if key in PAYLOAD_KEYS:
+        return _encodable(str(value))
     if kind == "text":
         return plain_text(str(value))
     if kind not in ("integer", "boolean"):

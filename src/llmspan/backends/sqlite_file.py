@@ -59,6 +59,14 @@ class Handle:
         with self._lock:
             yield self._opened()
 
+    def migrate(self) -> list[str]:
+        """Bring the file to the newest schema; the names of the migrations that were missing."""
+        with self._lock:
+            self._close()
+            before = _schema_of(self._path)
+            self._opened()
+            return [name for version, (name, _) in _migrations().items() if version > before]
+
     def close(self) -> None:
         """Release the connection; the next use opens another."""
         with self._lock:
@@ -198,7 +206,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Apply the migrations that are missing, each in a transaction; other processes may be doing the same."""
     migrations = _migrations()
-    for version, sql in migrations.items():
+    for version, (_, sql) in migrations.items():
         if _version(connection) < version:
             with transaction(connection):
                 _apply(connection, path, version, sql)
@@ -225,11 +233,11 @@ def _apply(connection: sqlite3.Connection, path: Path, version: int, sql: str) -
 
 
 @cache
-def _migrations() -> dict[int, str]:
-    """The migrations, in order: ``0001_name.sql`` makes version 1 of nothing."""
+def _migrations() -> dict[int, tuple[str, str]]:
+    """Name and text of the migrations, in order: ``0001_name.sql`` makes version 1 of nothing."""
     folder = files("llmspan.backends").joinpath("sql", "sqlite")
-    found = {int(file.name[:4]): file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".sql")}
-    return dict(sorted(found.items()))
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
+    return {int(name[:4]): (name, folder.joinpath(name).read_text("utf-8")) for name in names}
 
 
 def _statements(sql: str) -> Iterator[str]:
@@ -239,6 +247,20 @@ def _statements(sql: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _schema_of(path: Path) -> int:
+    """The schema version of a file that may not be there, without making or changing it."""
+    try:
+        connection = sqlite3.connect(f"{path.expanduser().as_uri()}?mode=ro", uri=True)
+    except (sqlite3.Error, ValueError, RuntimeError):
+        return 0
+    try:
+        return _version(connection)
+    except sqlite3.Error:
+        return 0
+    finally:
+        connection.close()
 
 
 def _version(connection: sqlite3.Connection) -> int:

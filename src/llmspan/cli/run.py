@@ -121,7 +121,7 @@ def _check(environ: Mapping[str, str]) -> None:
     from ..settings import Settings
 
     for backend in open_backends(Settings.from_env(environ)):
-        backend.close()
+        backend.shutdown()
 
 
 def _choose_exporters(environ: Environ) -> list[str]:

@@ -80,7 +80,7 @@ class Delivery:
         if self._thread is not None:
             self._thread.join(_left(deadline))
         if self._thread is None or not self._thread.is_alive():
-            outcome(self.backend.close)
+            outcome(self.backend.shutdown)
         return done
 
     def status(self) -> Status:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .reply import JsonObject
+from .reply import JsonObject, Sign
 
 _NOT_JSON = frozenset(b'{["')
 _CR = re.compile(rb"\r\n?")
@@ -61,21 +61,40 @@ def events(body: bytes, start: int = 0) -> Iterator[Event]:
             yield event
 
 
-def signed_events(body: bytes, signs: Iterable[re.Pattern[bytes]]) -> list[Event]:
-    """The complete events in which one of ``signs`` occurs, in order, without reading the others."""
-    blocks: dict[int, int] = {}
-    for sign in signs:
-        at = 0
-        while (match := sign.search(body, at)) is not None:
-            start = body.rfind(b"\n\n", 0, match.start()) + 2
+def signed_events(body: bytes, signs: Iterable[Sign]) -> Iterable[Event]:
+    """The complete events with one of ``signs``, in order, found from the end and without reading the others.
+
+    All events are given if JSON is spelled here as by no sign: where the first event has white space before a colon.
+    """
+    first = body[: body.find(b"\n\n") + 1]
+    found: dict[int, Event] = {}
+    for one in signs:
+        if b'" :' in first or not _collect(body, one, found):
+            return events(body)
+    return [found[start] for start in sorted(found)]
+
+
+def _collect(body: bytes, wanted: Sign, found: dict[int, Event]) -> bool:
+    """Add the events with a sign, by their starts; False if it says that all have to be read."""
+    settled = 0
+    for word in wanted.words:
+        end = len(body)
+        while (at := body.rfind(word, settled, end)) != -1:
+            start = body.rfind(b"\n\n", 0, at) + 2
             start = 0 if start == 1 else start
-            end = body.find(b"\n\n", match.end())
-            if end == -1:
-                break
-            blocks[start] = end
-            at = end
-    found = (_parse(body[start:end], end + 2) for start, end in sorted(blocks.items()))
-    return [event for event in found if event is not None]
+            stop = body.find(b"\n\n", at)
+            end = max(start, settled)
+            if stop == -1:
+                continue
+            if wanted.reads_all:
+                return False
+            event = found.get(start) or _parse(body[start:stop], stop + 2)
+            if event is None:
+                continue
+            found[start] = event
+            if wanted.settles is not None and event.data is not None and wanted.settles(event.data):
+                settled = stop  # another spelling is only looked for behind it
+    return True
 
 
 def events_from_last(body: bytes, mark: bytes, sooner: bytes) -> Iterator[Event]:

@@ -1,0 +1,160 @@
+"""The questions a store of rows is asked, as SQL; a :class:`Dialect` says what differs between databases.
+
+Pure text and values: nothing here connects. Values are always parameters, and names are always ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from ..trace import FAILED, KEYS
+from .base import Filters, GroupBy, StatsRow, check_groups
+from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
+
+__all__ = ["Dialect", "Query", "by_id", "by_step", "ids_with_prefix", "listing", "stats", "stats_row"]
+
+_SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _unbounded(since: int | None, until: int | None) -> Sequence[str]:
+    del since, until
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How one database writes what these queries need."""
+
+    #: what stands behind FROM
+    table: str
+    #: how a parameter is written, given its name and value: ``:name``, ``%(name)s``
+    parameter: Callable[[str, Cell], str]
+    #: the UTC day of a record as text, ``2026-01-31``
+    day: str
+    #: the expression for the start of a record in integer nanoseconds
+    started_at: str = "started_at"
+    #: how a key is selected, where that is not the column of its name
+    columns: Mapping[str, str] | None = None
+    #: further conditions that follow from ``since`` and ``until``, for a partition or sort key of another type
+    bounds: Callable[[int | None, int | None], Sequence[str]] = _unbounded
+
+    def select(self, keys: Sequence[str]) -> str:
+        """The columns of ``keys``, each under its key's name."""
+        other = self.columns or {}
+        return ", ".join(f"{other[key]} AS {key}" if key in other else key for key in keys)
+
+
+class Query(NamedTuple):
+    """A statement and the values of its parameters."""
+
+    sql: str
+    values: Mapping[str, Cell]
+
+
+def by_id(dialect: Dialect, record_id: str) -> Query:
+    """The record with this ``id``, with payloads."""
+    return _equal(dialect, "id", record_id, "LIMIT 1")
+
+
+def by_step(dialect: Dialect, step_id: str, *, newest: bool) -> Query:
+    """The newest record of a step, or all of them, oldest first; with payloads."""
+    time = dialect.started_at
+    tail = f"ORDER BY {time} DESC, id DESC LIMIT 1" if newest else f"ORDER BY {time}, id"
+    return _equal(dialect, "step_id", step_id, tail)
+
+
+def listing(dialect: Dialect, filters: Filters | None, limit: int, cursor: str | None) -> Query:
+    """A page, newest first and without payloads, and one record more if there is a next page.
+
+    Raises:
+        SettingsError: the limit is too small, or the cursor is none of ours.
+    """
+    check_limit(limit)
+    conditions, values = _conditions(dialect, filters)
+    if cursor is not None:
+        at, after = decode_cursor(cursor)
+        values |= {"cursor_at": at, "cursor_id": after}
+        place = f"({dialect.parameter('cursor_at', at)}, {dialect.parameter('cursor_id', after)})"
+        conditions.append(f"({dialect.started_at}, id) < {place}")
+        conditions.extend(dialect.bounds(None, at + 1))
+    sql = (
+        f"SELECT {dialect.select(LISTED_KEYS)} FROM {dialect.table} {_where(conditions)}"  # noqa: S608 - all ours
+        f" ORDER BY {dialect.started_at} DESC, id DESC LIMIT {limit + 1:d}"
+    )
+    return Query(sql, values)
+
+
+def ids_with_prefix(dialect: Dialect, prefix: str, limit: int) -> Query:
+    """Ids that begin with ``prefix``, compared character by character."""
+    first = plain_text(prefix)
+    values: dict[str, Cell] = {"first": first, "beyond": f"{first}\U0010ffff"}
+    low, high = (dialect.parameter(name, value) for name, value in values.items())
+    return Query(
+        f"SELECT id FROM {dialect.table} WHERE id >= {low} AND id < {high} ORDER BY id LIMIT {limit:d}",  # noqa: S608
+        values,
+    )
+
+
+def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None) -> Query:
+    """Sums per group, in the order of the group's values, records without the value first.
+
+    Raises:
+        SettingsError: a group is unknown.
+    """
+    check_groups(group_by)
+    conditions, values = _conditions(dialect, filters)
+    expressions = {"model": "coalesce(response_model, request_model)", "day": dialect.day}
+    groups = [f"{expressions.get(name, name)} AS group_{at}" for at, name in enumerate(group_by)]
+    counts = [
+        "count(*) AS calls",
+        f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
+        "count(CASE WHEN usage_source = 'none' THEN 1 END) AS without_usage",
+        *(f"sum({column}) AS sum_{column}" for column in _SUMS),
+    ]
+    names = [f"group_{at}" for at in range(len(group_by))]
+    tail = f"GROUP BY {', '.join(names)} ORDER BY {', '.join(f'{name} NULLS FIRST' for name in names)}" if names else ""
+    selected = ", ".join([*groups, *counts])
+    return Query(f"SELECT {selected} FROM {dialect.table} {_where(conditions)} {tail}", values)  # noqa: S608 - all ours
+
+
+def stats_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> StatsRow:
+    """The row of :func:`stats`, whatever number type the database sums to."""
+    return StatsRow(
+        group={name: _text(row[f"group_{at}"]) for at, name in enumerate(group_by)},
+        calls=int(row["calls"]),
+        failures=int(row["failures"]),
+        without_usage=int(row["without_usage"]),
+        **{column: _number(row[f"sum_{column}"]) for column in _SUMS},  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _equal(dialect: Dialect, key: str, value: str, tail: str) -> Query:
+    given = plain_text(value)
+    condition = f"{key} = {dialect.parameter(key, given)}"
+    return Query(f"SELECT {dialect.select(KEYS)} FROM {dialect.table} WHERE {condition} {tail}", {key: given})  # noqa: S608
+
+
+def _conditions(dialect: Dialect, filters: Filters | None) -> tuple[list[str], dict[str, Cell]]:
+    meant = filters or Filters()
+    values: dict[str, Cell] = {name: plain_text(value) for name, value in meant.equalities().items()}
+    conditions = [f"{name} = {dialect.parameter(name, value)}" for name, value in values.items()]
+    for name, sign, value in (("since", ">=", meant.since), ("until", "<", meant.until)):
+        if value is not None:
+            values[name] = value
+            conditions.append(f"{dialect.started_at} {sign} {dialect.parameter(name, value)}")
+    conditions.extend(dialect.bounds(meant.since, meant.until))
+    return conditions, values
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
