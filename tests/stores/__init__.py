@@ -11,10 +11,14 @@ from llmspan.backends.base import Backend
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
 
+from . import clickhouse
+
 #: one line for each store: a new, empty one, given a directory that is there for it alone
 MAKERS: dict[str, Callable[[Path], Backend]] = {
     "memory": lambda _: MemoryBackend(),
     "sqlite": lambda directory: SQLiteBackend(directory / "traces.db"),
+    "clickhouse-chdb": lambda _: clickhouse.embedded(),
+    "clickhouse-http": lambda _: clickhouse.over_http(),
 }
 
 B = TypeVar("B", bound=Backend)
