@@ -13,8 +13,6 @@ import yaml
 
 import otelcol
 
-pytestmark = pytest.mark.collector
-
 STAGES = ("redaction", "metrics-from-spans", "tail-sampling")
 OUTPUTS = ("file", "clickhouse", "forward", "agent", "kafka-agent")
 RECEIVERS = ("gateway", "kafka-gateway")
@@ -53,6 +51,7 @@ def combinations() -> list[tuple[str, ...]]:
     return sorted({(*chosen, output) for chosen in stages for output in OUTPUTS} | {("file", "clickhouse", "forward")})
 
 
+@pytest.mark.collector
 @pytest.mark.parametrize("names", [(), *((name,) for name in FILES if name != "base")], ids="+".join)
 def test_every_file_is_valid_on_base(names: tuple[str, ...]) -> None:
     """``otelcol validate`` takes base.yaml alone and with each other file."""
@@ -61,6 +60,7 @@ def test_every_file_is_valid_on_base(names: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.collector
 @pytest.mark.parametrize("names", combinations(), ids="+".join)
 def test_stages_and_outputs_go_together(names: tuple[str, ...]) -> None:
     """Any stages, in front of any output, make a valid whole."""
@@ -68,6 +68,7 @@ def test_stages_and_outputs_go_together(names: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.collector
 @pytest.mark.parametrize("names", documented(), ids="+".join)
 def test_documented_combinations_are_valid(names: tuple[str, ...]) -> None:
     """Every command line in the comments and in the README is one that the Collector takes."""
@@ -75,6 +76,7 @@ def test_documented_combinations_are_valid(names: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.collector
 @pytest.mark.parametrize("missing", sorted(REQUIRED))
 def test_what_is_required_is_asked_for(missing: str) -> None:
     """Without a variable that is called required, the Collector does not start half-configured: it refuses."""
@@ -148,3 +150,28 @@ def test_metrics_are_taken_before_sampling() -> None:
     sample = settings("base")["service"]["pipelines"]["traces/sample"]
     assert measure["receivers"] == sample["receivers"] == ["forward/redacted"]
     assert settings("tail-sampling")["service"]["pipelines"].keys() == {"traces/sample"}
+
+
+def test_compose_publishes_on_loopback_and_mounts_what_is_there() -> None:
+    """Every port of compose.yaml is on loopback, every file that it mounts exists, and it runs a valid combination."""
+    services = yaml.safe_load((otelcol.CONFIG / "compose.yaml").read_text())["services"]
+    assert services.keys() == {"collector", "clickhouse", "grafana"}
+    for service in services.values():
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        mounted = [volume.partition(":")[0] for volume in service["volumes"] if volume.startswith(".")]
+        assert mounted
+        assert all((otelcol.CONFIG / path).exists() for path in mounted)
+    names = [option.rpartition("/")[2].removesuffix(".yaml") for option in services["collector"]["command"]]
+    assert names[0] == "base"
+    assert tuple(names[1:]) in combinations()
+
+
+def test_provisioning() -> None:
+    """Grafana gets a data source of the kind that the provisioned dashboards are for."""
+    provisioning = otelcol.CONFIG / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "clickhouse.yaml").read_text())["datasources"]
+    services = yaml.safe_load((otelcol.CONFIG / "compose.yaml").read_text())["services"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "llmspan.yaml").read_text())["providers"]
+    assert source["type"] == "grafana-clickhouse-datasource"
+    assert f"./grafana/dashboards/clickhouse:{provider['options']['path']}:ro" in services["grafana"]["volumes"]
+    assert source["secureJsonData"]["password"] == "$CLICKHOUSE_PASSWORD"
