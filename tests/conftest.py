@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import otelcol
 import replay
 from stores import postgres
 
@@ -19,8 +20,16 @@ _RECORDINGS = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "recordings: replays the recorded provider traffic")
+    config.addinivalue_line("markers", "collector: needs a real OpenTelemetry Collector")
     if os.environ.get("CI") and not replay.recording_ids():
         raise pytest.UsageError(f"no recordings in {replay.RECORDINGS}; set LLMSPAN_TEST_RECORDINGS to their folder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if otelcol.find() is None:
+        for item in items:
+            if item.get_closest_marker("collector"):
+                item.add_marker(pytest.mark.skip(reason=f"no Collector: {otelcol.WHERE}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -35,6 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     _say_outcomes(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
+    _summarise_collector(terminalreporter)
     if line := postgres.tested():
         terminalreporter.write_line(line)
 
@@ -59,6 +69,17 @@ def _say_outcomes(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if any(counts):
         terminalreporter.write_line(f"outcome matrix: {counts[0]} of {sum(counts)} cells hold")
+
+
+def _summarise_collector(terminalreporter: pytest.TerminalReporter) -> None:
+    good, bad = (
+        len({r.nodeid for r in terminalreporter.stats.get(outcome, []) if "test_collector" in getattr(r, "nodeid", "")})
+        for outcome in ("passed", "failed")
+    )
+    if otelcol.find() is None:
+        terminalreporter.write_line(f"collector: NOT TESTED, looked for {otelcol.WHERE}")
+    elif good or bad:
+        terminalreporter.write_line(f"collector: {good} of {good + bad} passed with {otelcol.version()}")
 
 
 @pytest.fixture

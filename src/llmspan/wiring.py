@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, defects, pipeline
+from . import _guard, defects, otlp, pipeline
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
@@ -142,6 +142,9 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
     _open_backends(settings)
     pipeline.shared().policy = policy
     _state.settings = settings
+    warning = otlp.collision(settings)
+    if warning is not None:
+        _guard.logger.warning("llmspan: %s", warning)
     tracer = trace.get_tracer("llmspan", __version__, tracer_provider)
     _state.observer = Observer(
         sink=pipeline.shared(),
