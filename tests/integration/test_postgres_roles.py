@@ -132,6 +132,21 @@ def test_nobody_but_the_owner_drops_days(tables):
             execute(tables.dsn, f"SELECT provider_traces_{call}")
 
 
+def test_taking_records_out(tables, caplog):
+    """The owner takes records out; a user who may only insert leaves them there, with a warning."""
+    tables.grant(WRITE, DAYS)
+    backend, trace, other = tables.backend(), make_trace(), make_trace()
+    backend.write([trace, other])
+    backend.remove([trace.id])
+    assert "may not delete" in caplog.text
+    assert backend.get(trace.id) == trace
+    owner = PostgresBackend(tables.owner)
+    owner.remove([trace.id, "not there"])
+    assert [backend.get(one.id) for one in (trace, other)] == [None, other]
+    owner.shutdown()
+    backend.shutdown()
+
+
 def test_days_out_of_reach(tables):
     """Who may have days made, may not have any number of them made."""
     tables.grant(DAYS)

@@ -17,7 +17,7 @@ from ..settings import ContentMode, Settings
 from ..trace import ProviderTrace
 from . import query
 from .base import Filters, GroupBy, Page, StatsRow
-from .rows import as_page, decode
+from .rows import as_page, decode, plain_text
 
 if TYPE_CHECKING:
     from .postgres_store import Store
@@ -102,6 +102,10 @@ class PostgresBackend:
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are."""
         self._store.write(traces)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take the records with these ids out; a user who may only insert leaves them there, with a warning."""
+        self._store.remove([plain_text(name) for name in ids])
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``. A UUIDv7 says when it was made: the days around that are looked at first."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from .._guard import logger
 from ..errors import LlmspanError, SettingsError
@@ -111,6 +111,23 @@ class Store:
 
         if traces:
             self._with_schema(self._writer, work)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Delete records, where this user may."""
+
+        def work(connection: Connection) -> None:
+            place = self._place or self._settle(connection)
+            try:
+                with transaction(connection, self._timeout):
+                    query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)")
+                    connection.execute(query.format(sql.Identifier(place.schema, "provider_traces")), [[*ids]])
+            except errors.InsufficientPrivilege:
+                logger.warning(
+                    "llmspan: postgres: the user %r may not delete records at %s: they stay there",
+                    place.user, self._location,
+                )  # fmt: skip
+
+        self._with_schema(self._writer, work)
 
     def rows(self, ask: Callable[[Place], Query]) -> list[dict[str, Any]]:
         """The rows that answer ``ask``."""
