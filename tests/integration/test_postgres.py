@@ -339,6 +339,7 @@ def test_days_that_are_locked_wait(dsn, make, caplog, monkeypatch):
     with locked(dsn, "LOCK TABLE provider_traces_default IN ROW EXCLUSIVE MODE"):
         backend.write([trace])
     assert "day partitions could not be kept" in caplog.text
+    assert "lock timeout" in caplog.text
     assert named(TODAY + 4 * DAY) not in partitions(dsn)
     assert backend.get(trace.id) == trace
     make().write([days_ago(0)])
