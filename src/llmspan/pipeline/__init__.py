@@ -17,13 +17,15 @@ from typing import Final, NamedTuple, Protocol
 
 from .._guard import guarded, note, outcome
 from ..backends.base import Backend
+from ..content import Policy
 from ..settings import Settings
 from ..trace import ProviderTrace
 from .counts import Status
 from .delivery import Delivery, left
+from .made import Made
 from .totals import Totals
 
-__all__ = ["Pending", "Pipeline", "Status", "Totals", "shared"]
+__all__ = ["Made", "Pending", "Pipeline", "Status", "Totals", "shared"]
 
 
 class Pending(Protocol):
@@ -64,6 +66,10 @@ class Pipeline:
 
     def __init__(self) -> None:
         self.totals = Totals()
+        #: what of a payload is kept of records that are handed over; None until somebody has read the settings
+        self.policy: Policy | None = None
+        #: which program such records come from
+        self.source: str | None = None
         self._settings = Settings()
         self._deliveries: tuple[Delivery, ...] = ()
         self._start_empty()
