@@ -173,7 +173,7 @@ def test_a_connection_that_took_too_long_is_given_up(path, run) -> None:
     receiver = run(Silent)
     backend = SocketBackend(path, write_timeout=0.2)
     traces = numbered(2)
-    with pytest.raises(RetryableError, match=r"no answer within 0\.2 s"):
+    with pytest.raises(RetryableError, match=r"not all was acknowledged within 0\.2 s"):
         backend.write(traces)
     assert receiver.hung_up.acquire(timeout=60)
     patient = SocketBackend(path)
@@ -318,6 +318,22 @@ def test_who_is_no_receiver_at_all(backend, run) -> None:
 
     run(Web)
     with pytest.raises(SettingsError, match="what listens there does not speak protocol v4"):
+        backend.open()
+
+
+def test_a_receiver_that_does_not_greet_is_told_apart(path, run) -> None:
+    """A receiver of v3 stays silent; the message says which setting that would be."""
+
+    class Mute(Receiver):
+        def converse(self, connection: socket.socket) -> None:
+            self.read(connection)
+            self.read(connection)
+
+    run(Mute)
+    backend = SocketBackend(path, write_timeout=0.1)
+    with pytest.raises(
+        RetryableError, match=r"no answer to the greeting within 0\.1 s; if the receiver speaks v3, set"
+    ):
         backend.open()
 
 

@@ -56,6 +56,12 @@ class Broken(MemoryBackend):
             raise self._error
 
 
+class Keeping(MemoryBackend):
+    """A store out of which nothing can be taken."""
+
+    remove = None  # type: ignore[assignment]
+
+
 # -- doctor ---------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +178,16 @@ def test_a_backend_that_does_not_store_is_a_problem(backend: Any, told: str) -> 
     message = said(findings({}, backend), f"backend {backend.name}", "problem")
     assert told in message
     assert "\n" not in message
+
+
+def test_a_probe_that_cannot_be_taken_out_is_one_a_day() -> None:
+    """A store that keeps what it has is given the same marked record all day, and the report names it."""
+    store = Keeping()
+    first, second = (said(findings({}, store), "backend memory", "ok") for _ in range(2))
+    (probe,) = store.list().traces
+    assert f"(it stays: {probe.id}, provider llmspan, operation probe)" in first
+    assert probe.id in second
+    assert (probe.provider, probe.operation, probe.started_at % 86_400_000_000_000) == ("llmspan", "probe", 0)
 
 
 def test_one_bad_backend_does_not_hide_the_others() -> None:
