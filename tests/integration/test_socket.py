@@ -218,6 +218,7 @@ def test_a_place_that_cannot_be_a_socket_is_a_wrong_setting(path, tmp_path) -> N
         SocketBackend(Path("/", "x" * 150)).open()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_makes_its_own_connection(path, run) -> None:
     """Parent and child write by connections of their own, and neither disturbs the other."""
     receiver = run(Receiver)
