@@ -7,9 +7,7 @@ import logging
 import os
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +104,21 @@ def test_thousands_of_records_pass_the_window(backend, run) -> None:
     assert receiver.seen == [[trace.id for trace in traces]]
 
 
-def test_a_write_returns_when_all_is_acknowledged_and_not_before(backend, run) -> None:
-    """Delivered means stored: without an acknowledgement of the last record the write does not return."""
-    let_go, stored = threading.Event(), threading.Event()
+def test_what_arrived_but_was_not_acknowledged_is_not_delivered(backend, run) -> None:
+    """A receiver that has read everything, and goes away before its last acknowledgement, may not have stored it."""
 
-    class Holding(Receiver):
+    class Forgetful(Receiver):
         def answer(self, connection: socket.socket, record: dict[str, Any]) -> None:
-            if record["id"] == "id-4":
-                stored.set()
-                let_go.wait()
-                super().answer(connection, record)
+            if record["id"] == "id-4" and len(self.seen) == 1:
+                raise EOFError
+            super().answer(connection, record)
 
-    run(Holding)
-    with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(backend.write, numbered(5))
-        assert stored.wait(60)
-        assert not written.done()
-        let_go.set()
-        written.result(60)
+    receiver = run(Forgetful)
+    traces = numbered(5)
+    with pytest.raises(RetryableError):
+        backend.write(traces)
+    backend.write(traces)
+    assert receiver.seen == [[f"id-{at}" for at in range(5)], ["id-4"]]
 
 
 def test_a_receiver_that_reads_slowly_gets_everything(backend, run) -> None:
@@ -289,6 +284,19 @@ def test_a_receiver_may_ask_for_a_pause(backend, run) -> None:
     with pytest.raises(RetryableError, match="the store is away") as later:
         backend.write([make_trace()])
     assert not isinstance(later.value, ThrottledError)
+
+
+def test_the_reason_is_heard_while_still_sending(backend, run) -> None:
+    """A receiver that gives up in the middle of a large batch is heard: its reason is the error, not a broken pipe."""
+
+    class Full(Receiver):
+        def answer(self, connection: socket.socket, record: dict[str, Any]) -> None:
+            self.say(connection, type="error", code="unavailable", message="no room any more")
+            raise EOFError
+
+    run(Full)
+    with pytest.raises(RetryableError, match="no room any more"):
+        backend.write(numbered(100, request_json='"' + "x" * 100_000 + '"'))
 
 
 def test_other_versions_are_told(backend, run) -> None:
