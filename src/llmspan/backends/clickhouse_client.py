@@ -19,7 +19,7 @@ from .clickhouse_dsn import Place
 from .clickhouse_errors import refusals
 from .rows import Cell
 
-__all__ = ["Client", "parameter", "quoted"]
+__all__ = ["Client", "alive", "parameter", "quoted"]
 
 #: in seconds
 _CONNECT_TIMEOUT: Final = 10
@@ -45,6 +45,8 @@ class Client:
         self._driver: Any = None
         self._types: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._open = False
         _clients[id(self)] = self
 
     def version(self) -> str:
@@ -84,15 +86,23 @@ class Client:
                 )
             )
 
-    def forget_types(self) -> None:
-        """The tables may have changed."""
+    @contextmanager
+    def opening(self) -> Generator[bool]:
+        """Look after the tables, one thread at a time. Gives whether that was done; when the block ends well it is."""
+        with self._opening:
+            yield self._open
+            self._open = True
+
+    def reopen(self) -> None:
+        """The tables are not what they were: forget what is known of them."""
+        self._open = False
         self._types = {}
 
     def close(self) -> None:
         """Release what is held; the next use connects again."""
         with self._lock:
             driver, self._driver = self._driver, None
-            self._types = {}
+            self.reopen()
             if driver is not None:
                 driver.close()
 
@@ -105,8 +115,9 @@ class Client:
     def after_fork_in_child(self) -> None:
         """Leave the parent's connections alone; the next use makes others."""
         self._lock = threading.Lock()
-        self._types = {}
+        self._opening = threading.Lock()
         self._driver = None
+        self.reopen()
 
     @contextmanager
     def _driven(self) -> Generator[Any]:
@@ -150,22 +161,23 @@ class Client:
 _clients: Final[WeakValueDictionary[int, Client]] = WeakValueDictionary()
 
 
-def _alive() -> Iterator[Client]:
+def alive() -> Iterator[Client]:
+    """All clients of this process."""
     return (client for reference in _clients.valuerefs() if (client := reference()) is not None)
 
 
 def _before_fork() -> None:
-    for client in _alive():
+    for client in alive():
         client.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for client in _alive():
+    for client in alive():
         client.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
-    for client in _alive():
+    for client in alive():
         client.after_fork_in_child()
 
 

@@ -128,7 +128,8 @@ class Schema:
         for name in missing:
             client.command(statements[name])
             made.append(name)
-        client.forget_types()
+        if made:
+            client.reopen()
         return made
 
     def _check_version(self, client: Client, table: str, comment: str) -> None:
