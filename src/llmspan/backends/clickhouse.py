@@ -27,7 +27,6 @@ __all__ = ["ClickHouseBackend"]
 
 T = TypeVar("T")
 
-_LATEST: Final = 4_102_444_800_000_000_000
 _DAYS: Final = "(intDiv(started_at, 86400000000000) - (started_at % 86400000000000 < 0))"
 #: Dates begin in 1900; the calendar repeats itself after 400 years, which are 146097 days.
 _DAY: Final = (
@@ -86,9 +85,10 @@ class ClickHouseBackend:
         return f"{kind} {self._client().version()}, schema {VERSION}, {self.location}"
 
     def migrate(self) -> Sequence[str]:
-        """Make what is missing; what was made."""
+        """Make what is missing, and keep records for as long as the settings say; what was done."""
         with self._client().opening():
-            return self._schema().make(self._client())
+            schema = self._schema()
+            return [*schema.make(self._client()), *schema.keep(self._client())]
 
     def force_flush(self, timeout: float) -> bool:
         """True: a write is in the table when it returns."""
@@ -182,20 +182,4 @@ class ClickHouseBackend:
         return f"{quoted(self._client().place.database)}.{name}"
 
     def _dialect(self) -> query.Dialect:
-        return query.Dialect(
-            table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, bounds=_bounds
-        )
-
-
-def _bounds(since: int | None, until: int | None) -> Sequence[str]:
-    """The same bounds for the column that the partitions are made of, which is clamped."""
-    found: list[str] = []
-    if since is not None:
-        found.append(f"timestamp >= {_time(since)}")
-    if until is not None:
-        found.append(f"timestamp <= {_time(until)}")
-    return found
-
-
-def _time(nanoseconds: int) -> str:
-    return f"fromUnixTimestamp64Nano(toInt64({max(0, min(nanoseconds, _LATEST)):d}), 'UTC')"
+        return query.Dialect(table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY)
