@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from .clickhouse_driver import open_client
+from ..errors import SchemaError
+from .clickhouse_driver import exceptions, open_client
 from .clickhouse_dsn import Place
 from .clickhouse_errors import refusals
 from .rows import Cell
@@ -79,9 +80,7 @@ class Client:
         with self._driven():
             pass  # connect first: the driver brings what the deadline needs
         with self._bounded(), self._driven() as driver:
-            types = self._types.get(table)
-            if types is None:
-                types = self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
+            types = self._types.get(table) or self._described(driver, table, columns)
             driver.data_insert(
                 driver.create_insert_context(
                     table, column_names=columns, column_types=types, data=rows, settings=dict(settings)
@@ -126,6 +125,15 @@ class Client:
         """The driver's client, connected, and its failures in our errors."""
         with refusals(self.place):
             yield self._connected()
+
+    def _described(self, driver: Any, table: str, columns: Sequence[str]) -> Any:
+        try:
+            self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
+        except exceptions().ProgrammingError as error:
+            raise SchemaError(
+                f"ClickHouse {self.place.location}: {error}; the records are kept until it has"
+            ) from error
+        return self._types[table]
 
     def _bounded(self) -> AbstractContextManager[None]:
         """The time that a write may take; call it when connected."""
