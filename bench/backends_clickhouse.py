@@ -56,7 +56,9 @@ def _write(backend: ClickHouseBackend, found: Sequence[Sequence[ProviderTrace]])
     return _round(backend, wall, cpu, sum(map(len, found)))
 
 
-def _files(backend: ClickHouseBackend, folder: Path, found: Sequence[Sequence[ProviderTrace]]) -> list[tuple[Path, int]]:
+def _files(
+    backend: ClickHouseBackend, folder: Path, found: Sequence[Sequence[ProviderTrace]]
+) -> list[tuple[Path, int]]:
     """What is in the table, as one Native file a batch, and its rows."""
     files: list[tuple[Path, int]] = []
     for batch in found:
