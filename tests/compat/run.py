@@ -1,8 +1,6 @@
-"""Runs ``smoke.py`` on the oldest, the newest and the turning-point versions of the SDKs, each in a throw-away environment.
+"""Runs ``smoke.py`` on old, new and turning-point versions of the SDKs, each in a throw-away environment.
 
-    uv run python tests/compat/run.py            all of them
-    uv run python tests/compat/run.py openai     one SDK's
-    uv run python tests/compat/run.py openai==2.0.0
+``uv run python tests/compat/run.py`` runs all of them; ``openai`` or ``openai==2.0.0`` behind it, only those.
 """
 
 from __future__ import annotations

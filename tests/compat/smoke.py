@@ -20,17 +20,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from streams import CHAT, MESSAGES, RESPONSES, Api  # noqa: E402
-from watching import Watch, watching  # noqa: E402
+from streams import CHAT, MESSAGES, RESPONSES, Api
+from watching import Watch, watching
 
 SSE = "text/event-stream"
 COMPLETE = {"type": "completion", "id": "compl_1", "completion": " Hi", "stop_reason": "stop_sequence", "model": "c-2"}
 COMPLETE_EVENTS = [
-    b'event: completion\r\ndata: {"type": "completion", "id": "compl_1", "completion": " H", "stop_reason": null, '
-    b'"model": "c-2"}\r\n\r\n',
+    b"event: completion\r\ndata: %b\r\n\r\n"
+    % json.dumps({**COMPLETE, "completion": " H", "stop_reason": None}).encode(),
     b"event: ping\r\ndata: {}\r\n\r\n",
-    b'event: completion\r\ndata: {"type": "completion", "id": "compl_1", "completion": "i", '
-    b'"stop_reason": "stop_sequence", "model": "c-2"}\r\n\r\n',
+    b"event: completion\r\ndata: %b\r\n\r\n" % json.dumps({**COMPLETE, "completion": "i"}).encode(),
 ]
 RESULT = {"custom_id": "a", "result": {"type": "succeeded", "message": MESSAGES.body}}
 BATCH = {"id": "msgbatch_1", "type": "message_batch", "processing_status": "ended"}
@@ -175,9 +174,8 @@ ASYNC = {"create": create_async, "stream": stream_async}
 def smoke_api(api: Api, make: Callable[[bool], Any]) -> list[str]:
     done = []
     for name, action in SYNC.items():
-        with watching(include_usage=False) as watch:
-            with make(False) as client:
-                action(api, client)
+        with watching(include_usage=False) as watch, make(False) as client:
+            action(api, client)
         if name == "early":
             one(watch, (api.early_input_tokens, None), "closed_early")
         else:
@@ -188,14 +186,19 @@ def smoke_api(api: Api, make: Callable[[bool], Any]) -> list[str]:
             asyncio.run(within(make(True), lambda client, action=action: action(api, client)))
         one(watch, numbers(api))
         done.append(f"{api.name} async {name}")
-    with watching() as watch:
-        try:
-            with make(False) as client:
-                api.method(client)(**{**api.arguments, "model": "broken"})
-        except Exception as error:
-            assert "no" in str(error)
+    with watching() as watch, make(False) as client:
+        error = exception_of(lambda: api.method(client)(**{**api.arguments, "model": "broken"}))
+    assert "no" in str(error)
     assert one(watch, (None, None), "error").error_type == "some_error"
     return [*done, f"{api.name} error"]
+
+
+def exception_of(function: Callable[[], Any]) -> Exception | None:
+    try:
+        function()
+    except Exception as error:
+        return error
+    return None
 
 
 async def within(client: Any, action: Callable[[Any], Any]) -> None:
@@ -211,7 +214,9 @@ def smoke_openai(url: str) -> Iterator[list[str]]:
         return kind(api_key="k", base_url=f"{url}/v1", max_retries=0)
 
     yield smoke_api(CHAT, make)
-    yield smoke_api(RESPONSES, make) if hasattr(openai.OpenAI, "responses") or has(make, "responses") else ["-responses"]
+    yield (
+        smoke_api(RESPONSES, make) if hasattr(openai.OpenAI, "responses") or has(make, "responses") else ["-responses"]
+    )
     with watching() as watch, make(False) as client:
         client.embeddings.create(model="e", input="hi")
     one(watch, (9, None))
