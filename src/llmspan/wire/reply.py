@@ -46,7 +46,7 @@ class Reply:
     terminal: bool = False
     #: plain text or bytes, which cannot say that they are done: their end is all there is to go by
     plain: bool = False
-    #: events that the SDK hands on; None for a body that is not a stream
+    #: events that arrived, less those that the SDK passes over; None for a body that is not a stream
     chunk_count: int | None = None
     #: offset just behind the first event that carries output; None if there was none
     first_output_at: int | None = None
