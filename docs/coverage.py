@@ -1,4 +1,4 @@
-"""Writes docs/coverage.md from the table that the tests run (``tests/surfaces.py``); ``--check`` only compares."""
+"""Writes docs/coverage.md from the tables that the tests run; ``--check`` only says whether it is up to date."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_name("coverage.md")
 sys.path.insert(0, str(ROOT / "tests"))
 
-import surfaces  # noqa: E402 - the table is the tests'
+import outcomes  # noqa: E402 - the tables are the tests'
+import streams  # noqa: E402
+import surfaces  # noqa: E402
 
 HEAD = """\
 # What is recorded
@@ -82,8 +84,23 @@ is warned of once, and recorded; an SDK whose base client has changed where the 
 
 ## Outcomes
 
-How calls end, and what is recorded of each end, is a matrix of its own: `tests/instrumentation/test_outcome_matrix.py`.
+Every way for a call to end, times {apis}, times sync and async: {count} cells
+(`test_outcome_matrix.py`). In each: one ended span, one record, and a caller who sees what he would see without us.
 """
+
+#: what a record has of the response
+KEEPS = {
+    "all": "all of it",
+    "words": "what came before",
+    "error": "the provider's error",
+    "nothing": "nothing came",
+}
+
+
+def ending(outcome: outcomes.Outcome) -> list[str]:
+    """The cells of one way to end."""
+    there = ["yes" if outcome.drive(colour) is not None else "-" for colour in ("sync", "async")]
+    return [outcome.name, f"`{outcome.status}`", KEEPS[outcome.keeps], str(outcome.attempts), *there]
 
 
 def row(surface: surfaces.Surface) -> str:
@@ -106,7 +123,11 @@ def page() -> str:
     for title, rows in (("OpenAI", surfaces.OPENAI), ("Anthropic", surfaces.ANTHROPIC)):
         parts += [f"### {title}\n", table(columns, map(row, rows))]
     parts += ["## Surfaces of their own kind\n", table(("surface", "what is recorded", "tests"), map(line, OWN_KIND))]
-    parts += ["## Operations\n", NAMES, table(("operation", "of", "usage"), map(line, OPERATIONS)), TAIL]
+    parts += ["## Operations\n", NAMES, table(("operation", "of", "usage"), map(line, OPERATIONS))]
+    apis = ", ".join(f"`{api.name}`" for api in streams.ALL)
+    parts.append(TAIL.format(apis=apis, count=len(outcomes.cells(streams.ALL))))
+    columns = ("how a call ends", "`status`", "response in the record", "attempts", "sync", "async")
+    parts.append(table(columns, (line(ending(outcome)) for outcome in outcomes.OUTCOMES)))
     return "\n".join(parts)
 
 
