@@ -21,6 +21,7 @@ from .._guard import guarded
 from ..content import Policy
 from ..trace import ProviderTrace, new_id
 from ._call import Call, Route, Sink, Target
+from ._content import Capture, emit_details, span_content
 from ._record import brief_facts, brief_record, full_record
 
 #: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
@@ -38,6 +39,11 @@ class Observer:
     baggage_keys: tuple[str, ...] = ()
     include_usage: bool = True
     anthropic_native: str = "suppress"
+    #: content for OpenTelemetry, and the logger of its events
+    capture: Capture = field(default_factory=Capture)
+    logger: Any = None
+    #: whether replaced names of the conventions are written too
+    compat: bool = False
     #: calls that have not ended, so that the end of the program can end them
     open_calls: dict[int, Call] = field(default_factory=dict[int, Call])
 
@@ -74,6 +80,8 @@ class Observer:
         attributes[semconv.RECORD_ID] = call.id
         if call.stream:
             attributes[semconv.STREAM] = True
+        if self.compat:
+            attributes |= semconv.old_names(attributes)
         parent = current.get_span_context()
         call.parent = parent if parent.is_valid else None
         call.span = self.tracer.start_span(
@@ -113,12 +121,19 @@ class Observer:
         return brief_record(call)
 
     def full(self, call: Call) -> ProviderTrace:
-        """The whole record of a finished call."""
-        return full_record(call)
+        """The whole record of a finished call; on the worker, which also sees to events and metrics."""
+        record = full_record(call)
+        if self.capture.in_events and self.logger is not None:
+            guarded("observe.details", emit_details, self.logger, call, record, self.capture)
+        return record
 
     def _describe(self, call: Call, span: Span) -> None:
         facts, reply = brief_facts(call)
         found = semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint)
+        if self.capture.on_spans:
+            found |= guarded("observe.content", span_content, call, self.capture) or {}
+        if self.compat:
+            found |= semconv.old_names(found)
         if call.is_adopted:  # what its owner has said stands; he may be about to say the rest
             known: Mapping[str, Any] = getattr(span, "attributes", None) or {}
             span.set_attributes({name: value for name, value in found.items() if name not in known})

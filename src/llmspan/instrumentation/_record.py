@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from .. import _json
 from .._guard import guarded
+from ..content import Policy
+from ..redaction import mask_keys
 from ..scope import EMPTY
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
@@ -17,6 +19,8 @@ from ..wire import Reply, ReplyError, read_error, reassemble, summarize
 from ._call import Call
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
+_SECRET_HEADERS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie")
+_SHORTEST_SECRET: Final = 8
 _MESSAGE_LIMIT: Final = 1000
 
 
@@ -49,7 +53,7 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
     status = _status(call, reply)
     scope = call.scope or EMPTY
     within = call.span_context or call.parent
-    return {
+    facts: dict[str, Any] = {
         "id": call.id,
         "trace_id": f"{within.trace_id:032x}" if within else None,
         "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
@@ -94,6 +98,7 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
         "response_bytes": call.body.size if call.body is not None else None,
         "billing_context": scope.billing_context,
     }
+    return call.judge.policy.clean(facts, lambda: _secrets(call))
 
 
 def _status(call: Call, reply: Reply) -> Status:
@@ -162,10 +167,28 @@ def _length(content: bytes | None) -> int | None:
     return None if content is None else len(content)
 
 
-def _payload(call: Call, body: bytes, reply: Reply, response: Any) -> tuple[str | None, str | None, Any]:
+def payload(call: Call, policy: Policy) -> tuple[str | None, str | None, Any]:
+    """The texts of request and response as ``policy`` has them, apart from any record."""
+    body = _decoded(call)
+    reply, response = reassemble(call.route.api, body)
+    return _payload(call, body, reply, response, policy)
+
+
+def _secrets(call: Call) -> list[str]:
+    """What the call was authorised with, as a text that must not be anywhere else."""
+    headers = getattr(call.request, "headers", None)
+    found = [headers.get(name) or "" for name in _SECRET_HEADERS] if headers is not None else []
+    return [secret for value in found if len(secret := value.rpartition(" ")[2]) >= _SHORTEST_SECRET]
+
+
+def _payload(
+    call: Call, body: bytes, reply: Reply, response: Any, policy: Policy | None = None
+) -> tuple[str | None, str | None, Any]:
     streamed = reply.chunk_count is not None
     if response is not None and streamed:
         text: str | None = _json.dumps(response)
     else:
         text = _json.canonical(body) if body else None
-    return call.judge.policy.apply(_request(call), text)
+    if text is not None and (reply.error is not None or call.error is not None):
+        text = mask_keys(text)
+    return (policy or call.judge.policy).apply(_request(call), text, _secrets(call))
