@@ -143,10 +143,10 @@ def _message(message: JsonObject, role: str) -> JsonObject:
         answer = message.get("content")
         call = message.get("tool_call_id") or message.get("name")
         return {"role": role, "parts": [{"type": "tool_call_response", "id": call, "response": _plain(answer)}]}
-    parts: list[Part] = []
-    for key in ("reasoning_content", "reasoning"):
-        if isinstance(message.get(key), str) and message[key]:
-            parts.append({"type": "reasoning", "content": message[key]})
+    thoughts = [message.get(key) for key in ("reasoning_content", "reasoning")]
+    parts: list[Part] = [
+        {"type": "reasoning", "content": thought} for thought in thoughts if isinstance(thought, str) and thought
+    ]
     parts += _parts(message.get("content"))
     parts += _parts(message.get("refusal"))
     parts += [_call(call) for call in objects(message.get("tool_calls"))]

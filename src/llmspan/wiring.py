@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from opentelemetry import _logs, trace
 from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from . import _guard, pipeline
@@ -23,6 +24,7 @@ from .backends import open_backend, open_backends
 from .content import Policy
 from .errors import LlmspanError, SettingsError
 from .instrumentation import Capture, Observer, finish_open_calls
+from .metrics import CallMetrics
 from .pipeline import Status
 from .settings import Settings
 
@@ -54,6 +56,7 @@ def instrument(
     *,
     tracer_provider: TracerProvider | None = None,
     logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
     providers: tuple[str, ...] | None = None,
     **settings: Any,
 ) -> None:
@@ -62,6 +65,7 @@ def instrument(
     Args:
         tracer_provider: where spans go; the global one by default. Without any, records are written all the same.
         logger_provider: where events with content go, if they are asked for; the global one by default.
+        meter_provider: where metrics go; the global one by default. Without any, none are recorded.
         providers: SDKs to instrument, by entry-point name; all known ones by default.
         settings: any field of :class:`llmspan.settings.Settings`; they win over ``LLMSPAN_*`` variables.
 
@@ -70,7 +74,7 @@ def instrument(
     """
     with _lock:
         Policy.from_settings(Settings.from_env(**settings)).redact.check()
-        _set_up(tracer_provider, settings, logger_provider)
+        _set_up(tracer_provider, settings, logger_provider, meter_provider)
         for name in providers if providers is not None else _provider_names():
             _instrument(name)
 
@@ -138,7 +142,10 @@ def tell_once(error: Exception) -> None:
 
 
 def _set_up(
-    tracer_provider: TracerProvider | None, given: dict[str, Any], logger_provider: LoggerProvider | None = None
+    tracer_provider: TracerProvider | None,
+    given: dict[str, Any],
+    logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
 ) -> None:
     if _state.observer is not None:
         if given and Settings.from_env(**given) != _state.settings:
@@ -163,6 +170,8 @@ def _set_up(
         capture=Capture.of(settings.otel_capture, policy),
         logger=_logs.get_logger("llmspan", __version__, logger_provider),
         compat=settings.semconv_compat,
+        metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
+        stamps_all=settings.chunk_metrics,
     )
     pipeline.shared().source = _state.observer.source
     if not _state.atexit:

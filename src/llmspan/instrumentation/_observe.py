@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -19,6 +20,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from .. import scope, semconv
 from .._guard import guarded
 from ..content import Policy
+from ..metrics import CallMetrics
 from ..trace import ProviderTrace, new_id
 from ._call import Call, Route, Sink, Target
 from ._content import Capture, emit_details, span_content
@@ -44,6 +46,9 @@ class Observer:
     logger: Any = None
     #: whether replaced names of the conventions are written too
     compat: bool = False
+    metrics: CallMetrics | None = None
+    #: whether the time of every piece is taken, not only those up to the first output
+    stamps_all: bool = False
     #: calls that have not ended, so that the end of the program can end them
     open_calls: dict[int, Call] = field(default_factory=dict[int, Call])
 
@@ -122,7 +127,9 @@ class Observer:
 
     def full(self, call: Call) -> ProviderTrace:
         """The whole record of a finished call; on the worker, which also sees to events and metrics."""
-        record = full_record(call)
+        record = call.brief if call.is_shed and call.brief is not None else full_record(call)
+        if self.metrics is not None:
+            guarded("observe.metrics", self.metrics.record, record, _gaps(call, record) if self.stamps_all else ())
         if self.capture.in_events and self.logger is not None:
             guarded("observe.details", emit_details, self.logger, call, record, self.capture)
         return record
@@ -147,6 +154,15 @@ def finish_open_calls(observer: Observer) -> None:
     """End the calls that are still open: the program is ending, nobody will read on."""
     for call in list(observer.open_calls.values()):
         call.abandoned()
+
+
+def _gaps(call: Call, record: ProviderTrace) -> list[int]:
+    """The nanoseconds between the pieces that were received from the first output on."""
+    if call.body is None or record.time_to_first_chunk_ns is None:
+        return []
+    first = call.started + record.time_to_first_chunk_ns
+    times = [moment for moment in call.body.times if moment >= first]
+    return [later - moment for moment, later in pairwise(times)]
 
 
 def _describes(span: Span, operation: str) -> bool:
