@@ -1,4 +1,4 @@
-"""Content for OpenTelemetry: nowhere unless asked for, then on spans, in events, or both, redacted and in the schema."""
+"""Content for OpenTelemetry: nowhere unless asked for, then on spans, in events, or both; redacted first."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_instructions_and_tools():
 
 
 def test_output():
-    """Choices, output items and content blocks; reasons by the conventions' words; arguments that broke off stay text."""
+    """Choices, items and blocks; reasons by the conventions' words; arguments that broke off stay text."""
     calls = [{"id": "c", "function": {"name": "f", "arguments": '{"a":'}}]
     chat = {"choices": [
         {"message": {"role": "assistant", "content": None, "tool_calls": calls}, "finish_reason": "tool_calls"},
@@ -184,8 +184,9 @@ json_values = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["messages", "input", "content", "type", "role", "tool_calls", "function", "choices", "message", "output",
-                 "image_url", "source", "data", "tools", "system", "arguments", "summary", "text", "finish_reason"]
+                ["messages", "input", "content", "type", "role", "tool_calls", "function", "choices", "message",
+                 "output", "image_url", "source", "data", "tools", "system", "arguments", "summary", "text",
+                 "finish_reason"]
             ),
             inner | st.sampled_from(["image", "tool_use", "reasoning", "function_call", "input_audio", "document"]),
             max_size=5,
@@ -232,7 +233,7 @@ def compared() -> list[str]:
 
 
 def told(messages: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The parts that the official instrumentations make whole: not empty ones, nor those of kinds that they pass over."""
+    """The parts that the official instrumentations make whole: no empty ones, none of kinds that they pass over."""
     return [
         (message["role"], {key: value for key, value in part.items() if value is not None})
         for message in messages

@@ -6,6 +6,7 @@ is for the stores, on a worker: it reads everything. Both judge a call in the sa
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from .. import _json
@@ -19,8 +20,15 @@ from ..wire import Reply, ReplyError, read_error, reassemble, summarize
 from ._call import Call
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
-_SECRET_HEADERS: Final = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie")
-_SHORTEST_SECRET: Final = 8
+#: headers that hold credentials, and those that may; what a provider says of an error may echo any of them
+_SECRET_HEADERS: Final = re.compile(
+    "authorization|x-api-key|api-key|x-goog-api-key|proxy-authorization|cookie", re.IGNORECASE
+)
+_DUBIOUS_HEADERS: Final = re.compile(".*(?:auth|cookie|key|passw|secret|session|token).*", re.IGNORECASE)
+_SEPARATORS: Final = re.compile(r"[\s;=,]+")
+#: shorter ones are placeholders ("not-needed"), and may well be words of the conversation
+_SHORTEST_SECRET: Final = 16
+_SHORTEST_DUBIOUS: Final = 8
 _MESSAGE_LIMIT: Final = 1000
 
 
@@ -98,7 +106,7 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
         "response_bytes": call.body.size if call.body is not None else None,
         "billing_context": scope.billing_context,
     }
-    return call.judge.policy.clean(facts, lambda: _secrets(call))
+    return call.judge.policy.clean(facts, lambda: _secrets(call, _DUBIOUS_HEADERS))
 
 
 def _status(call: Call, reply: Reply) -> Status:
@@ -174,11 +182,13 @@ def payload(call: Call, policy: Policy) -> tuple[str | None, str | None, Any]:
     return _payload(call, body, reply, response, policy)
 
 
-def _secrets(call: Call) -> list[str]:
-    """What the call was authorised with, as a text that must not be anywhere else."""
+def _secrets(call: Call, names: re.Pattern[str]) -> list[str]:
+    """What the call was authorised with: texts that must not be anywhere else."""
     headers = getattr(call.request, "headers", None)
-    found = [headers.get(name) or "" for name in _SECRET_HEADERS] if headers is not None else []
-    return [secret for value in found if len(secret := value.rpartition(" ")[2]) >= _SHORTEST_SECRET]
+    values = [value for name, value in headers.items() if names.fullmatch(name)] if headers is not None else []
+    shortest = _SHORTEST_SECRET if names is _SECRET_HEADERS else _SHORTEST_DUBIOUS
+    found = {part for value in values for part in _SEPARATORS.split(value) if len(part) >= shortest}
+    return sorted(found, key=len, reverse=True)
 
 
 def _payload(
@@ -189,6 +199,8 @@ def _payload(
         text: str | None = _json.dumps(response)
     else:
         text = _json.canonical(body) if body else None
-    if text is not None and (reply.error is not None or call.error is not None):
+    failed = reply.error is not None or call.error is not None
+    if failed and text is not None:
         text = mask_keys(text)
-    return (policy or call.judge.policy).apply(_request(call), text, _secrets(call))
+    secrets = _secrets(call, _DUBIOUS_HEADERS if failed else _SECRET_HEADERS)
+    return (policy or call.judge.policy).apply(_request(call), text, secrets)
