@@ -18,7 +18,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, pipeline
+from . import _guard, defects, otlp, pipeline
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
@@ -158,6 +158,9 @@ def _set_up(
     _open_backends(settings)
     pipeline.shared().policy = policy
     _state.settings = settings
+    warning = otlp.collision(settings)
+    if warning is not None:
+        _guard.logger.warning("llmspan: %s", warning)
     tracer = trace.get_tracer("llmspan", __version__, tracer_provider)
     _state.observer = Observer(
         sink=pipeline.shared(),
@@ -167,7 +170,7 @@ def _set_up(
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage == "auto",
         anthropic_native=settings.anthropic_native,
-        capture=Capture.of(settings.otel_capture, policy),
+        capture=Capture.of(settings.otel_instrumentation_genai_capture_message_content, policy),
         logger=_logs.get_logger("llmspan", __version__, logger_provider),
         compat=settings.semconv_compat,
         metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
@@ -176,6 +179,7 @@ def _set_up(
     pipeline.shared().source = _state.observer.source
     if not _state.atexit:
         _state.atexit = True
+        defects.register(meter_provider)
         atexit.register(_at_exit)
 
 

@@ -145,7 +145,7 @@ def test_no_secret_gets_out(
         llmspan.instrument(
             tracer_provider=exported.tracer_provider, logger_provider=exported.logger_provider,
             meter_provider=exported.meter_provider, backends="sqlite", sqlite_path=tmp_path / "x.db",
-            otel_capture=mode, semconv_compat=True,
+            otel_instrumentation_genai_capture_message_content=mode, semconv_compat=True,
         )  # fmt: skip
         calls()
         assert llmspan.flush(30)

@@ -25,17 +25,18 @@ def backend_names() -> list[str]:
     return sorted(_known())
 
 
-def load_backends(settings: Settings) -> list[Backend]:
+def load_backends(settings: Settings, *, to_read: bool = True) -> list[Backend]:
     """The backends that the settings name, in that order; none of them is opened.
 
     Raises:
-        SettingsError: a name is unknown, its code cannot be imported, or the first one cannot be read.
+        SettingsError: a name is unknown, its code cannot be imported, or the first one cannot be read; with
+            ``to_read=False`` nobody is going to read.
     """
     names = settings.backends or DEFAULT
     known = _known()
     named_by = f"LLMSPAN_BACKENDS={','.join(names)}"
     backends = [_load(name, known, named_by).from_settings(settings) for name in names]
-    if not backends[0].readable:
+    if to_read and not backends[0].readable:
         raise _wrong(named_by, f"the first backend is the one that is read, and {names[0]!r} only takes records;"
                             " name another before it, such as sqlite")  # fmt: skip
     return backends
