@@ -24,7 +24,7 @@ Mask = Callable[[str], str]
 #: what vendors' keys look like, as sent and as they are shown with their middle starred out
 _KEYS: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:"
-    r"sk-[A-Za-z0-9_.*\u2026-]{8,}+"  # openai, anthropic, deepseek, openrouter
+    r"sk-(?:[A-Za-z0-9_*\u2026-]|\.{1,3}(?=[A-Za-z0-9*])){8,}+"  # openai, anthropic, deepseek, openrouter
     r"|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{8,}+"  # stripe
     r"|(?:xai|pplx|nvapi|csk)-[A-Za-z0-9_-]{16,}+"  # x.ai, perplexity, nvidia, cerebras
     r"|(?:gsk|hf|r8|fw|ghp|gho|ghu|ghs|ghr|github_pat)_[A-Za-z0-9_]{16,}+"  # groq, hugging face, replicate, github
@@ -33,7 +33,7 @@ _KEYS: Final = re.compile(
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"  # aws
     r"|eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+"  # signed tokens
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-\"]*+(?:-----END [A-Z ]*PRIVATE KEY-----)?"
-    r"|(?i:bearer)[ ](?=[A-Za-z_.~+/=*-]*+[0-9])[A-Za-z0-9_.~+/=*-]{8,}+"
+    r"|(?i:bearer)[ ](?=[A-Za-z_.~+/=*-]*+[0-9])(?:[A-Za-z0-9_~+/=*-]|\.{1,3}(?=[A-Za-z0-9*])){8,}+"
     r")"
 )
 _EMAIL: Final = re.compile(r"(?<![\w.%+-])[\w.%+-]++@(?:[A-Za-z0-9-]++\.)+[A-Za-z]{2,}+")

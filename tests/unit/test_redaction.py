@@ -19,6 +19,7 @@ KEYS = [
     "sk-" + "proj-Ab3dEf6hIj9kLm2nOp5q",
     "sk-" + "ant-api03-Ab3dEf6hIj9kLm2nOp5q_Rs-t",
     "sk-" + "plant*****cret",
+    "sk-" + "abcd...wxyz",
     "gsk_" + "Ab3dEf6hIj9kLm2nOp5q",
     "xai-" + "Ab3dEf6hIj9kLm2nOp5q",
     "hf_" + "Ab3dEf6hIj9kLm2nOp5q",
@@ -39,8 +40,7 @@ NO_KEYS = [
 @pytest.mark.parametrize("key", KEYS)
 def test_keys(key):
     """Whatever looks like a vendor's key is masked, the text around it is not."""
-    text = f"before ({key}) after"
-    assert mask_keys(text) == f"before ({MASK}) after"
+    assert mask_keys(f"before ({key}) after {key}.") == f"before ({MASK}) after {MASK}."
     assert mask_keys(json.dumps({"key": key})) == json.dumps({"key": MASK})
 
 
