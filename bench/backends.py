@@ -28,7 +28,7 @@ from records import make_trace
 
 #: bytes of request and response together, and how many such records are a batch and a round
 SIZES = {"4 KB": (4096, 500, 10_000), "64 KB": (65536, 100, 1_000)}
-PARTS = ("postgres",)
+PARTS = ("postgres", "clickhouse")
 
 
 @dataclass
