@@ -9,7 +9,7 @@ import pytest
 
 import otelcol
 import replay
-from stores import postgres
+from stores import clickhouse, postgres
 
 #: the tests of the recordings, by the beginning of their names
 _RECORDINGS = {
@@ -46,7 +46,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     _summarise_collector(terminalreporter)
-    if line := postgres.tested():
+    for line in filter(None, (postgres.tested(), clickhouse.tested())):
         terminalreporter.write_line(line)
 
 
