@@ -23,7 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from llmspan.trace import ProviderTrace, new_id
-from records import full_trace
+from llmspan.usage import Usage
+from records import make_trace
 
 #: bytes of request and response together, and how many such records are a batch and a round
 SIZES = {"4 KB": (4096, 500, 10_000), "64 KB": (65536, 100, 1_000)}
@@ -79,16 +80,42 @@ def records(count: int, payload_bytes: int, started_at: int) -> list[ProviderTra
         text = json.dumps({"model": "claude-opus-5", "messages": [{"role": "user", "content": ""}]})
         return text.replace('""', f'"{" ".join(chance.choices(words, k=size // 6))[: size - len(text)]}"')
 
+    usage = Usage(
+        input_tokens=12_034, output_tokens=512, cache_read_tokens=11_264, cache_write_tokens=0, reasoning_tokens=128,
+        details={"cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0}, source="provider",
+        raw={"input_tokens": 770, "cache_read_input_tokens": 11_264, "output_tokens": 512},
+    )  # fmt: skip
     return [
-        full_trace(
+        make_trace(
             id=new_id(),
+            trace_id=f"{chance.getrandbits(128):032x}",
+            span_id=f"{chance.getrandbits(64):016x}",
+            parent_span_id=f"{chance.getrandbits(64):016x}",
             step_id=f"step-{new_id()}",
             run_id=f"run-{at // 20}",
-            trace_id=f"{chance.getrandbits(128):032x}",
+            agent_id=f"agent-{at % 50}",
+            source="assistant",
+            attributes={"tenant": f"t{at % 7}"},
+            api="messages",
+            response_model="claude-opus-5",
+            response_id=f"msg_{chance.getrandbits(96):024x}",
+            request_id=f"req_{chance.getrandbits(96):024x}",
+            stream=True,
+            service_tier="standard",
+            server_address="api.anthropic.com",
+            server_port=443,
+            sdk="anthropic/2.12.0",
+            finish_reasons=("end_turn",),
+            http_status=200,
+            attempts=1,
             started_at=started_at + at * 1_000_000,
+            time_to_first_chunk_ns=412_345_678,
+            chunk_count=187,
+            usage=usage,
             request_json=payload(payload_bytes * 3 // 4),
             response_json=payload(payload_bytes // 4),
-            content="full",
+            request_bytes=payload_bytes * 3 // 4,
+            response_bytes=payload_bytes // 4,
         )
         for at in range(count)
     ]

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from llmspan.backends import postgres_driver
 from llmspan.backends.postgres import PostgresBackend
@@ -145,6 +145,30 @@ def test_server_restarts(server, own, how):
             backend.write(batch)
         assert len(backend.list_by_step_id("none")) == 0
     assert ids(own) == sorted(trace.id for batch in batches for trace in batch)
+
+
+def test_failover(server, own):
+    """Of several servers, the one that takes writes is written to; when that becomes another one, so is that."""
+    other = Server().start()
+    try:
+        name = conninfo_to_dict(own)["dbname"]
+        execute(other.dsn(), f"CREATE DATABASE {name}")
+        both = make_conninfo(own, host="127.0.0.1,127.0.0.1", port=f"{server.port},{other.port}")
+        standby = f"ALTER DATABASE {name} SET default_transaction_read_only = "
+        for dsn in (own, other.dsn(dbname=name)):
+            with shutting_down(PostgresBackend(dsn)) as one:
+                one.open()
+        with shutting_down(PostgresBackend(both)) as backend:
+            execute(server.dsn(), f"{standby} on")
+            backend.write([now(id="first")])
+            execute(server.dsn(), f"{standby} off")
+            other.stop()
+            backend.write([now(id="second")])
+            other.start()
+        assert ids(other.dsn(dbname=name)) == ["first"]
+        assert ids(own) == ["second"]
+    finally:
+        other.remove()
 
 
 def test_server_restarts_mid_stream(server, own):
