@@ -41,7 +41,7 @@ SSE = {"content-type": "text/event-stream"}
 #: places that no call to a provider comes by -> the tests that break them there
 ELSEWHERE: dict[str, str] = {}
 
-#: without these, the usage chunk that we asked for cannot be kept back any more; it reaches the caller, who can stand it
+#: without these, the usage chunk that we asked for cannot be kept back any more, and reaches the caller
 HIDING = {"stream", "stream.hides"}
 
 #: places that note what they have caught themselves -> what raises there
