@@ -114,6 +114,11 @@ def runs_tools() -> Any:
         mock = httpx2.MockTransport(lambda _, replies=replies: httpx2.Response(200, json=replies.pop(0)))
         client = client_for("anthropic", mock, open_telemetry=tracing)
         seen.append(client.beta.messages.tool_runner(**MESSAGES.arguments, tools=[look]).until_done().to_dict())
+        client = client_for("anthropic", httpx2.MockTransport(lambda _: httpx2.Response(400)), open_telemetry=tracing)
+        try:
+            client.beta.messages.tool_runner(**MESSAGES.arguments, tools=[look]).until_done()
+        except Exception as error:
+            seen.append(type(error))
     return seen
 
 

@@ -87,7 +87,7 @@ def _turns(
         hooks.observer.sink.later(span.end)
         raise
     except BaseException as error:
-        guarded("tool_runner.end", _fail, span, error)
+        guarded("tool_runner.fail", _fail, span, error)
         raise
     guarded("tool_runner.end", span.end)
 
@@ -122,7 +122,7 @@ async def _turns_async(
             hooks.observer.sink.later(span.end)
         raise
     except BaseException as error:
-        guarded("tool_runner.end", _fail, span, error)
+        guarded("tool_runner.fail", _fail, span, error)
         raise
     guarded("tool_runner.end", span.end)
 
