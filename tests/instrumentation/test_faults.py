@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,9 +26,10 @@ import llmspan
 from fault_program import program
 from llmspan import _guard, defects, pipeline
 from llmspan.exporter import SQLiteSpanExporter
-from llmspan.instrumentation import Observer
+from llmspan.instrumentation import Capture, Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
+from llmspan.metrics import CallMetrics
 from llmspan.pipeline.delivery import Delivery
 from llmspan.settings import Settings
 
@@ -44,6 +46,7 @@ HIDING = {"stream", "stream.hides"}
 NOTED = {
     "batch.decompress": ("llmspan.instrumentation._batch.decoding", lambda _: _raising(ValueError)),
     "body.decompress": ("llmspan.instrumentation._body._decoder", lambda _: _raising(ValueError)),
+    "content.redact": ("llmspan.redaction.Redactor.__bool__", lambda *_: _raising(RuntimeError)()),
     "pipeline.delivery": ("llmspan.pipeline.delivery.Delivery._step", lambda delivery: _fails_once(delivery)),
     "pipeline.worker": ("llmspan.pipeline.Pipeline._make_record", lambda *_: _raising(RuntimeError)()),
 }
@@ -124,6 +127,8 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(str(folder / "traces.db"))))
         observer = Observer(sink=line, tracer=provider.get_tracer("llmspan"), anthropic_native=native)
+        observer.capture = Capture(on_spans=True, in_events=True)
+        observer.logger, observer.metrics = LoggerProvider(shutdown_on_exit=False).get_logger("llmspan"), CallMetrics()
         hooks = [sdk.instrument(observer) for sdk in (OPENAI, ANTHROPIC)]
         try:
             seen.append(program())
