@@ -25,12 +25,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 import llmspan
 from fault_program import program
 from llmspan import _guard, defects, pipeline
+from llmspan.content import Policy
 from llmspan.exporter import SQLiteSpanExporter
 from llmspan.instrumentation import Capture, Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
 from llmspan.metrics import CallMetrics
 from llmspan.pipeline.delivery import Delivery
+from llmspan.redaction import Redactor
 from llmspan.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +48,7 @@ HIDING = {"stream", "stream.hides"}
 NOTED = {
     "batch.decompress": ("llmspan.instrumentation._batch.decoding", lambda _: _raising(ValueError)),
     "body.decompress": ("llmspan.instrumentation._body._decoder", lambda _: _raising(ValueError)),
-    "content.redact": ("llmspan.redaction.Redactor.__bool__", lambda *_: _raising(RuntimeError)()),
+    "content.redact": ("llmspan.redaction.Redactor.__call__", lambda *_: _raising(RuntimeError)()),
     "pipeline.delivery": ("llmspan.pipeline.delivery.Delivery._step", lambda delivery: _fails_once(delivery)),
     "pipeline.worker": ("llmspan.pipeline.Pipeline._make_record", lambda *_: _raising(RuntimeError)()),
 }
@@ -127,6 +129,7 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(str(folder / "traces.db"))))
         observer = Observer(sink=line, tracer=provider.get_tracer("llmspan"), anthropic_native=native)
+        observer.policy = Policy(redact=Redactor(function=lambda value: value))
         observer.capture = Capture(on_spans=True, in_events=True)
         observer.logger, observer.metrics = LoggerProvider(shutdown_on_exit=False).get_logger("llmspan"), CallMetrics()
         hooks = [sdk.instrument(observer) for sdk in (OPENAI, ANTHROPIC)]
