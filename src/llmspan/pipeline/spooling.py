@@ -18,6 +18,8 @@ from .delivery import Delivery
 from .notices import Notices
 from .spool import Reader, Spool, SpoolFullError
 
+_Group = Sequence[tuple[bytes, ProviderTrace, Sequence[Delivery]]]
+
 __all__ = ["Spooling", "checked_place"]
 
 #: seconds before a spool that failed is tried again, and between two looks for logs of dead processes
@@ -85,9 +87,7 @@ class Spooling:
         for start in range(0, len(good), size):
             self._store(good[start : start + size], deliveries)
 
-    def _store(
-        self, group: Sequence[tuple[bytes, ProviderTrace, Sequence[Delivery]]], deliveries: Sequence[Delivery]
-    ) -> None:
+    def _store(self, group: _Group, deliveries: Sequence[Delivery]) -> None:
         try:
             if self.open(deliveries):
                 self._spool.commit([data for data, _, _ in group])
@@ -97,18 +97,20 @@ class Spooling:
                     delivery.nudge()
                 return
         except SpoolFullError:
-            for _, _, promised in group:
-                for delivery in promised:
-                    delivery.counts.dropped("spool_full")
+            middle = len(group) // 2
+            if middle:  # some of them may still fit
+                self._store(group[:middle], deliveries)
+                self._store(group[middle:], deliveries)
+                return
+            for delivery in group[0][2]:
+                delivery.counts.dropped("spool_full")
             return
         except OSError as error:
             self._failed(error)
         for _, trace, promised in group:
             _queue(trace, promised)
 
-    def _count(
-        self, group: Sequence[tuple[bytes, ProviderTrace, Sequence[Delivery]]], deliveries: Sequence[Delivery]
-    ) -> None:
+    def _count(self, group: _Group, deliveries: Sequence[Delivery]) -> None:
         for _, _, promised in group:
             for delivery in deliveries:
                 if delivery not in promised:  # added since the call ended: it gets the record as well

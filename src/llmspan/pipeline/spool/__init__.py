@@ -6,7 +6,6 @@ processes that died are adopted, and delivered like one's own. Off unless ``LLMS
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ _SMALLEST_SEGMENT = 64 * 1024
 
 
 class SpoolFullError(Exception):
-    """There is no room, and the policy is to keep what is there."""
+    """There is no room, and the policy is to keep what is there; or there is never enough."""
 
 
 @dataclass(eq=False, slots=True)
@@ -184,7 +183,7 @@ class Spool:
         if self.bytes + size <= self._max_bytes:
             return
         if size > self._max_bytes:
-            raise OSError(errno.EFBIG, "more than LLMSPAN_SPOOL_MAX_BYTES at once")
+            raise SpoolFullError
         for kept in self._logs():
             self._tidy(kept, is_last=True)
         while self.bytes + size > self._max_bytes:

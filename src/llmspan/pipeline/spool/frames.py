@@ -90,9 +90,12 @@ def _frame_at(data: bytes | memoryview, offset: int) -> Frame | None:
 
 
 def _next_after(data: bytes | memoryview, offset: int, sequence: int) -> tuple[Frame | None, int]:
-    """The first sound frame beyond ``offset`` with a number of at least ``sequence``, and where it begins."""
+    """Where number ``sequence`` should be, at ``offset``, it is not: the next sound frame, and where it begins.
+
+    It is found by its number. No record can hold such bytes: there is no NUL in JSON text.
+    """
     whole = bytes(data)
-    for number in range(sequence, sequence + _REACH):
+    for number in range(sequence + 1, sequence + _REACH):
         sought = _SOUGHT.pack(number, RECORD)
         at = whole.find(sought, offset)
         while at >= 0:
