@@ -7,26 +7,51 @@ from collections.abc import Iterator
 
 import pytest
 
+import otelcol
 import replay
+from stores import postgres
+
+#: the tests of the recordings, by the beginning of their names
+_RECORDINGS = {
+    "test_sync[": "sync", "test_async[": "async", "test_raw[": "sync, raw and streaming responses",
+    "test_asyncraw[": "async, raw and streaming responses", "test_reassembled": "reassembled",
+}  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "recordings: replays the recorded provider traffic")
+    config.addinivalue_line("markers", "collector: needs a real OpenTelemetry Collector")
     if os.environ.get("CI") and not replay.recording_ids():
         raise pytest.UsageError(f"no recordings in {replay.RECORDINGS}; set LLMSPAN_TEST_RECORDINGS to their folder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if otelcol.find() is None:
+        for item in items:
+            if item.get_closest_marker("collector"):
+                item.add_marker(pytest.mark.skip(reason=f"no Collector: {otelcol.WHERE}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many recordings were exact: nothing is left out silently."""
     passed = {r.nodeid for r in terminalreporter.stats.get("passed", []) if "test_recordings" in r.nodeid}
     failed = {r.nodeid for r in terminalreporter.stats.get("failed", []) if "test_recordings" in r.nodeid}
-    for test, what in (("test_sync", "sync"), ("test_async", "async"), ("test_reassembled", "reassembled")):
+    for test, what in _RECORDINGS.items():
         good = sum(f"::{test}" in nodeid for nodeid in passed)
         bad = sum(f"::{test}" in nodeid for nodeid in failed)
         if good or bad:
             terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
+    _say_outcomes(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
+    _summarise_collector(terminalreporter)
+    if line := postgres.tested():
+        terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """End the servers that tests have started."""
+    postgres.stop()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,6 +60,26 @@ def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+def _say_outcomes(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = [
+        sum("test_outcome" in r.nodeid and "::test_cell[" in r.nodeid for r in terminalreporter.stats.get(result, []))
+        for result in ("passed", "failed")
+    ]
+    if any(counts):
+        terminalreporter.write_line(f"outcome matrix: {counts[0]} of {sum(counts)} cells hold")
+
+
+def _summarise_collector(terminalreporter: pytest.TerminalReporter) -> None:
+    good, bad = (
+        len({r.nodeid for r in terminalreporter.stats.get(outcome, []) if "test_collector" in getattr(r, "nodeid", "")})
+        for outcome in ("passed", "failed")
+    )
+    if otelcol.find() is None:
+        terminalreporter.write_line(f"collector: NOT TESTED, looked for {otelcol.WHERE}")
+    elif good or bad:
+        terminalreporter.write_line(f"collector: {good} of {good + bad} passed with {otelcol.version()}")
 
 
 @pytest.fixture

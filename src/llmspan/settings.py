@@ -61,6 +61,12 @@ class Settings:
     baggage_keys: tuple[str, ...] = ()
     exit_timeout: float = 5.0
     summary: bool = False
+    otlp_max_bytes: int = 4_000_000
+    otlp_max_span_bytes: int = 256 * 1024
+    otel_exporter_otlp_protocol: str | None = "grpc"
+    otel_exporter_otlp_traces_protocol: str | None = None
+    otel_traces_exporter: str | None = None
+    otel_instrumentation_genai_capture_message_content: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -295,9 +301,9 @@ TABLE: Final[tuple[Setting, ...]] = (
         "How many records may wait to be written. Beyond it the oldest are dropped, and counted.",
     ),
     Setting(
-        "spool_dir", "LLMSPAN_SPOOL_DIR", _path, "a directory", "none: what waits is in memory only",
+        "spool_dir", "LLMSPAN_SPOOL_DIR", _path, "a directory", "none",
         "Where records wait on disk until every backend has them, so that they survive the death of the program"
-        " (docs/delivery.md).",
+        " (docs/delivery.md). Without it they wait in memory.",
     ),
     Setting(
         "spool_sync", "LLMSPAN_SPOOL_SYNC", _one_of("always", "group", "none"), "always, group or none", "group",
@@ -341,5 +347,32 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "summary", "LLMSPAN_SUMMARY", _flag, "1 or 0", "0",
         "Print one line at exit: calls, tokens, failures, where stored. `llmspan run` sets it.",
+    ),
+    Setting(
+        "otlp_max_bytes", "LLMSPAN_OTLP_MAX_BYTES", _size, "a size such as 4000000, 512KiB or 16MiB", "4000000",
+        "The largest request of the `llmspan_otlp` exporter, before compression; larger batches are split. gRPC"
+        " receivers take 4 MiB unless told otherwise.",
+    ),
+    Setting(
+        "otlp_max_span_bytes", "LLMSPAN_OTLP_MAX_SPAN_BYTES", _size, "a size such as 65536, 512KiB or 1MiB", "256KiB",
+        "The largest span of the `llmspan_otlp` exporter; the longest attributes of a larger one are cut.",
+    ),
+    Setting(
+        "otel_exporter_otlp_protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", _text, "grpc or http/protobuf", "grpc",
+        "How the `llmspan_otlp` exporter sends.",
+    ),
+    Setting(
+        "otel_exporter_otlp_traces_protocol", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", _text, "grpc or http/protobuf",
+        "the value of `OTEL_EXPORTER_OTLP_PROTOCOL`",
+        "How the `llmspan_otlp` exporter sends; wins over `OTEL_EXPORTER_OTLP_PROTOCOL`.",
+    ),
+    Setting(
+        "otel_traces_exporter", "OTEL_TRACES_EXPORTER", _text, "a comma-separated list of exporters", "none",
+        "Read by OpenTelemetry. llmspan warns when it names an OTLP exporter that would drop spans with content.",
+    ),
+    Setting(
+        "otel_instrumentation_genai_capture_message_content", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+        _text, "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT", "none",
+        "Read by GenAI instrumentations. llmspan warns when it puts content on spans that OTLP does not take.",
     ),
 )  # fmt: skip

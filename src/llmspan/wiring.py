@@ -6,7 +6,6 @@ SDK) and :func:`post_instrument`. Whichever way, and however often: each call is
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from typing import Any, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, pipeline
+from . import _guard, defects, otlp, pipeline
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
 from .errors import LlmspanError, SettingsError
 from .instrumentation import Observer, finish_open_calls
-from .pipeline import Status
+from .pipeline import Status, exits
+from .pipeline import metrics as pipeline_metrics
 from .settings import Settings
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "status", "uninstrument"]
@@ -42,7 +42,7 @@ class _State:
     observer: Observer | None = None
     hooks: dict[str, Hooks] = field(default_factory=dict[str, Hooks])
     told: set[str] = field(default_factory=set[str])
-    atexit: bool = False
+    is_registered: bool = False
 
 
 _state = _State()
@@ -90,6 +90,7 @@ def close(timeout: float = 5.0) -> bool:
     with _lock:
         uninstrument()
         observer, _state.observer, _state.settings = _state.observer, None, None
+        pipeline.shared().policy = pipeline.shared().source = None
     if observer is not None:
         finish_open_calls(observer)
     return pipeline.shared().close(timeout)
@@ -134,23 +135,32 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
         if given and Settings.from_env(**given) != _state.settings:
             raise SettingsError("llmspan is set up already; its settings are given once per process")
         _state.observer.source = _state.observer.source or _service_name(tracer_provider)
+        pipeline.shared().source = _state.observer.source
         return
     settings = Settings.from_env(**given)
+    policy = Policy.from_settings(settings)
     _open_backends(settings)
+    pipeline.shared().policy = policy
     _state.settings = settings
+    warning = otlp.collision(settings)
+    if warning is not None:
+        _guard.logger.warning("llmspan: %s", warning)
     tracer = trace.get_tracer("llmspan", __version__, tracer_provider)
     _state.observer = Observer(
         sink=pipeline.shared(),
         tracer=tracer,
-        policy=Policy(keep=settings.content == "full", max_bytes=settings.max_payload_bytes),
+        policy=policy,
         source=settings.source or _service_name(tracer_provider),
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage == "auto",
         anthropic_native=settings.anthropic_native,
     )
-    if not _state.atexit:
-        _state.atexit = True
-        atexit.register(_at_exit)
+    pipeline.shared().source = _state.observer.source
+    if not _state.is_registered:
+        _state.is_registered = True
+        defects.register()
+        pipeline_metrics.register(pipeline.shared)
+        exits.at_exit(_at_exit)
 
 
 def _open_backends(settings: Settings) -> None:
@@ -195,7 +205,17 @@ def _at_exit() -> None:
     line = pipeline.shared()
     stored = ", ".join(f"{backend.name} ({backend.location})" for backend in line.backends)
     if not line.close(settings.exit_timeout):
-        lost = sum(sum(state.dropped.values()) for state in line.status())
-        _guard.logger.warning("llmspan: the program ended before all records were written; %d were dropped", lost)
+        _tell_what_is_left(line.status(), settings)
     if settings.summary and line.totals.calls:
         print(line.totals.line(stored), file=sys.stderr)  # noqa: T201
+
+
+def _tell_what_is_left(statuses: list[Status], settings: Settings) -> None:
+    for status in statuses:
+        lost = status.dropped.get("shutdown", 0) + status.queued
+        if lost:
+            line = "llmspan: the program ended before all records were written; %s lost %d"
+            _guard.logger.warning(line, status.backend, lost)
+        if status.spooled:
+            line = "llmspan: %d records wait in %s; the next process there writes them to %s"
+            _guard.logger.warning(line, status.spooled, settings.spool_dir, status.backend)

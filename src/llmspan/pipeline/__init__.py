@@ -17,15 +17,17 @@ from typing import Final, NamedTuple, Protocol
 
 from .._guard import guarded, note, outcome
 from ..backends.base import Backend
+from ..content import Policy
 from ..settings import Settings
 from ..trace import ProviderTrace
 from .counts import Status
 from .delivery import Delivery, left
+from .made import Made
 from .queue import size_of
 from .spooling import Spooling, checked_place
 from .totals import Totals
 
-__all__ = ["Pending", "Pipeline", "Status", "Totals", "shared"]
+__all__ = ["Made", "Pending", "Pipeline", "Status", "Totals", "shared"]
 
 
 #: what of the made records goes into the spool together, at most
@@ -72,6 +74,10 @@ class Pipeline:
 
     def __init__(self) -> None:
         self.totals = Totals()
+        #: what of a payload is kept of records that are handed over; None until somebody has read the settings
+        self.policy: Policy | None = None
+        #: which program such records come from
+        self.source: str | None = None
         self._settings = Settings()
         self._spooling: Spooling | None = None
         self._deliveries: tuple[Delivery, ...] = ()
@@ -127,7 +133,8 @@ class Pipeline:
                 self._bytes -= gone[-1].size
         for taken in gone:
             _count_dropped(taken, "queue_full")
-        self._ensure_thread()
+        if self._thread is None:
+            guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
         self._wake.put(None)
 
     def later(self, function: Callable[[], None]) -> None:
@@ -169,10 +176,20 @@ class Pipeline:
             deliveries, self._deliveries = self._deliveries, ()
         for delivery in deliveries:
             delivery.stop()
+        if self._thread is None:
+            self._give_up_inbox()
         ended = [delivery.join(deadline) for delivery in deliveries]  # every one, not up to the first
         self._close_spool(deadline)
         self._closed_statuses = [delivery.status() for delivery in deliveries]
         return done and all(ended)
+
+    def _give_up_inbox(self) -> None:
+        """There never was a worker: what came, came too late."""
+        with self._lock:
+            inbox, self._inbox = self._inbox, deque()
+            self._bytes = 0
+        for taken in inbox:
+            _count_dropped(taken, "shutdown")
 
     def _close_spool(self, deadline: float) -> None:
         if self._spooling is None:
@@ -205,6 +222,11 @@ class Pipeline:
     def status(self) -> list[Status]:
         """What became of the records, per backend; after :meth:`close`, what had become of them."""
         return [delivery.status() for delivery in self._deliveries] or self._closed_statuses
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes that wait: in memory, for the backend with the longest queue, and on disk."""
+        spooled = self._spooling.bytes if self._spooling is not None else 0
+        return {"memory": self._bytes + self._waiting_bytes(), "disk": spooled}
 
     def after_fork(self) -> None:
         """In a forked child: the parent keeps its queue; the child starts empty, with its own locks and threads."""

@@ -6,11 +6,10 @@ concatenated, tool calls go by index, choices by index; whatever else a vendor a
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, string
+from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, string
 
 #: strings that identify or classify: a later chunk repeats them, it does not continue them
 _WHOLE = frozenset({"role", "type", "format", "name", "index", "finish_reason", "channel", "signature"})
@@ -21,10 +20,10 @@ class ChatReader(Reader):
     """Reads chat completions; :class:`~llmspan.wire.completions.CompletionsReader` shares what they have in common."""
 
     signs: ClassVar = (
-        re.compile(rb'"usage"\s*:\s*\{'),
-        re.compile(rb'"finish_reason"\s*:\s*"'),
-        re.compile(rb'"error"\s*:\s*[{"]'),
-        re.compile(rb'"index"\s*:\s*[1-9]'),  # a further choice
+        sign("usage", "{", settles=lambda data: _usage_in(data) is not None),
+        sign("finish_reason", '"'),
+        sign("error", "{", '"'),
+        sign("index", "1", reads_all=True),  # a further choice
     )
     object_name: ClassVar[str] = "chat.completion"
 

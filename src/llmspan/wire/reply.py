@@ -7,10 +7,9 @@ gateway sends; a value of an unexpected type is passed over, never raised about 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..usage import Usage
 
@@ -45,20 +44,41 @@ class Reply:
     error: ReplyError | None = None
     #: the provider said that it was done (or that it failed); False for a stream that was cut
     terminal: bool = False
-    #: events that the SDK hands on; None for a body that is not a stream
+    #: plain text or bytes, which cannot say that they are done: their end is all there is to go by
+    plain: bool = False
+    #: events that arrived, less those that the SDK passes over; None for a body that is not a stream
     chunk_count: int | None = None
     #: offset just behind the first event that carries output; None if there was none
     first_output_at: int | None = None
+
+
+class Sign(NamedTuple):
+    """What an event that matters looks like on the wire."""
+
+    #: its spellings, without and with the space that JSON writers put behind a colon
+    words: tuple[bytes, ...]
+    #: whether an event says all of it, so that those before it need not be read; None if every one counts
+    settles: Callable[[JsonObject], bool] | None = None
+    #: whether it is a sign that all events have to be read
+    reads_all: bool = False
+
+
+def sign(key: str, *starts: str, settles: Callable[[JsonObject], bool] | None = None, reads_all: bool = False) -> Sign:
+    """The sign of a JSON ``key`` whose value begins with one of ``starts``."""
+    words = tuple(f'"{key}":{space}{start}'.encode() for start in starts for space in ("", " "))
+    return Sign(words, settles, reads_all)
 
 
 class Reader:
     """Base of the readers: one per API. Subclasses fill in the four methods."""
 
     #: what a stream's events that matter for the :class:`Reply` look like on the wire (cheap to find in bytes)
-    signs: ClassVar[tuple[re.Pattern[bytes], ...]] = ()
+    signs: ClassVar[tuple[Sign, ...]] = ()
     #: where the API puts all of those behind its last content event: what that event looks like, and the first of
     #: those, which some gateways send before it (cheaper still)
     last_content: ClassVar[tuple[bytes, bytes] | None] = None
+    #: what the API may answer with beside JSON and events
+    plain: ClassVar[Literal["", "text", "bytes"]] = ""
     #: stream events that the SDK keeps to itself
     silent_events: ClassVar[frozenset[str]] = frozenset()
 

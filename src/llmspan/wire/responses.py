@@ -6,11 +6,10 @@ stream that was cut is the response put together from items, parts and deltas.
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, text
+from .reply import JsonObject, Reader, Reply, ReplyError, Sign, obj, objects, read_error, sign, text
 
 _OVER: Final = ("completed", "failed", "incomplete", "cancelled")
 
@@ -33,7 +32,10 @@ _PART_TEXT: Final = {
 class ResponsesReader(Reader):
     """Reads responses."""
 
-    signs: ClassVar = (re.compile(rb'"response"\s*:\s*\{'), re.compile(rb'"error"'))
+    signs: ClassVar = (
+        sign("response", "{", settles=lambda data: obj(data.get("response")).get("status") in _OVER),
+        Sign((b'"error"',)),
+    )
 
     def __init__(self) -> None:
         self._response: JsonObject = {}

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from .reply import JsonObject
+from .reply import JsonObject, Sign
 
 _NOT_JSON = frozenset(b'{["')
 _CR = re.compile(rb"\r\n?")
@@ -27,15 +27,31 @@ class Event(NamedTuple):
     done: bool = False
 
 
-def is_stream(body: bytes) -> bool:
-    """Whether a body is an event stream; decided by its first byte, as error replies to streams are JSON."""
-    start = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    return bool(start) and start[0] not in _NOT_JSON
+#: what a body is made of: one JSON value, server-sent events, AWS frames around such, or what the API says it may be
+Shape = Literal["json", "events", "frames", "text", "bytes"]
+_EVENT_STREAM = "text/event-stream"
+_JSON = "application/json"
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
-def is_binary(body: bytes) -> bool:
-    """Whether a body is neither JSON nor an event stream (Bedrock's frames): nothing is known of how it ended."""
-    return body[0] == 0
+def shape_of(body: bytes, media_type: str = "", plain: Literal["", "text", "bytes"] = "") -> Shape:
+    """What a body that is not empty is made of.
+
+    Told by its first byte: error replies to streams are JSON, and gateways mislabel. Only where an API may answer with
+    ``plain`` text or bytes, which look like anything, is its media type asked, or, without one, the mark of an event.
+    """
+    kind = media_type.partition(";")[0].strip().lower()
+    if plain and kind != _JSON and kind != _EVENT_STREAM and (kind or not _looks_marked(body)):
+        return plain
+    if body[0] == 0 and not plain:
+        return "frames"
+    start = body[:64].lstrip(_BLANK)[:1]
+    return "events" if bool(start) and start[0] not in _NOT_JSON else "json"
+
+
+def _looks_marked(body: bytes) -> bool:
+    """Whether a body of no known type begins as JSON and events do."""
+    return body[:64].lstrip(_BLANK).startswith((b"{", b"[", b'"', b"data:", b"event:"))
 
 
 def unix_lines(body: bytes) -> bytes:
@@ -61,21 +77,40 @@ def events(body: bytes, start: int = 0) -> Iterator[Event]:
             yield event
 
 
-def signed_events(body: bytes, signs: Iterable[re.Pattern[bytes]]) -> list[Event]:
-    """The complete events in which one of ``signs`` occurs, in order, without reading the others."""
-    blocks: dict[int, int] = {}
-    for sign in signs:
-        at = 0
-        while (match := sign.search(body, at)) is not None:
-            start = body.rfind(b"\n\n", 0, match.start()) + 2
+def signed_events(body: bytes, signs: Iterable[Sign]) -> Iterable[Event]:
+    """The complete events with one of ``signs``, in order, found from the end and without reading the others.
+
+    All events are given if JSON is spelled here as by no sign: where the first event has white space before a colon.
+    """
+    first = body[: body.find(b"\n\n") + 1]
+    found: dict[int, Event] = {}
+    for one in signs:
+        if b'" :' in first or not _collect(body, one, found):
+            return events(body)
+    return [found[start] for start in sorted(found)]
+
+
+def _collect(body: bytes, wanted: Sign, found: dict[int, Event]) -> bool:
+    """Add the events with a sign, by their starts; False if it says that all have to be read."""
+    settled = 0
+    for word in wanted.words:
+        end = len(body)
+        while (at := body.rfind(word, settled, end)) != -1:
+            start = body.rfind(b"\n\n", 0, at) + 2
             start = 0 if start == 1 else start
-            end = body.find(b"\n\n", match.end())
-            if end == -1:
-                break
-            blocks[start] = end
-            at = end
-    found = (_parse(body[start:end], end + 2) for start, end in sorted(blocks.items()))
-    return [event for event in found if event is not None]
+            stop = body.find(b"\n\n", at)
+            end = max(start, settled)
+            if stop == -1:
+                continue
+            if wanted.reads_all:
+                return False
+            event = found.get(start) or _parse(body[start:stop], stop + 2)
+            if event is None:
+                continue
+            found[start] = event
+            if wanted.settles is not None and event.data is not None and wanted.settles(event.data):
+                settled = stop  # another spelling is only looked for behind it
+    return True
 
 
 def events_from_last(body: bytes, mark: bytes, sooner: bytes) -> Iterator[Event]:

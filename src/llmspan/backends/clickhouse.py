@@ -1,0 +1,211 @@
+"""The ClickHouse backend: a server or cluster over HTTP, or the embedded engine in a directory.
+
+A write is one INSERT with a token made of its ids. The table keeps one row an id, the one that came first; reads say
+FINAL, so that a row which came twice never shows, merged or not. Listings never select a payload.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, TypeVar
+
+from ..errors import SchemaError, SettingsError
+from ..settings import Settings
+from ..trace import KEYS, ProviderTrace
+from . import query
+from .base import Filters, GroupBy, Page, StatsRow
+from .clickhouse_client import Client, parameter, quoted
+from .clickhouse_dsn import Place, parse, shown
+from .clickhouse_engine import EngineClient
+from .clickhouse_errors import MissingError
+from .clickhouse_otel import OTEL_COLUMNS, otel_rows
+from .clickhouse_rows import as_rows, token
+from .clickhouse_schema import VERSION, Schema
+from .rows import as_page, decode
+
+__all__ = ["ClickHouseBackend"]
+
+T = TypeVar("T")
+
+_LATEST: Final = 4_102_444_800_000_000_000
+_DAYS: Final = "(intDiv(started_at, 86400000000000) - (started_at % 86400000000000 < 0))"
+#: Dates begin in 1900; the calendar repeats itself after 400 years, which are 146097 days.
+_DAY: Final = (
+    f"if({_DAYS} >= -25567, toString(addDays(toDate32('1970-01-01'), {_DAYS})),"
+    f" concat(toString(toYear(addDays(toDate32('1970-01-01'), {_DAYS} + 146097)) - 400),"
+    f" substring(toString(addDays(toDate32('1970-01-01'), {_DAYS} + 146097)), 5)))"
+)
+
+
+class ClickHouseBackend:
+    """Provider traces in a ClickHouse database.
+
+    Args:
+        settings: those that begin with ``clickhouse_``, ``auto_migrate`` and ``write_timeout`` matter.
+    """
+
+    name: ClassVar[str] = "clickhouse"
+    readable: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client_made: Client | None = None
+        self._opened = False
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ClickHouseBackend:
+        """The database that the settings name. Neither connects nor raises."""
+        return cls(settings)
+
+    @property
+    def location(self) -> str:
+        """The DSN without its password and options."""
+        try:
+            return self._place().location
+        except SettingsError:
+            return shown(self._settings.clickhouse_dsn or "no LLMSPAN_CLICKHOUSE_DSN")
+
+    def open(self) -> None:
+        """Connect, and make the database and its tables if they are not there and that is allowed."""
+        with self._lock:
+            if self._opened:
+                return
+            if self._settings.auto_migrate:
+                self._schema().make(self._client())
+            else:
+                self._demand_all()
+            self._opened = True
+
+    def check(self) -> str:
+        """ClickHouse's version, the schema's, and where it is."""
+        self._demand_all()
+        kind = "chDB" if self._place().path is not None else "ClickHouse"
+        return f"{kind} {self._client().version()}, schema {VERSION}, {self.location}"
+
+    def migrate(self) -> Sequence[str]:
+        """Make what is missing; what was made."""
+        with self._lock:
+            made = self._schema().make(self._client())
+            self._opened = True
+            return made
+
+    def force_flush(self, timeout: float) -> bool:
+        """True: a write is in the table when it returns."""
+        del timeout
+        return True
+
+    def shutdown(self) -> None:
+        """Release connections, and the directory of an embedded engine."""
+        with self._lock:
+            self._opened = False
+            client, self._client_made = self._client_made, None
+            if client is not None:
+                client.close()
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        """Store all of ``traces``; known ids stay as they are."""
+        rows = as_rows(traces)
+        spans = otel_rows(traces) if self._settings.clickhouse_otel_traces else []
+        if rows:
+            name = token(rows)
+            self._insert("provider_traces", KEYS, rows, name)
+            if spans:
+                self._insert("otel_traces", OTEL_COLUMNS, spans, name)
+
+    def get(self, trace_id: str, /) -> ProviderTrace | None:
+        """The record with this ``id``."""
+        return next(iter(self._traces(query.by_id(self._dialect(), trace_id))), None)
+
+    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
+        """The newest record of a step."""
+        return next(iter(self._traces(query.by_step(self._dialect(), step_id, newest=True))), None)
+
+    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
+        """All records of a step, oldest first, with payloads."""
+        return self._traces(query.by_step(self._dialect(), step_id, newest=False))
+
+    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """A page of records, newest first, without payloads."""
+        return as_page(self._traces(query.listing(self._dialect(), filters, limit, cursor)), limit)
+
+    def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
+        """At most ``limit`` ids that begin with ``prefix``, in their order."""
+        return [str(row["id"]) for row in self._rows(query.ids_with_prefix(self._dialect(), prefix, limit))]
+
+    def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
+        """Sums per group, in the order of the group's values."""
+        return [query.stats_row(group_by, row) for row in self._rows(query.stats(self._dialect(), group_by, filters))]
+
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> None:
+        settings: dict[str, Any] = {
+            "async_insert": 0,  # batches are made here
+            "insert_deduplicate": 1,
+            "insert_deduplication_token": name,
+            "max_partitions_per_insert_block": 0,  # an import may hold records of many days
+        }
+        if self._settings.clickhouse_cluster is not None:
+            settings["insert_distributed_sync"] = 1
+        self._with_tables(lambda: self._client().insert(self._table(table), columns, rows, settings))
+
+    def _with_tables(self, use: Callable[[], T]) -> T:
+        """What ``use`` gives; where a table is missing it is made, if that is allowed, and ``use`` tried once more."""
+        try:
+            return use()
+        except MissingError:
+            with self._lock:
+                self._opened = False
+            if not self._settings.auto_migrate:
+                raise
+        self.open()
+        return use()
+
+    def _traces(self, asked: query.Query) -> Sequence[ProviderTrace]:
+        return [decode(row) for row in self._rows(asked)]
+
+    def _rows(self, asked: query.Query) -> Sequence[dict[str, Any]]:
+        return self._with_tables(lambda: self._client().rows(asked.sql, asked.values))
+
+    def _demand_all(self) -> None:
+        missing = self._schema().missing(self._client())
+        if missing:
+            raise SchemaError(
+                f"ClickHouse {self.location}: there is no table {missing[0]}; make it with"
+                " `llmspan migrate --backend clickhouse`"
+            )
+
+    def _place(self) -> Place:
+        return parse(self._settings.clickhouse_dsn)
+
+    def _schema(self) -> Schema:
+        return Schema.of(self._place().database, self._settings, self._client().version())
+
+    def _client(self) -> Client:
+        if self._client_made is None:
+            place = self._place()
+            kind = Client if place.path is None else EngineClient
+            self._client_made = kind(place, self._settings.write_timeout)
+        return self._client_made
+
+    def _table(self, name: str) -> str:
+        return f"{quoted(self._place().database)}.{name}"
+
+    def _dialect(self) -> query.Dialect:
+        return query.Dialect(
+            table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, bounds=_bounds
+        )
+
+
+def _bounds(since: int | None, until: int | None) -> Sequence[str]:
+    """The same bounds for the column that the partitions are made of, which is clamped."""
+    found: list[str] = []
+    if since is not None:
+        found.append(f"timestamp >= {_time(since)}")
+    if until is not None:
+        found.append(f"timestamp <= {_time(until)}")
+    return found
+
+
+def _time(nanoseconds: int) -> str:
+    return f"fromUnixTimestamp64Nano(toInt64({max(0, min(nanoseconds, _LATEST)):d}), 'UTC')"

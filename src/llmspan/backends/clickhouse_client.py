@@ -1,0 +1,172 @@
+"""The driver's client: made at its first use, and once more after a fork.
+
+Over HTTP one client serves all threads: it has no session, so that requests go side by side, and it has connections of
+its own, which a forked child leaves to its parent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from .clickhouse_driver import open_client
+from .clickhouse_dsn import Place
+from .clickhouse_errors import refusals
+from .rows import Cell
+
+__all__ = ["Client", "parameter", "quoted"]
+
+#: in seconds
+_CONNECT_TIMEOUT: Final = 10
+_LONGEST_SILENCE: Final = 3600
+
+
+def quoted(name: str) -> str:
+    """``name`` as an identifier."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def parameter(name: str, value: Cell) -> str:
+    """How a parameter is written in a query; the server puts the value in."""
+    return f"{{{name}:{'Int64' if isinstance(value, int) else 'String'}}}"
+
+
+class Client:
+    """A ClickHouse server, as far as this package talks to it."""
+
+    def __init__(self, place: Place, timeout: float) -> None:
+        self.place = place
+        self._timeout = timeout
+        self._driver: Any = None
+        self._types: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        _clients[id(self)] = self
+
+    def version(self) -> str:
+        """The server's version; connects if that is not done yet.
+
+        Raises:
+            SettingsError: the place cannot be used as configured.
+            RetryableError: nobody answers now.
+        """
+        with self._driven() as driver:
+            return str(driver.server_version)
+
+    def rows(self, sql: str, values: Mapping[str, Cell] | None = None) -> Sequence[dict[str, Any]]:
+        """The answer to a query, each row by the names of its columns."""
+        with self._driven() as driver:
+            result = driver.query(sql, parameters=dict(values or {}))
+            return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+    def command(self, sql: str) -> None:
+        """Run a statement that has no answer."""
+        with self._driven() as driver:
+            driver.command(sql)
+
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], settings: Mapping[str, Any]
+    ) -> None:
+        """Insert ``rows`` into ``table``, a quoted name; the types of its columns are asked for once."""
+        with self._driven():
+            pass  # connect first: the driver brings what the deadline needs
+        with self._bounded(), self._driven() as driver:
+            types = self._types.get(table)
+            if types is None:
+                types = self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
+            driver.data_insert(
+                driver.create_insert_context(
+                    table, column_names=columns, column_types=types, data=rows, settings=dict(settings)
+                )
+            )
+
+    def forget_types(self) -> None:
+        """The tables may have changed."""
+        self._types = {}
+
+    def close(self) -> None:
+        """Release what is held; the next use connects again."""
+        with self._lock:
+            driver, self._driver = self._driver, None
+            self._types = {}
+            if driver is not None:
+                driver.close()
+
+    def before_fork(self) -> None:
+        """Get ready for it."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's connections alone; the next use makes others."""
+        self._lock = threading.Lock()
+        self._types = {}
+        self._driver = None
+
+    @contextmanager
+    def _driven(self) -> Generator[Any]:
+        """The driver's client, connected, and its failures in our errors."""
+        with refusals(self.place):
+            yield self._connected()
+
+    def _bounded(self) -> AbstractContextManager[None]:
+        """The time that a write may take; call it when connected."""
+        from .clickhouse_deadline import deadline
+
+        return deadline(self._timeout, f"ClickHouse {self.place.location}")
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._driver is None:
+                self._driver = self._connect()
+            return self._driver
+
+    def _connect(self) -> Any:
+        place = self.place
+        driver = open_client(
+            place,
+            interface=place.scheme,
+            host=place.host,
+            port=place.port,
+            username=place.user,
+            password=place.password or "",
+            send_receive_timeout=math.ceil(self._timeout) or _LONGEST_SILENCE,
+            query_retries=0,
+            autogenerate_session_id=False,
+            dedicated_pool=True,
+            **{"connect_timeout": _CONNECT_TIMEOUT, "compress": "lz4", **place.options},
+        )
+        from .clickhouse_deadline import watch  # urllib3 comes with the driver
+
+        watch(driver.http)
+        return driver
+
+
+_clients: Final[WeakValueDictionary[int, Client]] = WeakValueDictionary()
+
+
+def _alive() -> Iterator[Client]:
+    return (client for reference in _clients.valuerefs() if (client := reference()) is not None)
+
+
+def _before_fork() -> None:
+    for client in _alive():
+        client.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for client in _alive():
+        client.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for client in _alive():
+        client.after_fork_in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

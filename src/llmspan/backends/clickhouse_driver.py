@@ -1,0 +1,32 @@
+"""The driver, imported when a ClickHouse is first talked to: who has another backend needs none of it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ..errors import SettingsError
+from .clickhouse_dsn import Place
+
+__all__ = ["exceptions", "open_client"]
+
+
+def open_client(place: Place, **options: Any) -> Any:
+    """A client of ``clickhouse_connect`` for a server or, if ``place`` is a directory, for the embedded engine.
+
+    Raises:
+        SettingsError: the driver is not installed.
+    """
+    try:
+        if place.path is not None:
+            import_module("chdb")
+        driver = import_module("clickhouse_connect")
+    except ImportError as error:
+        extra = "clickhouse" if place.path is None else "chdb"
+        raise SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {error}; install 'llmspan[{extra}]'") from error
+    return driver.get_client(**options)
+
+
+def exceptions() -> Any:
+    """The driver's exceptions."""
+    return import_module("clickhouse_connect.driver.exceptions")

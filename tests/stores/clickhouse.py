@@ -1,0 +1,80 @@
+"""ClickHouse for the tests: the real engine in this process, once for all, and a fresh database for each store.
+
+A process can have one engine directory, and starting the engine is dear: it is started at the first use and kept open.
+``LLMSPAN_TEST_CLICKHOUSE_DSN`` names a server to be tested instead, by a user who may make databases.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import tempfile
+from dataclasses import replace
+from functools import cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from llmspan.backends.clickhouse import ClickHouseBackend
+from llmspan.settings import Settings
+
+from .clickhouse_http import Front
+
+SERVER: Final = os.environ.get("LLMSPAN_TEST_CLICKHOUSE_DSN")
+
+_numbers = itertools.count(1)
+
+
+@cache
+def engine() -> Any:
+    """A connection to the engine, and with it the engine itself."""
+    import chdb
+
+    return chdb.connect(directory())
+
+
+@cache
+def directory() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="llmspan-chdb-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+def new_database() -> str:
+    return f"test_{os.getpid()}_{next(_numbers)}"
+
+
+def embedded_dsn(database: str | None = None) -> str:
+    """A database of the engine, a new one unless it is named."""
+    engine()
+    return f"chdb://{directory()}?database={database or new_database()}"
+
+
+def settings(dsn: str, **given: Any) -> Settings:
+    """The settings of a store; records of any age stay."""
+    return replace(Settings(clickhouse_dsn=dsn, clickhouse_ttl=None), **given)
+
+
+def embedded() -> ClickHouseBackend:
+    return ClickHouseBackend.from_settings(settings(embedded_dsn()))
+
+
+@cache
+def front() -> Front:
+    """The HTTP interface in front of the engine."""
+    made = Front(engine())
+    made.start()
+    atexit.register(made.stop)
+    return made
+
+
+def server_dsn(database: str | None = None) -> str:
+    """A database of the server that was named, or of the engine behind HTTP; a new one unless it is named."""
+    name = database or new_database()
+    if SERVER:
+        return urlsplit(SERVER)._replace(path=f"/{name}").geturl()
+    return front().dsn(name)
+
+
+def over_http() -> ClickHouseBackend:
+    return ClickHouseBackend.from_settings(settings(server_dsn()))
