@@ -240,15 +240,7 @@ if __name__ == "__main__":
 def test_multiprocessing(method: str, env: dict[str, str], folder: Path) -> None:
     """Children, a pool and an executor, forked or spawned: what they called and what the parent called, once."""
     (folder / "program.py").write_text(CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "program.py", method],
-        env=env,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run(sys.executable, "program.py", method, env=env, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     expected = [f"{kind}-{n}" for kind in ("child", "pool", "executor") for n in range(4)]
     assert steps(folder) == sorted([*expected, "parent-before", "parent-between", "parent-after"])

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +57,7 @@ class Log:
         """The log that a dead process has left: what follows the last sound frame is cut off."""
         log = cls(directory, sync=sync, segment_bytes=0)
         firsts = sorted(int(match[1], 16) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name)))
-        for first, following in zip(firsts, [*firsts[1:], None], strict=True):
+        for first, following in zip_longest(firsts, firsts[1:]):
             path = directory / _name(first)
             segment = Segment(path, first, following or first, path.stat().st_size)
             if following is None:
