@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,19 @@ def load(folder: Path, *, spool: bool) -> None:
     before = _peak()
     for number in range(RECORDS):
         text = json.dumps("x" * PAYLOAD + str(number))
-        pipeline.accept(Ready(make_trace(request_json=text), size=len(text) + 2048))
+        pipeline.accept(_Large(make_trace(request_json=text), size=len(text) + 2048))
     pipeline.flush(0.2)
     grown = _peak() - before
     result = {"grown": grown, "statuses": [program._plain(status) for status in pipeline.status()]}
     (folder / "result.json").write_text(json.dumps(result))
+
+
+class _Large(Ready):
+    """A record that really lets go of its payload."""
+
+    def shed(self) -> None:
+        super().shed()
+        self.trace = replace(self.trace, request_json=None, response_json=None, content="truncated")
 
 
 class _Down(Scripted):

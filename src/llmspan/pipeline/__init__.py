@@ -31,7 +31,7 @@ __all__ = ["Made", "Pending", "Pipeline", "Status", "Totals", "shared"]
 
 
 #: what of the made records goes into the spool together, at most
-_GROUP_ITEMS: Final = 64
+_GROUP_ITEMS: Final = 256
 _GROUP_BYTES: Final = 1024 * 1024
 _GROUP_SECONDS: Final = 0.05
 

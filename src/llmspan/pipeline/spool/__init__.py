@@ -22,7 +22,7 @@ from .log import Log
 
 __all__ = ["Reader", "Spool", "SpoolBacklog", "SpoolFullError"]
 
-_SEGMENT_BYTES = 8 * 1024 * 1024
+_SEGMENT_BYTES = 4 * 1024 * 1024
 _SMALLEST_SEGMENT = 64 * 1024
 
 
