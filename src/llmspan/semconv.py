@@ -116,8 +116,8 @@ _PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
 }
 _DOUBLES: Final = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
-#: operations that report tokens which they did not spend: another call did, or none has yet
-NOT_BILLED: Final = frozenset({"fetch_response", "count_tokens"})
+#: operations whose usage belongs to another call
+NOT_BILLED: Final = frozenset({"fetch_response"})
 #: what an API is asked for, where that is not the request's to say
 _OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
 _RESPONSES: Final = frozenset({"responses", "responses_compact"})

@@ -78,7 +78,7 @@ class BatchResults:
 
         def finish() -> None:
             if isinstance(call.body, _Flowing):
-                self.take(call.body.pieces, last=True)
+                guarded("batch.take", self.take, call.body.pieces, last=True)
             self._call = None
             sink.accept(call)
 
@@ -91,7 +91,7 @@ class BatchResults:
     def hand_over(self, pieces: list[bytes]) -> None:
         """Have ``pieces`` taken on the sink's thread, in the order in which they come here."""
         if self._call is not None:
-            self._call.judge.sink.later(lambda: self.take(pieces))
+            self._call.judge.sink.later(lambda: guarded("batch.take", self.take, pieces))
 
     def take(self, pieces: list[bytes], *, last: bool = False) -> None:
         """Make the lines in ``pieces`` into records."""

@@ -112,7 +112,7 @@ def _status(call: Call, reply: Reply) -> Status:
 
 
 def _usage(call: Call, reply: Reply) -> Usage:
-    """The reply's usage; what was not spent by this call (fetched, only counted) stays in ``raw``."""
+    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as the call that made it has them."""
     if call.route.operation in NOT_BILLED:
         return Usage(raw=reply.usage.raw)
     return reply.usage
