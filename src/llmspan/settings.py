@@ -25,6 +25,8 @@ _CONTENT: Final = ("full", "metadata")
 REDACTIONS: Final = ("keys", "email", "cards")
 Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
 SocketFraming = Literal["v4", "v3"]
+SpoolSync = Literal["always", "group", "none"]
+SpoolFull = Literal["drop_oldest", "drop_new"]
 IncludeUsage = Literal["auto", "off"]
 AnthropicNative = Literal["suppress", "adopt", "both"]
 
@@ -57,6 +59,10 @@ class Settings:
     max_payload_bytes: int = 16 * 1024 * 1024
     queue_max_bytes: int = 64 * 1024 * 1024
     queue_max_items: int = 10_000
+    spool_dir: Path | None = None
+    spool_sync: SpoolSync = "group"
+    spool_max_bytes: int = 1024 * 1024 * 1024
+    spool_full: SpoolFull = "drop_oldest"
     include_usage: IncludeUsage = "auto"
     anthropic_native: AnthropicNative = "suppress"
     source: str | None = None
@@ -357,6 +363,26 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "queue_max_items", "LLMSPAN_QUEUE_MAX_ITEMS", _count, "a whole number above 0", "10000",
         "How many records may wait to be written. Beyond it the oldest are dropped, and counted.",
+    ),
+    Setting(
+        "spool_dir", "LLMSPAN_SPOOL_DIR", _path, "a directory", "none",
+        "Where records wait on disk until every backend has them, so that they survive the death of the program"
+        " (docs/delivery.md). Without it they wait in memory.",
+    ),
+    Setting(
+        "spool_sync", "LLMSPAN_SPOOL_SYNC", _one_of("always", "group", "none"), "always, group or none", "group",
+        "What a crash of the machine may cost (a crash of the program costs nothing): `always` nothing that is counted"
+        " as spooled, one `fdatasync` a record; `group` the same, records that come together share one; `none` what the"
+        " system had not written yet.",
+    ),
+    Setting(
+        "spool_max_bytes", "LLMSPAN_SPOOL_MAX_BYTES", _size, "a size such as 512MiB or 4GiB", "1GiB",
+        "How much the spool of one process may take on the disk.",
+    ),
+    Setting(
+        "spool_full", "LLMSPAN_SPOOL_FULL", _one_of("drop_oldest", "drop_new"), "drop_oldest or drop_new",
+        "drop_oldest",
+        "What goes when the spool is full, counted as dropped: the oldest records, or those that come.",
     ),
     Setting(
         "include_usage", "LLMSPAN_INCLUDE_USAGE", _one_of("auto", "off"), "auto or off", "auto",

@@ -6,7 +6,6 @@ SDK) and :func:`post_instrument`. Whichever way, and however often: each call is
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -25,7 +24,8 @@ from .content import Policy
 from .errors import LlmspanError, SettingsError
 from .instrumentation import Capture, Observer, finish_open_calls
 from .metrics import CallMetrics
-from .pipeline import Status
+from .pipeline import Status, exits
+from .pipeline import metrics as pipeline_metrics
 from .settings import Settings
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "status", "uninstrument"]
@@ -45,7 +45,7 @@ class _State:
     observer: Observer | None = None
     hooks: dict[str, Hooks] = field(default_factory=dict[str, Hooks])
     told: set[str] = field(default_factory=set[str])
-    atexit: bool = False
+    is_registered: bool = False
 
 
 _state = _State()
@@ -177,10 +177,11 @@ def _set_up(
         stamps_all=settings.chunk_metrics,
     )
     pipeline.shared().source = _state.observer.source
-    if not _state.atexit:
-        _state.atexit = True
+    if not _state.is_registered:
+        _state.is_registered = True
         defects.register(meter_provider)
-        atexit.register(_at_exit)
+        pipeline_metrics.register(pipeline.shared, meter_provider)
+        exits.at_exit(_at_exit)
 
 
 def _open_backends(settings: Settings) -> None:
@@ -225,7 +226,17 @@ def _at_exit() -> None:
     line = pipeline.shared()
     stored = ", ".join(f"{backend.name} ({backend.location})" for backend in line.backends)
     if not line.close(settings.exit_timeout):
-        lost = sum(sum(state.dropped.values()) for state in line.status())
-        _guard.logger.warning("llmspan: the program ended before all records were written; %d were dropped", lost)
+        _tell_what_is_left(line.status(), settings)
     if settings.summary and line.totals.calls:
         print(line.totals.line(stored), file=sys.stderr)  # noqa: T201
+
+
+def _tell_what_is_left(statuses: list[Status], settings: Settings) -> None:
+    for status in statuses:
+        lost = status.dropped.get("shutdown", 0) + status.queued
+        if lost:
+            line = "llmspan: the program ended before all records were written; %s lost %d"
+            _guard.logger.warning(line, status.backend, lost)
+        if status.spooled:
+            line = "llmspan: %d records wait in %s; the next process there writes them to %s"
+            _guard.logger.warning(line, status.spooled, settings.spool_dir, status.backend)

@@ -23,9 +23,17 @@ from ..trace import ProviderTrace
 from .counts import Status
 from .delivery import Delivery, left
 from .made import Made
+from .queue import size_of
+from .spooling import Spooling, checked_place
 from .totals import Totals
 
 __all__ = ["Made", "Pending", "Pipeline", "Status", "Totals", "shared"]
+
+
+#: what of the made records goes into the spool together, at most
+_GROUP_ITEMS: Final = 256
+_GROUP_BYTES: Final = 1024 * 1024
+_GROUP_SECONDS: Final = 0.05
 
 
 class Pending(Protocol):
@@ -71,13 +79,21 @@ class Pipeline:
         #: which program such records come from
         self.source: str | None = None
         self._settings = Settings()
+        self._spooling: Spooling | None = None
         self._deliveries: tuple[Delivery, ...] = ()
         self._start_empty()
         _instances.add(self)
 
     def configure(self, settings: Settings) -> None:
-        """Take the limits of ``settings``; those of a delivery hold for backends that are added from now on."""
+        """Take the limits of ``settings``; those of a delivery hold for backends that are added from now on.
+
+        Raises:
+            SettingsError: the spool's place can never be a directory.
+        """
+        place = None if settings.spool_dir is None else checked_place(settings.spool_dir)
         self._settings = settings
+        if place is not None and self._spooling is None:
+            self._spooling = Spooling(place, settings)
 
     def add(self, backend: Backend) -> bool:
         """Deliver to ``backend`` too; False if records go to that place already."""
@@ -117,7 +133,8 @@ class Pipeline:
                 self._bytes -= gone[-1].size
         for taken in gone:
             _count_dropped(taken, "queue_full")
-        self._ensure_thread()
+        if self._thread is None:
+            guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
         self._wake.put(None)
 
     def later(self, function: Callable[[], None]) -> None:
@@ -143,7 +160,12 @@ class Pipeline:
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything accepted so far is written and safe, or given up; False after ``timeout`` seconds."""
+        """Wait until everything accepted so far is written and safe, or given up; False after ``timeout`` seconds.
+
+        With a spool, that includes what dead processes have left in it.
+        """
+        if self._spooling is not None:
+            self._ensure_thread()
         return self._flush(time.monotonic() + timeout, last=False)
 
     def close(self, timeout: float) -> bool:
@@ -154,9 +176,37 @@ class Pipeline:
             deliveries, self._deliveries = self._deliveries, ()
         for delivery in deliveries:
             delivery.stop()
+        if self._thread is None:
+            self._give_up_inbox()
         ended = [delivery.join(deadline) for delivery in deliveries]  # every one, not up to the first
+        self._close_spool(deadline)
         self._closed_statuses = [delivery.status() for delivery in deliveries]
         return done and all(ended)
+
+    def _give_up_inbox(self) -> None:
+        """There never was a worker: what came, came too late."""
+        with self._lock:
+            inbox, self._inbox = self._inbox, deque()
+            self._bytes = 0
+        for taken in inbox:
+            _count_dropped(taken, "shutdown")
+
+    def _close_spool(self, deadline: float) -> None:
+        if self._spooling is None:
+            return
+        if self._thread is None:  # it was never opened
+            self._spooling = None
+            return
+        closed = threading.Event()
+        self.later(lambda: self._end_spool(closed))  # on the worker, which may be writing to it
+        closed.wait(left(deadline))
+
+    def _end_spool(self, closed: threading.Event) -> None:
+        spooling, self._spooling = self._spooling, None
+        self._is_spool_open = False
+        if spooling is not None:
+            guarded("spool.close", spooling.close)
+        closed.set()
 
     def _flush(self, deadline: float, *, last: bool) -> bool:
         if self._thread is not None:
@@ -173,9 +223,18 @@ class Pipeline:
         """What became of the records, per backend; after :meth:`close`, what had become of them."""
         return [delivery.status() for delivery in self._deliveries] or self._closed_statuses
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes that wait: in memory, for the backend with the longest queue, and on disk."""
+        spooled = self._spooling.bytes if self._spooling is not None else 0
+        return {"memory": self._bytes + self._waiting_bytes(), "disk": spooled}
+
     def after_fork(self) -> None:
         """In a forked child: the parent keeps its queue; the child starts empty, with its own locks and threads."""
         self.totals = Totals()
+        if self._spooling is not None:
+            self._spooling.forget()
+            self._spooling = None
+            self.configure(self._settings)
         self._start_empty()
         for delivery in self._deliveries:
             delivery.after_fork()
@@ -189,6 +248,10 @@ class Pipeline:
         self._drains: deque[_Drain] = deque()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._group: list[tuple[ProviderTrace, tuple[Delivery, ...]]] = []
+        self._group_bytes = 0
+        self._group_since = 0.0
+        self._is_spool_open = False
         self._closed_statuses: list[Status] = []
 
     # -- the worker -------------------------------------------------------------------------------------------------
@@ -209,13 +272,15 @@ class Pipeline:
 
     def _run(self) -> None:
         while True:
-            self._wake.get()
             error = outcome(self._work)
             if error is not None:
                 note("pipeline.worker", error)
+            self._wake.get()
 
     def _work(self) -> None:
         """Everything that waits: late ends first, as they may add to the inbox."""
+        if self._spooling is not None and not self._is_spool_open:
+            self._is_spool_open = self._spooling.open(self._deliveries)
         while self._late or self._inbox or self._drains:
             while self._late:
                 guarded("pipeline.later", self._late.popleft())
@@ -225,6 +290,8 @@ class Pipeline:
                 taken = self._inbox.popleft() if self._inbox else None
             if taken is not None:
                 self._make_record(taken)
+            if self._group and (not self._inbox or self._is_group_full()):
+                self._store_group()
             self._release()
         for delivery in self._deliveries:
             delivery.report()
@@ -232,7 +299,7 @@ class Pipeline:
     def _release(self) -> None:
         """Let those go on for whom all is done."""
         with self._lock:
-            made = self._position - len(self._inbox)
+            made = self._position - len(self._inbox) - len(self._group)
         for drain in list(self._drains):
             if drain.position is not None and drain.position <= made:
                 self._drains.remove(drain)
@@ -246,8 +313,30 @@ class Pipeline:
             _count_dropped(taken, "internal_error")
             return
         guarded("pipeline.totals", self.totals.add, trace)
+        if self._spooling is not None:
+            self._group_since = self._group_since if self._group else time.monotonic()
+            self._group_bytes += size_of(trace)
+            self._group.append((trace, taken.deliveries))
+            return
         for delivery in taken.deliveries:
             delivery.put(trace, self._bytes)
+
+    def _is_group_full(self) -> bool:
+        return (
+            len(self._group) >= _GROUP_ITEMS
+            or self._group_bytes >= _GROUP_BYTES
+            or time.monotonic() - self._group_since >= _GROUP_SECONDS
+        )
+
+    def _store_group(self) -> None:
+        """What was made goes into the spool together, with one ``fdatasync``."""
+        group, self._group, self._group_bytes = self._group, [], 0
+        if self._spooling is not None:
+            self._spooling.store(group, self._deliveries)
+            return
+        for trace, promised in group:
+            for delivery in promised:
+                delivery.put(trace)
 
 
 def _count_dropped(taken: _Taken, reason: str) -> None:

@@ -1,0 +1,138 @@
+"""What 500 streams at once feel of stores that hang: the lag of the event loop, beside the bare SDK in the same run.
+
+    uv run python bench/loop_lag.py           # table
+    uv run python bench/loop_lag.py --json    # the same as JSON
+
+A ticker sleeps for a millisecond, again and again, and notes how late it wakes. Bare and observed rounds alternate;
+the ratio is the median over pairs of rounds. All backends hang in their first write until the last round is over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx2
+import openai
+
+import llmspan
+from llmspan import pipeline, wiring
+from llmspan.backends.memory import MemoryBackend
+from overhead import CHAT_BODY, chat_chunks, streaming
+
+STREAMS, BACKENDS = 500, 3
+
+
+class Hanging(MemoryBackend):
+    gate = threading.Event()
+
+    def write(self, traces: Sequence[Any]) -> None:
+        self.gate.wait()
+
+
+@dataclass
+class Round:
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+
+
+@dataclass
+class Result:
+    streams: int
+    bare: Round
+    observed: Round
+    p99_ratio: float
+    threads_added: int
+    memory_added_mib: float
+    records_waiting: int
+
+
+async def one(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(**CHAT_BODY, stream=True, stream_options={"include_usage": True})
+    async for _ in stream:
+        await asyncio.sleep(0)
+
+
+async def tick(lags: list[float], stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        begun = time.perf_counter()
+        await asyncio.sleep(0.001)
+        lags.append((time.perf_counter() - begun - 0.001) * 1000)
+
+
+async def measured(client: openai.AsyncOpenAI) -> Round:
+    lags: list[float] = []
+    stop = asyncio.Event()
+    ticking = asyncio.create_task(tick(lags, stop))
+    await asyncio.gather(*(one(client) for _ in range(STREAMS)))
+    stop.set()
+    await ticking
+    ordered = sorted(lags)
+    p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
+    return Round(round(p50, 1), round(p99, 1), round(ordered[-1], 1))
+
+
+def middle(rounds: list[Round]) -> Round:
+    return Round(*(round(statistics.median(getattr(r, name) for r in rounds), 1) for name in Round.__annotations__))
+
+
+async def run(rounds: int, chunks: int) -> Result:
+    pieces = chat_chunks()
+    client = openai.AsyncOpenAI(
+        api_key="k", http_client=httpx2.AsyncClient(transport=streaming([*pieces[:chunks], *pieces[-3:]]))
+    )
+    await measured(client)  # warm
+    bare: list[Round] = []
+    observed: list[Round] = []
+    threads, memory = threading.active_count(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(rounds):
+        llmspan.uninstrument()
+        gc.collect()
+        bare.append(await measured(client))
+        llmspan.instrument()
+        gc.collect()
+        observed.append(await measured(client))
+    ratio = statistics.median(o.p99_ms / b.p99_ms for o, b in zip(observed, bare, strict=True))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
+    waiting = max(status.queued for status in llmspan.status())
+    added = threading.active_count() - threads
+    return Result(STREAMS, middle(bare), middle(observed), round(ratio, 3), added, round(grown, 1), waiting)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chunks", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    llmspan.instrument(backends="memory", exit_timeout=0)
+    line = pipeline.shared()
+    for backend in line.backends:
+        backend.write = Hanging().write  # type: ignore[method-assign]
+    for _ in range(BACKENDS - 1):
+        line.add(Hanging())
+    result = asyncio.run(run(options.rounds, options.chunks))
+    Hanging.gate.set()
+    wiring.close(30)
+    if options.json:
+        print(json.dumps(asdict(result), indent=1))
+        return
+    print("| | p50, ms | p99, ms | longest, ms |\n|---|---:|---:|---:|")
+    for name, lag in (("bare SDK", result.bare), (f"{BACKENDS} hanging backends", result.observed)):
+        print(f"| {name} | {lag.p50_ms} | {lag.p99_ms} | {lag.longest_ms} |")
+    print(f"\n{result.streams} streams; p99 ratio {result.p99_ratio}; {result.records_waiting} records wait")
+    print(f"{result.threads_added} threads for {BACKENDS} backends; {result.memory_added_mib} MiB more")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The ends of a process that Python tells of, and one function to be called at each of them.
+
+No signal handler: signals are the program's. What ends on SIGTERM in an orderly way (gunicorn, Celery) comes by here;
+what is killed does not, and for that there is the spool. Why: docs/decisions/0008-no-signal-handlers.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+__all__ = ["at_exit"]
+
+
+def at_exit(function: Callable[[], None]) -> None:
+    """Have ``function`` called before this process ends, and before any that is forked from it does."""
+    atexit.register(function)
+    ends = _Ends(function)
+    wrapt.register_post_import_hook(ends.watch_multiprocessing, "multiprocessing.util")
+    wrapt.register_post_import_hook(ends.watch_celery, "celery.signals")
+
+
+class _Ends:
+    """Children that leave by ``os._exit``, past ``atexit``, once their own framework has told its listeners."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+
+    def watch_multiprocessing(self, module: Any) -> None:
+        """A forked child forgets its parent's finalizers before it runs: register ours after that."""
+
+        def register(ends: _Ends) -> None:
+            module.Finalize(None, ends._function, exitpriority=0)
+
+        module.register_after_fork(self, register)
+
+    def watch_celery(self, module: Any) -> None:
+        """A pool process of Celery (prefork) is about to go."""
+        module.worker_process_shutdown.connect(self._on_celery, weak=False)
+
+    def _on_celery(self, **_: Any) -> None:
+        self._function()

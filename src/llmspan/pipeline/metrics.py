@@ -1,0 +1,78 @@
+"""The pipeline's accounting as OpenTelemetry metrics, so that a loss shows on a dashboard.
+
+Observable instruments only: nothing is done per record, the counters are read when a reader collects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
+
+from .._version import __version__
+from . import Pipeline, Status
+
+__all__ = ["register"]
+
+BACKEND: Final = "llmspan.backend.name"
+LOCATION: Final = "llmspan.backend.location"
+REASON: Final = "llmspan.drop.reason"
+MEDIUM: Final = "llmspan.medium"
+
+_Read = Callable[[Status], int]
+
+_COUNTERS: Final[Mapping[str, tuple[_Read, str]]] = {
+    "llmspan.records.accepted": (lambda s: s.accepted, "Records taken in for a backend."),
+    "llmspan.records.delivered": (lambda s: s.delivered, "Records that the backend has."),
+    "llmspan.records.dead_lettered": (lambda s: s.dead_lettered, "Records that the backend refused for good, kept."),
+    "llmspan.records.recovered": (lambda s: s.recovered, "Records that dead processes had left in the spool."),
+    "llmspan.records.without_payload": (lambda s: s.without_payload, "Records that lost their payload: no room."),
+    "llmspan.writes.failed": (lambda s: s.failed_writes, "Writes that the backend did not take."),
+}
+_GAUGES: Final[Mapping[str, tuple[_Read, str]]] = {
+    "llmspan.records.queued": (lambda s: s.queued, "Records that wait in memory."),
+    "llmspan.records.spooled": (lambda s: s.spooled, "Records that wait on disk."),
+}
+_BREAKER: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+
+def register(pipeline: Callable[[], Pipeline], meter_provider: MeterProvider | None = None) -> None:
+    """Offer the instruments to ``meter_provider``, by default the global one, also one that is set later.
+
+    ``pipeline`` gives the one to read.
+    """
+    meter = get_meter("llmspan", __version__, meter_provider)
+    for name, (read, text) in _COUNTERS.items():
+        meter.create_observable_counter(name, [_each(pipeline, read)], "{record}", text)
+    for name, (read, text) in _GAUGES.items():
+        meter.create_observable_up_down_counter(name, [_each(pipeline, read)], "{record}", text)
+
+    def dropped(_: CallbackOptions) -> Iterable[Observation]:
+        for status in pipeline().status():
+            for reason, number in status.dropped.items():
+                yield Observation(number, {**_whose(status), REASON: reason})
+
+    def size(_: CallbackOptions) -> Iterable[Observation]:
+        for medium, number in pipeline().sizes().items():
+            yield Observation(number, {MEDIUM: medium})
+
+    def breaker(status: Status) -> int:
+        return _BREAKER[status.breaker]
+
+    text = "Records given up, by reason."
+    meter.create_observable_counter("llmspan.records.dropped", [dropped], "{record}", text)
+    meter.create_observable_up_down_counter("llmspan.waiting.size", [size], "By", "What waits, in memory and on disk.")
+    text = "0 writes go through, 1 one write is trying, 2 the backend is given a pause."
+    meter.create_observable_gauge("llmspan.breaker.state", [_each(pipeline, breaker)], "1", text)
+
+
+def _each(pipeline: Callable[[], Pipeline], read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(read(status), _whose(status)) for status in pipeline().status()]
+
+    return observe
+
+
+def _whose(status: Status) -> dict[str, str]:
+    return {BACKEND: status.backend, LOCATION: status.location}

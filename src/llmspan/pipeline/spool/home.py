@@ -1,0 +1,98 @@
+"""Directories below ``LLMSPAN_SPOOL_DIR``: one for each process, locked while it lives, adopted when it has died.
+
+``log-<id>/lock`` is held with ``flock`` by the owner; the system lets go of it however the owner ends. A directory gets
+its final name only when its lock is held and all that a reader needs is in it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ...trace import new_id
+from . import disk
+
+__all__ = ["Home", "make_home", "make_root", "orphans"]
+
+_PREFIX: Final = "log-"
+_UNFINISHED: Final = "new-"
+_LOCK: Final = "lock"
+
+
+@dataclass(slots=True)
+class Home:
+    """A directory whose lock this process holds."""
+
+    directory: Path
+    descriptor: int
+
+    def leave(self) -> None:
+        """Let go of the lock: another process may adopt what is there."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Remove the directory, in which nothing waits any more; the lock goes last."""
+        for path in sorted(self.directory.iterdir(), key=lambda path: path.name == _LOCK):
+            disk.remove(path)
+        self.directory.rmdir()
+        self.leave()
+
+
+def make_root(root: Path) -> None:
+    """Make ``root`` if it is not there; only its owner may look into what we make."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Home:
+    """A new directory of our own. ``fill`` puts in what must be there from the start."""
+    name = new_id()
+    unfinished = root / f"{_UNFINISHED}{name}"
+    disk.make_directory(unfinished)
+    home = Home(unfinished, disk.make_file(unfinished / _LOCK))
+    try:
+        fcntl.flock(home.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fill(unfinished)
+        disk.rename(unfinished, root / f"{_PREFIX}{name}")
+        if durable:
+            disk.sync_directory(root)
+    except OSError:
+        with suppress(OSError):
+            home.remove()
+        home.leave()
+        raise
+    return Home(root / f"{_PREFIX}{name}", home.descriptor)
+
+
+def orphans(root: Path) -> Iterator[Home]:
+    """The directories of dead processes, oldest first, now locked by us. Unfinished ones are removed."""
+    for directory in sorted(root.iterdir()):
+        if directory.name.startswith((_PREFIX, _UNFINISHED)) and (home := _locked(directory)) is not None:
+            if directory.name.startswith(_PREFIX):
+                yield home
+            else:
+                with suppress(OSError):
+                    home.remove()
+                home.leave()
+
+
+def _locked(directory: Path) -> Home | None:
+    path = directory / _LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):  # nobody has emptied it in the meantime
+            return Home(directory, descriptor)
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

@@ -1,0 +1,270 @@
+"""Process models that people deploy: every record arrives, once, however processes are made and ended.
+
+The programs are those of docs/delivery.md. Where a process is told to go, its store is locked by the test, so that all
+its records are still on the way; the lock is let go of only then.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from integration.programs import NO_OTLP, ROOT, environment, run
+from llmspan.demo.server import DemoServer
+from llmspan.reader import Reader
+from scripted import until
+
+PATIENCE = 120.0
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[DemoServer]:
+    with DemoServer() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the programs of the documentation."""
+    text = (ROOT / "docs" / "delivery.md").read_text()
+    for name, body in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.DOTALL):
+        (tmp_path / name).write_text(body)
+    return tmp_path
+
+
+@pytest.fixture
+def env(provider: DemoServer, folder: Path) -> dict[str, str]:
+    return environment(
+        provider,
+        folder / "traces.db",
+        LLMSPAN_EXIT_TIMEOUT="60",
+        PYTHONPATH=str(folder),
+        PYTHONUNBUFFERED="1",
+        **NO_OTLP,
+    )
+
+
+def steps(folder: Path) -> list[str]:
+    with Reader.from_env(backends="sqlite", sqlite_path=folder / "traces.db") as reader:
+        return sorted(str(trace.step_id) for trace in reader.iterate())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else can write to the store."""
+    connection = sqlite3.connect(folder / "traces.db", isolation_level=None, timeout=PATIENCE)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+@contextmanager
+def running(*command: str, env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process group of its own, which is gone at the end."""
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield process
+        except BaseException:
+            sys.stderr.write((folder / "log.txt").read_text()[-5000:])
+            raise
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class Unix(http.client.HTTPConnection):
+    """HTTP over a Unix socket: no port to be found free."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(str(self._path))
+
+
+def get(path: Path, step: str) -> bool:
+    """Ask for one call; whether it was made."""
+    connection = Unix(path)
+    try:
+        connection.request("GET", f"/{step}")
+        return connection.getresponse().read() == b"done"
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def ask(path: Path, names: list[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda name: get(path, name), names))
+
+
+def test_gunicorn_with_preloaded_workers(env: dict[str, str], folder: Path) -> None:
+    """Four workers that were forked from one loaded application, told to go by SIGTERM: all records, once."""
+    place = folder / "s"
+    command = (
+        "gunicorn",
+        "--preload",
+        "-w",
+        "4",
+        "--bind",
+        f"unix:{place}",
+        "--graceful-timeout",
+        "60",
+        "wsgi_app:app",
+    )
+    with running(*command, env=env, folder=folder) as process:
+        until(lambda: get(place, "first"), PATIENCE)
+        until(lambda: steps(folder) == ["first"], PATIENCE)
+        names = [f"step-{number:02}" for number in range(40)]
+        with locked(folder):
+            ask(place, names)
+            process.terminate()
+            until(lambda: "Handling signal: term" in (folder / "log.txt").read_text(), PATIENCE)
+        process.wait(PATIENCE)
+    assert steps(folder) == ["first", *names]
+
+
+def test_uvicorn_with_reload(env: dict[str, str], folder: Path) -> None:
+    """A server that is reloaded, and then told to go by SIGTERM: the records of both lives, once."""
+    place = folder / "s"
+    command = ("uvicorn", "--reload", "--reload-dir", str(folder), "--uds", str(place), "asgi_app:app")
+    with running(*command, env=env, folder=folder) as process:
+        until(lambda: get(place, "first"), PATIENCE)
+        until(lambda: steps(folder) == ["first"], PATIENCE)
+        one, two = [f"one-{number:02}" for number in range(20)], [f"two-{number:02}" for number in range(20)]
+        with locked(folder):
+            ask(place, one)
+            log = folder / "log.txt"
+            program = folder / "asgi_app.py"
+            program.write_text(program.read_text() + "\n")
+            until(lambda: "Shutting down" in log.read_text(), PATIENCE)
+        until(lambda: log.read_text().count("Application startup complete") == 2, PATIENCE)
+        until(lambda: get(place, "second"), PATIENCE)
+        until(lambda: "second" in steps(folder), PATIENCE)
+        with locked(folder):
+            ask(place, two)
+            process.terminate()
+            until(lambda: log.read_text().count("Shutting down") == 2, PATIENCE)
+        process.wait(PATIENCE)
+    assert steps(folder) == sorted(["first", "second", *one, *two])
+
+
+CELERY = """
+broker_url = "filesystem://"
+broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control"}
+worker_hijack_root_logger = False
+"""
+
+
+def test_celery_prefork(env: dict[str, str], folder: Path) -> None:
+    """Tasks in pool processes, a warm shutdown by SIGTERM: all records, once."""
+    for name in ("queue", "control"):
+        (folder / name).mkdir()
+    (folder / "celeryconfig.py").write_text(CELERY)
+    env = {**env, "CELERY_CONFIG_MODULE": "celeryconfig", "C_FORCE_ROOT": "1"}
+    names = [f"step-{number:02}" for number in range(20)]
+
+    def send(tasks: list[str]) -> None:
+        program = f"import tasks\nfor name in {tasks!r}: tasks.ask.delay(name)"
+        subprocess.run([sys.executable, "-c", program], env=env, cwd=folder, check=True, timeout=PATIENCE)
+
+    command = ("celery", "-A", "tasks", "worker", "--pool", "prefork", "-c", "2", "--loglevel", "INFO")
+    with running(*command, env=env, folder=folder) as process:
+        send(["first"])
+        until(lambda: (folder / "traces.db").exists() and steps(folder) == ["first"], PATIENCE)
+        with locked(folder):
+            send(names)
+            until(lambda: (folder / "log.txt").read_text().count("succeeded in") == 21, PATIENCE)
+            process.terminate()
+            until(lambda: "Warm shutdown" in (folder / "log.txt").read_text(), PATIENCE)
+        process.wait(PATIENCE)
+    assert steps(folder) == ["first", *names]
+
+
+CHILDREN = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+import llmspan
+from openai import OpenAI
+
+llmspan.instrument()
+
+
+def ask(step_id):
+    with llmspan.context(step_id=step_id):
+        OpenAI().responses.create(model="gpt-5.4", input="What is a trace?")
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    ask("parent-before")
+    children = [context.Process(target=ask, args=(f"child-{n}",)) for n in range(4)]
+    for child in children:
+        child.start()
+    ask("parent-between")
+    for child in children:
+        child.join()
+    with context.Pool(2) as pool:
+        pool.map(ask, [f"pool-{n}" for n in range(4)])
+        pool.close()
+        pool.join()
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(ask, [f"executor-{n}" for n in range(4)]))
+    ask("parent-after")
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing(method: str, env: dict[str, str], folder: Path) -> None:
+    """Children, a pool and an executor, forked or spawned: what they called and what the parent called, once."""
+    (folder / "program.py").write_text(CHILDREN)
+    done = run(sys.executable, "program.py", method, env=env, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = [f"{kind}-{n}" for kind in ("child", "pool", "executor") for n in range(4)]
+    assert steps(folder) == sorted([*expected, "parent-before", "parent-between", "parent-after"])
+
+
+FORK = """
+import os
+import llmspan
+from openai import OpenAI
+
+llmspan.instrument()
+with llmspan.context(step_id="parent"):
+    OpenAI().responses.create(model="gpt-5.4", input="What is a trace?")
+child = os.fork()
+if child == 0:
+    with llmspan.context(step_id="child"):
+        OpenAI().responses.create(model="gpt-5.4", input="What is a trace?")
+else:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_bare_fork(env: dict[str, str], folder: Path) -> None:
+    """A child of ``os.fork`` that ends by itself writes its own record, and only that."""
+    (folder / "program.py").write_text(FORK)
+    subprocess.run([sys.executable, "program.py"], env=env, cwd=folder, timeout=300, check=True)
+    assert steps(folder) == ["child", "parent"]
