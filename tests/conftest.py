@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 import otelcol
 import replay
+from stores import postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,9 +35,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         bad = sum(f"::{test}" in nodeid for nodeid in failed)
         if good or bad:
             terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
+    _say_outcomes(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     _summarise_collector(terminalreporter)
+    if line := postgres.tested():
+        terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """End the servers that tests have started."""
+    postgres.stop()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept in the user's state directory (dead letters) is kept in the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+def _say_outcomes(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = [
+        sum("test_outcome" in r.nodeid and "::test_cell[" in r.nodeid for r in terminalreporter.stats.get(result, []))
+        for result in ("passed", "failed")
+    ]
+    if any(counts):
+        terminalreporter.write_line(f"outcome matrix: {counts[0]} of {sum(counts)} cells hold")
 
 
 def _summarise_collector(terminalreporter: pytest.TerminalReporter) -> None:

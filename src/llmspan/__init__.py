@@ -12,6 +12,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .errors import BackendError, LlmspanError, RecordError, SettingsError
     from .reader import AsyncReader, Reader
+    from .recording import create, record
     from .scope import context
     from .trace import ProviderTrace
     from .usage import Usage
@@ -27,8 +28,10 @@ _HOMES = {
     "SettingsError": "errors",
     "Usage": "usage",
     "context": "scope",
+    "create": "recording",
     "flush": "wiring",
     "instrument": "wiring",
+    "record": "recording",
     "status": "wiring",
     "uninstrument": "wiring",
 }
@@ -44,8 +47,10 @@ __all__ = [
     "Usage",
     "__version__",
     "context",
+    "create",
     "flush",
     "instrument",
+    "record",
     "status",
     "uninstrument",
 ]

@@ -27,7 +27,7 @@ _space = re.compile(r"[ \t\r\n]*")
 def dumps(value: object) -> str:
     """``value`` as compact strict JSON text. Unknown objects become their ``str``; never raises for odd values."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+        text = _encoder.encode(value)
         if not _SURROGATE.search(text):
             return text
     except (ValueError, TypeError, RecursionError):
@@ -59,12 +59,12 @@ def members(text: str) -> Iterator[tuple[str, Any, str]]:
         raise ValueError("not a JSON object")
     at = _skip(text, at + 1)
     while text[at : at + 1] != "}":
-        key, at = _decoder.raw_decode(text, at)
+        key, at = decoder.raw_decode(text, at)
         at = _skip(text, at)
         if not isinstance(key, str) or text[at : at + 1] != ":":
             raise ValueError(f"no key at offset {at}")
         start = _skip(text, at + 1)
-        value, end = _decoder.raw_decode(text, start)
+        value, end = decoder.raw_decode(text, start)
         yield key, value, text[start:end]
         at = _skip(text, end)
         if text[at : at + 1] == ",":
@@ -85,7 +85,8 @@ def _refuse(constant: str) -> NoReturn:
     raise _NotStrictError(f"{constant} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse)
+#: refuses NaN and the like
+decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _has_lone_surrogate(text: str, value: object) -> bool:
@@ -110,6 +111,9 @@ def _plain(value: object) -> object:
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     found = guarded("json.describe", _described, value)
     return f"<{type(value).__name__}>" if found is None else found
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def _described(value: object) -> object:

@@ -6,11 +6,12 @@ A payload that is cut stays valid JSON and says so; usage and metadata are never
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from . import _json
-from .trace import Content
+from .settings import Settings
+from .trace import Content, ProviderTrace
 
 __all__ = ["Policy"]
 
@@ -29,8 +30,20 @@ class Policy:
     keep: bool = True
     max_bytes: int = 16 * 1024 * 1024
 
-    def apply(self, request: bytes | None, response: str | None) -> tuple[str | None, str | None, Content]:
-        """The texts to store for a request (bytes as sent) and a response (JSON text), and what became of them."""
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Policy:
+        """The policy that the settings describe."""
+        return cls(keep=settings.content == "full", max_bytes=settings.max_payload_bytes)
+
+    def kept(self, trace: ProviderTrace) -> ProviderTrace:
+        """``trace``, whose payloads are still as they came, as it may be stored."""
+        request_json, response_json, content = self.apply(trace.request_json, trace.response_json)
+        if request_json is None and response_json is None:
+            content = trace.content if trace.content == "truncated" else "metadata"
+        return replace(trace, request_json=request_json, response_json=response_json, content=content)
+
+    def apply(self, request: bytes | str | None, response: str | None) -> tuple[str | None, str | None, Content]:
+        """The texts to store for a request (as sent) and a response (JSON text), and what became of them."""
         if not self.keep:
             return None, None, "metadata"
         kept_request, cut_request = self._fit(without_credentials(_json.canonical(request)) if request else None)

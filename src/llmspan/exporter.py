@@ -1,4 +1,4 @@
-"""Span exporters that name a trace backend: for ``OTEL_TRACES_EXPORTER`` and for any span processor.
+"""Span exporters that name a trace backend: for ``OTEL_TRACES_EXPORTER``, declarative files and any span processor.
 
 Making one adds its backend to the pipeline, so our own records reach it complete, whatever the sampler or attribute
 limits do to their spans; those spans are therefore skipped when they come by. GenAI spans of other instrumentations
@@ -8,54 +8,62 @@ construct would switch off all of auto-instrumentation.
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from . import pipeline, semconv
-from ._guard import guarded
-from .backends.base import Backend
-from .backends.sqlite import SQLiteBackend
-from .errors import RecordError, SettingsError
-from .settings import Settings
-from .trace import ProviderTrace
+from . import foreign, pipeline, semconv
+from ._guard import guarded, logger
+from .backends import load_backend
+from .content import Policy
+from .errors import SettingsError
+from .settings import ContentMode, Settings, SocketFraming
 
-__all__ = ["SQLiteSpanExporter"]
+__all__ = [
+    "BackendSpanExporter",
+    "ClickHouseSpanExporter",
+    "PostgresSpanExporter",
+    "SQLiteSpanExporter",
+    "SocketSpanExporter",
+]
 
-
-#: operations that are one call of a model; the spans of agents and workflows repeat the sums of theirs
-_MODEL_CALLS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
-
-
-class _Made:
-    """A record that came as a span: ready-made."""
-
-    size = 2048
-
-    def __init__(self, trace: ProviderTrace) -> None:
-        self._trace = trace
-
-    def build(self) -> ProviderTrace:
-        return self._trace
-
-    def shed(self) -> None:
-        """There is no payload to let go of."""
+#: how many spans are remembered, so that none is taken twice
+_REMEMBERED: Final = 10_000
+_Key = tuple[int, int]
 
 
-class _BackendSpanExporter(SpanExporter):
-    backend_class: ClassVar[type[Backend]]
+class BackendSpanExporter(SpanExporter):
+    """Writes provider traces to the backend of the entry point ``llmspan.backends`` that :attr:`backend` names.
+
+    A package with a backend of its own makes its exporter in two lines: a subclass that names it, and an entry point
+    in ``opentelemetry_traces_exporter``.
+
+    Args:
+        settings: fields of :class:`llmspan.settings.Settings`; they win over ``LLMSPAN_*`` variables; None: not given.
+    """
+
+    #: the backend's name in ``LLMSPAN_BACKENDS``
+    backend: ClassVar[str]
 
     def __init__(self, **settings: Any) -> None:
         self._error: SettingsError | None = None
         try:
             given = {name: value for name, value in settings.items() if value is not None}
-            backend = self.backend_class.from_settings(Settings.from_env(**given))
+            told = Settings.from_env(**given)
+            policy = Policy.from_settings(told)
+            backend = load_backend(self.backend, told, named_by=type(self).__name__)
         except SettingsError as error:
             self._error = error
-        else:
-            pipeline.shared().add(backend)
+            logger.error("llmspan: %s. This exporter writes nothing.", error)
+            return
+        line = pipeline.shared()
+        line.policy = line.policy or policy
+        line.add(backend)
 
     @property
     def error(self) -> SettingsError | None:
@@ -67,9 +75,7 @@ class _BackendSpanExporter(SpanExporter):
         if self._error is not None:
             return SpanExportResult.FAILURE
         for span in spans:
-            attributes = span.attributes or {}
-            if attributes.get(semconv.OPERATION) in _MODEL_CALLS and semconv.RECORD_ID not in attributes:
-                guarded("exporter.span", _take, span)
+            guarded("exporter.span", _take, span)
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -81,21 +87,154 @@ class _BackendSpanExporter(SpanExporter):
         pipeline.shared().flush(5.0)
 
 
-class SQLiteSpanExporter(_BackendSpanExporter):
+class SQLiteSpanExporter(BackendSpanExporter):
     """Writes provider traces to SQLite. Entry point ``llmspan_sqlite``.
 
     Args:
         sqlite_path: the file; ``LLMSPAN_SQLITE_PATH`` or the default place if not given.
     """
 
-    backend_class = SQLiteBackend
+    backend = "sqlite"
 
-    def __init__(self, sqlite_path: str | None = None) -> None:
+    def __init__(self, sqlite_path: str | os.PathLike[str] | None = None) -> None:
         super().__init__(sqlite_path=sqlite_path)
 
 
+class PostgresSpanExporter(BackendSpanExporter):
+    """Writes provider traces to Postgres. Entry point ``llmspan_postgres``.
+
+    Args:
+        postgres_dsn: a URI or ``key=value`` words, as libpq takes them; ``LLMSPAN_POSTGRES_DSN`` if not given.
+        postgres_payload: ``full`` or ``metadata``, whether requests and responses go there too.
+        postgres_retention_days: day partitions older than so many days are dropped.
+        auto_migrate: whether tables are made and updated.
+        write_timeout: how many seconds one write may take.
+    """
+
+    backend = "postgres"
+
+    def __init__(
+        self,
+        postgres_dsn: str | None = None,
+        *,
+        postgres_payload: ContentMode | None = None,
+        postgres_retention_days: int | None = None,
+        auto_migrate: bool | None = None,
+        write_timeout: float | None = None,
+    ) -> None:
+        super().__init__(
+            postgres_dsn=postgres_dsn,
+            postgres_payload=postgres_payload,
+            postgres_retention_days=postgres_retention_days,
+            auto_migrate=auto_migrate,
+            write_timeout=write_timeout,
+        )
+
+
+class ClickHouseSpanExporter(BackendSpanExporter):
+    """Writes provider traces to ClickHouse. Entry point ``llmspan_clickhouse``.
+
+    Args:
+        clickhouse_dsn: ``http(s)://...`` or ``chdb://path``; ``LLMSPAN_CLICKHOUSE_DSN`` if not given.
+        clickhouse_cluster: the cluster that the tables are made on.
+        clickhouse_engine: the engine of ``provider_traces``.
+        clickhouse_ttl: how many days records are kept.
+        clickhouse_otel_traces: whether each call is also written to ``otel_traces``.
+        auto_migrate: whether tables are made and updated.
+        write_timeout: how many seconds one write may take.
+    """
+
+    backend = "clickhouse"
+
+    def __init__(
+        self,
+        clickhouse_dsn: str | None = None,
+        *,
+        clickhouse_cluster: str | None = None,
+        clickhouse_engine: str | None = None,
+        clickhouse_ttl: int | None = None,
+        clickhouse_otel_traces: bool | None = None,
+        auto_migrate: bool | None = None,
+        write_timeout: float | None = None,
+    ) -> None:
+        super().__init__(
+            clickhouse_dsn=clickhouse_dsn,
+            clickhouse_cluster=clickhouse_cluster,
+            clickhouse_engine=clickhouse_engine,
+            clickhouse_ttl=clickhouse_ttl,
+            clickhouse_otel_traces=clickhouse_otel_traces,
+            auto_migrate=auto_migrate,
+            write_timeout=write_timeout,
+        )
+
+
+class SocketSpanExporter(BackendSpanExporter):
+    """Sends provider traces to the sidecar at a Unix socket. Entry point ``llmspan_socket``.
+
+    Args:
+        socket: the path of the socket; ``LLMSPAN_SOCKET`` or the default place if not given.
+        socket_framing: ``v4`` (framed, acknowledged) or ``v3`` (one JSON line a record).
+        write_timeout: how many seconds one write may take.
+    """
+
+    backend = "socket"
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None = None,
+        *,
+        socket_framing: SocketFraming | None = None,
+        write_timeout: float | None = None,
+    ) -> None:
+        super().__init__(socket=socket, socket_framing=socket_framing, write_timeout=write_timeout)
+
+
+class _Taken:
+    """Which spans became records: several exporters meet the same ones, and two spans may stand for one call.
+
+    A model call's span directly within another's (a framework's around the SDK's) is the same call. The one that ends
+    first, as a rule the inner one, which has its numbers from nearer by, is the record; the other finds it here.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def take(self, span: ReadableSpan) -> bool:
+        """Whether ``span`` is to become a record; it counts as taken from now on."""
+        context = span.get_span_context()
+        if context is None or not context.is_valid:
+            return True
+        own = context.trace_id, context.span_id
+        around = (context.trace_id, span.parent.span_id) if span.parent is not None else None
+        with self._lock:
+            if own in self._spans or own in self._around or around in self._spans:
+                return False
+            _remember(self._spans, own)
+            if around is not None:
+                _remember(self._around, around)
+            return True
+
+    def forget(self) -> None:
+        """Start anew. In a forked child, whose lock may have been held by a thread that it does not have."""
+        self._spans: OrderedDict[_Key, None] = OrderedDict()
+        self._around: OrderedDict[_Key, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+
+def _remember(keys: OrderedDict[_Key, None], key: _Key) -> None:
+    keys[key] = None
+    if len(keys) > _REMEMBERED:
+        keys.popitem(last=False)
+
+
+_taken: Final = _Taken()
+os.register_at_fork(after_in_child=_taken.forget)
+
+
 def _take(span: ReadableSpan) -> None:
-    try:
-        pipeline.shared().accept(_Made(semconv.from_span(span)))
-    except RecordError as error:
-        raise RecordError(f"span {span.name!r}: {error}") from error
+    if semconv.RECORD_ID in (span.attributes or {}):  # ours, or bound to a record of ours
+        _taken.take(span)
+    elif foreign.is_model_call(span) and _taken.take(span):
+        line = pipeline.shared()
+        size = sum(len(value) for value in (span.attributes or {}).values() if isinstance(value, str))
+        line.accept(pipeline.Made(lambda: foreign.to_record(span), line.policy or Policy(), size))

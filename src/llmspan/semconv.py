@@ -226,13 +226,15 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
         found.update(_usage_attributes(facts["usage"]))
 
 
-def from_span(span: ReadableSpan) -> ProviderTrace:
-    """The record that a finished GenAI span describes, ours or another instrumentation's, without payloads.
+def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -> ProviderTrace:
+    """The record that a finished GenAI span describes, without payloads.
+
+    ``attributes`` are read instead of the span's own, for spans that say the same in other words (``foreign.py``).
 
     Raises:
         RecordError: the span is not a GenAI client span.
     """
-    given = dict(span.attributes or {})
+    given = dict(span.attributes or {}) if attributes is None else dict(attributes)
     for old, new in _OLD_NAMES.items():
         if old in given:
             given.setdefault(new, given.pop(old))

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, otlp, pipeline
+from . import _guard, defects, otlp, pipeline
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
@@ -90,6 +90,7 @@ def close(timeout: float = 5.0) -> bool:
     with _lock:
         uninstrument()
         observer, _state.observer, _state.settings = _state.observer, None, None
+        pipeline.shared().policy = pipeline.shared().source = None
     if observer is not None:
         finish_open_calls(observer)
     return pipeline.shared().close(timeout)
@@ -134,9 +135,12 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
         if given and Settings.from_env(**given) != _state.settings:
             raise SettingsError("llmspan is set up already; its settings are given once per process")
         _state.observer.source = _state.observer.source or _service_name(tracer_provider)
+        pipeline.shared().source = _state.observer.source
         return
     settings = Settings.from_env(**given)
+    policy = Policy.from_settings(settings)
     _open_backends(settings)
+    pipeline.shared().policy = policy
     _state.settings = settings
     warning = otlp.collision(settings)
     if warning is not None:
@@ -145,14 +149,16 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
     _state.observer = Observer(
         sink=pipeline.shared(),
         tracer=tracer,
-        policy=Policy(keep=settings.content == "full", max_bytes=settings.max_payload_bytes),
+        policy=policy,
         source=settings.source or _service_name(tracer_provider),
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage == "auto",
         anthropic_native=settings.anthropic_native,
     )
+    pipeline.shared().source = _state.observer.source
     if not _state.atexit:
         _state.atexit = True
+        defects.register()
         atexit.register(_at_exit)
 
 

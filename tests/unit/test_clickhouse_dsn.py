@@ -61,7 +61,7 @@ BAD = {
     "localhost:8123": "write http://localhost:8123/database",
     "user:secret@host:8123/db": r"write http://\*\*\*@host:8123/db",
     "/var/lib/chdb": "or chdb:///var/lib/llmspan/chdb for a directory",
-    "clickhouse://u:secret@host:9000/db": "clickhouse:// is not spoken here, but ClickHouse's HTTP interface; write http",
+    "clickhouse://u:secret@host:9000/db": "clickhouse:// is not spoken here",
     "tcp://host:9000?password=secret": "tcp:// is not spoken here",
     "postgresql://u:secret@host/db": "postgresql:// is unknown; write http",
     "http://": "there is no host",

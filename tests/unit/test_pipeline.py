@@ -5,96 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from llmspan.backends.memory import MemoryBackend
 from llmspan.errors import PermanentError, RetryableError, ThrottledError
-from llmspan.pipeline import Pipeline, Status
-from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from records import make_trace
-
-
-class Ready:
-    """A pending record that is ready-made."""
-
-    def __init__(self, trace: ProviderTrace, size: int = 3000) -> None:
-        self.trace = trace
-        self.size = size
-        self.is_shed = False
-
-    def build(self) -> ProviderTrace:
-        return self.trace
-
-    def shed(self) -> None:
-        self.is_shed = True
-        self.size = 100
-
-
-class Scripted(MemoryBackend):
-    """A memory backend whose writes first do what a script says."""
-
-    def __init__(self, *script: Callable[[Sequence[ProviderTrace]], None], place: str = "here") -> None:
-        super().__init__()
-        self.script = list(script)
-        self.place = place
-        self.batches: list[int] = []
-        self.closed = False
-
-    @property
-    def location(self) -> str:
-        return self.place
-
-    def write(self, traces: Sequence[ProviderTrace]) -> None:
-        self.batches.append(len(traces))
-        if self.script:
-            self.script.pop(0)(traces)
-        super().write(traces)
-
-    def shutdown(self) -> None:
-        self.closed = True
-
-
-def raising(error: Exception) -> Callable[[Sequence[ProviderTrace]], None]:
-    def step(_: Sequence[ProviderTrace]) -> None:
-        raise error
-
-    return step
-
-
-def waiting(event: threading.Event, reached: threading.Event | None = None) -> Callable[[Any], None]:
-    def step(_: Sequence[ProviderTrace]) -> None:
-        if reached is not None:
-            reached.set()
-        event.wait(30)
-
-    return step
-
-
-def pipeline_to(*backends: MemoryBackend, **settings: Any) -> Pipeline:
-    pipeline = Pipeline()
-    pipeline.configure(Settings(**settings))
-    for backend in backends:
-        assert pipeline.add(backend)
-    return pipeline
-
-
-def identity_holds(status: Status) -> bool:
-    return status.accepted == status.delivered + status.queued + sum(status.dropped.values())
-
-
-def accept(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
-    traces = [make_trace(**fields) for _ in range(number)]
-    for trace in traces:
-        pipeline.accept(Ready(trace))
-    return [trace.id for trace in traces]
-
-
-def ids_in(backend: MemoryBackend) -> set[str]:
-    return {trace.id for trace in backend.list(limit=100_000).traces}
+from scripted import Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, waiting
 
 
 def test_everything_accepted_is_delivered() -> None:
@@ -129,7 +47,7 @@ def test_what_can_be_retried_is_retried(error: Exception) -> None:
 
 
 def test_one_bad_record_does_not_take_its_batch_with_it(caplog: pytest.LogCaptureFixture) -> None:
-    """A batch that can never be written is halved until the poison is alone; it is named, and only it is dropped."""
+    """A batch that can never be written is halved until the poison is alone; it is named, and only it is set aside."""
     gate, reached = threading.Event(), threading.Event()
     poison = make_trace()
 
@@ -150,12 +68,12 @@ def test_one_bad_record_does_not_take_its_batch_with_it(caplog: pytest.LogCaptur
     assert pipeline.flush(30)
     (status,) = pipeline.status()
     assert ids_in(backend) == set(ids)
-    assert (status.delivered, status.dropped) == (41, {"rejected": 1})
+    assert (status.delivered, status.dropped, status.dead_lettered) == (41, {}, 1)
     assert sum(poison.id in message for message in caplog.messages) == 1
 
 
 def test_a_defect_of_a_backend_is_its_own() -> None:
-    """A backend that raises what it should not loses its records, counted; the other gets all of them."""
+    """A backend that raises what it should not gets none of its records, which are kept; the other gets all."""
     broken = Scripted(*[raising(ZeroDivisionError("a defect"))] * 1000, place="broken")
     healthy = Scripted(place="healthy")
     pipeline = pipeline_to(broken, healthy)
@@ -163,7 +81,7 @@ def test_a_defect_of_a_backend_is_its_own() -> None:
     assert pipeline.flush(30)
     assert ids_in(healthy) == set(ids)
     first, second = pipeline.status()
-    assert (first.delivered, first.dropped) == (0, {"rejected": 10})
+    assert (first.delivered, first.dropped, first.dead_lettered) == (0, {}, 10)
     assert second.delivered == 10
 
 
@@ -324,4 +242,4 @@ def test_a_worker_survives_anything() -> None:
     ids = accept(pipeline, 3)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
-    assert pipeline.status()[0].dropped == {"rejected": 2}
+    assert pipeline.status()[0].dead_lettered == 2

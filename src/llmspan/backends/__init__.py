@@ -5,7 +5,6 @@ Nothing is imported before it is named in the settings, so a driver that is not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
@@ -14,7 +13,7 @@ from ..errors import BackendError, RetryableError, SettingsError
 from ..settings import Settings
 from .base import Backend
 
-__all__ = ["DEFAULT", "backend_names", "load_backends", "open_backend", "open_backends"]
+__all__ = ["DEFAULT", "backend_names", "load_backend", "load_backends", "open_backend", "open_backends"]
 
 #: what is used if nothing is named
 DEFAULT: Final = ("sqlite",)
@@ -26,19 +25,30 @@ def backend_names() -> list[str]:
     return sorted(_known())
 
 
-def load_backends(settings: Settings) -> list[Backend]:
+def load_backends(settings: Settings, *, to_read: bool = True) -> list[Backend]:
     """The backends that the settings name, in that order; none of them is opened.
 
     Raises:
-        SettingsError: a name is unknown, its code cannot be imported, or the first one cannot be read.
+        SettingsError: a name is unknown, its code cannot be imported, or the first one cannot be read; with
+            ``to_read=False`` nobody is going to read.
     """
     names = settings.backends or DEFAULT
     known = _known()
-    backends = [_load(name, known, names).from_settings(settings) for name in names]
-    if not backends[0].readable:
-        raise _wrong(names, f"the first backend is the one that is read, and {names[0]!r} only takes records;"
+    named_by = f"LLMSPAN_BACKENDS={','.join(names)}"
+    backends = [_load(name, known, named_by).from_settings(settings) for name in names]
+    if to_read and not backends[0].readable:
+        raise _wrong(named_by, f"the first backend is the one that is read, and {names[0]!r} only takes records;"
                             " name another before it, such as sqlite")  # fmt: skip
     return backends
+
+
+def load_backend(name: str, settings: Settings, *, named_by: str) -> Backend:
+    """The one backend called ``name``, not opened. ``named_by``: what named it, for the error.
+
+    Raises:
+        SettingsError: the name is unknown, or its code cannot be imported.
+    """
+    return _load(name, _known(), named_by).from_settings(settings)
 
 
 def open_backends(settings: Settings) -> list[Backend]:
@@ -67,14 +77,14 @@ def _known() -> dict[str, EntryPoint]:
     return {point.name.lower(): point for point in entry_points(group=_GROUP)}
 
 
-def _load(name: str, known: dict[str, EntryPoint], names: Sequence[str]) -> type[Backend]:
+def _load(name: str, known: dict[str, EntryPoint], named_by: str) -> type[Backend]:
     if name not in known:
-        raise _wrong(names, f"no backend is called {name!r}; there are {', '.join(sorted(known))}")
+        raise _wrong(named_by, f"no backend is called {name!r}; there are {', '.join(sorted(known))}")
     try:
         return known[name].load()
     except (ImportError, AttributeError) as error:
         remedy = _remedy(name, known[name])
-        raise _wrong(names, f"the backend {name!r} cannot be imported ({error}); {remedy}") from error
+        raise _wrong(named_by, f"the backend {name!r} cannot be imported ({error}); {remedy}") from error
 
 
 def _remedy(name: str, point: EntryPoint) -> str:
@@ -87,5 +97,5 @@ def _remedy(name: str, point: EntryPoint) -> str:
     return f"install '{point.dist.name}[{wanted}]'" if wanted else f"install '{point.dist.name}' again"
 
 
-def _wrong(names: Sequence[str], reason: str) -> SettingsError:
-    return SettingsError(f"LLMSPAN_BACKENDS={','.join(names)}: {reason}")
+def _wrong(named_by: str, reason: str) -> SettingsError:
+    return SettingsError(f"{named_by}: {reason}")

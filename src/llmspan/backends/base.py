@@ -15,7 +15,7 @@ from ..errors import SettingsError
 from ..settings import Settings
 from ..trace import ProviderTrace
 
-__all__ = ["GROUPS", "Backend", "Filters", "GroupBy", "Page", "StatsRow"]
+__all__ = ["GROUPS", "Backend", "Filters", "GroupBy", "Page", "Removes", "StatsRow"]
 
 GroupBy = Literal[
     "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source"
@@ -166,6 +166,19 @@ class Backend(Protocol):
 
     def shutdown(self) -> None:
         """Release connections and files. The backend can be opened again."""
+        ...
+
+
+@runtime_checkable
+class Removes(Protocol):
+    """A backend that can take records out again; no backend has to."""
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take the records with these ids out, payloads and all; ids that are not there are no failure.
+
+        Raises:
+            RetryableError: not possible now.
+        """
         ...
 
 

@@ -68,6 +68,12 @@ class MemoryBackend:
             for row in rows:
                 self._rows.setdefault(str(row["id"]), row)
 
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take the records with these ids out."""
+        with self._lock:
+            for name in ids:
+                self._rows.pop(plain_text(name), None)
+
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
         with self._lock:

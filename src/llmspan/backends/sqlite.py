@@ -16,7 +16,7 @@ from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
 from .base import Filters, GroupBy, Page, StatsRow
-from .rows import Cell, as_page, decode, encode
+from .rows import Cell, as_page, decode, encode, plain_text
 from .sqlite_file import Handle, refusals, transaction
 
 __all__ = ["SQLiteBackend", "default_path"]
@@ -98,6 +98,11 @@ class SQLiteBackend:
         rows = [encode(trace) for trace in traces]
         with refusals(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany(_INSERT, rows)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take the records with these ids out."""
+        with refusals(self._path), self._writer.use() as connection, transaction(connection):
+            connection.executemany("DELETE FROM provider_traces WHERE id = ?", [(plain_text(name),) for name in ids])
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""

@@ -24,6 +24,10 @@ COMMANDS: Final = {
     "tail": "llmspan.cli.tail:tail",
     "stats": "llmspan.cli.stats:stats",
     "export": "llmspan.cli.export:export",
+    "doctor": "llmspan.cli.doctor:doctor",
+    "migrate": "llmspan.cli.migrate:migrate",
+    "sidecar": "llmspan.cli.sidecar:sidecar",
+    "import-letta": "llmspan.cli.import_letta:import_letta",
 }
 
 #: exit codes, the most special error first; 2 is also click's own for wrong usage
@@ -61,5 +65,5 @@ def main() -> None:
 
     `llmspan run app.py` starts a program with all of its calls recorded; `llmspan show` shows the last one.
 
-    Exit codes: 1 not found, 2 wrong usage or settings, 3 a backend cannot be reached.
+    Exit codes: 1 not found or not well, 2 wrong usage or settings, 3 a backend cannot be reached.
     """

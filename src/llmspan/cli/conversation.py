@@ -112,7 +112,7 @@ def _said_by(role: str, part: JsonObject) -> Iterator[Turn]:
         yield from _said(role, _words(part))
     elif kind in _THINKING:
         yield Turn(role, "thinking", _words(part) or "[encrypted]")
-    elif kind.endswith(("_result", "_output")):
+    elif kind.endswith(("_result", "_output", "_response")):
         yield Turn("tool", "result", _result(part), str(part.get("tool_use_id") or part.get("call_id") or kind))
     elif kind.endswith(("_call", "tool_use")) or kind == "function":
         yield _call(role, kind, part)
@@ -129,8 +129,8 @@ def _message(role: str, message: JsonObject) -> Iterator[Turn]:
     for key in ("reasoning_content", "reasoning"):
         for turn in _said(role, message.get(key)):
             yield Turn(role, "thinking", turn.text)
-    yield from _said(role, message.get("content"))
-    yield from _said(role, message.get("refusal"))
+    for key in ("content", "parts", "refusal"):  # parts: a message of the GenAI conventions
+        yield from _said(role, message.get(key))
     for call in (*objects(message.get("tool_calls")), *objects([message.get("function_call")])):
         yield _call(role, str(call.get("type") or "function"), call)
 

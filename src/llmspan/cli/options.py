@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from ..backends.base import Filters
+    from ..backends.base import Backend, Filters
     from ..reader import Reader
+    from ..settings import Settings
 
-__all__ = ["as_json", "filters", "moment", "open_reader", "record_filters", "store"]
+__all__ = ["as_json", "chosen_backends", "filters", "load", "moment", "open_reader", "record_filters", "store"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +27,12 @@ def store(command: F) -> F:
     db = click.Path(exists=True, dir_okay=False, readable=True)
     command = click.option("--db", type=db, metavar="PATH", help="Read this SQLite file.")(command)
     return click.option("--backend", metavar="NAME", help="Read this backend; the default is the primary one.")(command)
+
+
+def chosen_backends(command: F) -> F:
+    """Add ``--backend`` and ``--db`` to a command that is about all backends, unless told otherwise."""
+    command = click.option("--db", metavar="PATH", help="The SQLite file: LLMSPAN_SQLITE_PATH.")(command)
+    return click.option("--backend", metavar="NAME", help="Only this one of LLMSPAN_BACKENDS, or another.")(command)
 
 
 def as_json(command: F) -> F:
@@ -48,6 +55,15 @@ def open_reader(backend: str | None, db: str | None) -> Reader:
 
     overrides = {"backends": backend or ("sqlite" if db else None), "sqlite_path": db}
     return Reader.from_env(**{key: value for key, value in overrides.items() if value is not None})
+
+
+def load(backend: str | None, db: str | None, *, to_read: bool = False) -> tuple[Settings, list[Backend]]:
+    """The settings, and the backends that the options ask for; ``--db`` alone means the SQLite backend."""
+    from ..backends import load_backends
+    from ..settings import Settings
+
+    settings = Settings.from_env(backends=backend or ("sqlite" if db else None), sqlite_path=db)
+    return settings, load_backends(settings, to_read=to_read)
 
 
 def filters(since: str | None, until: str | None, where: tuple[str, ...] = ()) -> Filters:

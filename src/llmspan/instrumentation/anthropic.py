@@ -11,6 +11,8 @@ import functools
 from collections.abc import Iterable
 from typing import Any, Final
 
+from .. import semconv
+from .._guard import guarded
 from ._call import Route, Target
 from ._hooks import Patch
 from ._observe import Observer
@@ -59,10 +61,13 @@ def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def start_api_call_span(*args: Any, **kwargs: Any) -> Any:
-            ours = hooks.active and current_call.get() is not None
-            if ours and hooks.observer.anthropic_native == "suppress":
+            call = current_call.get() if hooks.active else None
+            if call is not None and hooks.observer.anthropic_native == "suppress":
                 return None
-            return original(*args, **kwargs)
+            span = original(*args, **kwargs)
+            if call is not None and span is not None:  # whoever reads spans can tell that this call has its record
+                guarded("anthropic.mark", span.set_attribute, semconv.RECORD_ID, call.id)
+            return span
 
         return start_api_call_span
 

@@ -13,17 +13,19 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .._guard import guarded, note, outcome
 from ..backends.base import Backend
+from ..content import Policy
 from ..settings import Settings
 from ..trace import ProviderTrace
 from .counts import Status
-from .delivery import Delivery
+from .delivery import Delivery, left
+from .made import Made
 from .totals import Totals
 
-__all__ = ["Pending", "Pipeline", "Status", "Totals", "shared"]
+__all__ = ["Made", "Pending", "Pipeline", "Status", "Totals", "shared"]
 
 
 class Pending(Protocol):
@@ -43,29 +45,49 @@ class Pending(Protocol):
         ...
 
 
+class _Taken(NamedTuple):
+    """A call in the inbox, and where it was promised to."""
+
+    pending: Pending
+    size: int
+    deliveries: tuple[Delivery, ...]
+
+
+class _Drain:
+    """Somebody waits until the worker is through with all that was there when he came."""
+
+    def __init__(self) -> None:
+        self.position: int | None = None
+        self.done = threading.Event()
+
+
 class Pipeline:
     """See the module. One per process, made by :func:`shared`."""
 
     def __init__(self) -> None:
         self.totals = Totals()
-        self._max_bytes = Settings().queue_max_bytes
-        self._max_items = Settings().queue_max_items
-        self._deliveries: list[Delivery] = []
+        #: what of a payload is kept of records that are handed over; None until somebody has read the settings
+        self.policy: Policy | None = None
+        #: which program such records come from
+        self.source: str | None = None
+        self._settings = Settings()
+        self._deliveries: tuple[Delivery, ...] = ()
         self._start_empty()
         _instances.add(self)
 
     def configure(self, settings: Settings) -> None:
-        """Take the limits of ``settings``; they hold for backends that are added from now on."""
-        self._max_bytes = settings.queue_max_bytes
-        self._max_items = settings.queue_max_items
+        """Take the limits of ``settings``; those of a delivery hold for backends that are added from now on."""
+        self._settings = settings
 
     def add(self, backend: Backend) -> bool:
         """Deliver to ``backend`` too; False if records go to that place already."""
         with self._lock:
             if any(d.backend.name == backend.name and d.backend.location == backend.location for d in self._deliveries):
                 return False
-            self._deliveries.append(Delivery(backend, max_bytes=self._max_bytes, max_items=self._max_items))
-            return True
+            self._deliveries = (*self._deliveries, Delivery(backend, self._settings))
+        if self._thread is not None:
+            self._start_deliveries()
+        return True
 
     @property
     def backends(self) -> list[Backend]:
@@ -75,23 +97,26 @@ class Pipeline:
     # -- what callers call ------------------------------------------------------------------------------------------
 
     def accept(self, pending: Pending) -> None:
-        """Take a finished call. Never blocks, never raises."""
+        """Take a finished call. Never raises, and waits for nothing but other callers' few lines in here."""
         size = pending.size
         with self._lock:
-            full = self._bytes + size > self._max_bytes
+            full = self._bytes + size > self._room()
         if full:
             guarded("pipeline.shed", pending.shed)
             size = pending.size
+        gone: list[_Taken] = []  # freed after the lock: they may be large
         with self._lock:
-            for delivery in self._deliveries:
-                delivery.counts.accepted()
-                if full:
-                    delivery.counts.shed()
-            self._inbox.append((pending, size))
+            deliveries = self._deliveries
+            for delivery in deliveries:
+                delivery.counts.accepted(shed=full)
+            self._inbox.append(_Taken(pending, size, deliveries))
             self._bytes += size
-            if len(self._inbox) > self._max_items:
-                self._bytes -= self._inbox.popleft()[1]
-                self._count_dropped("queue_full")
+            self._position += 1
+            while len(self._inbox) > self._settings.queue_max_items or (self._is_over() and len(self._inbox) > 1):
+                gone.append(self._inbox.popleft())
+                self._bytes -= gone[-1].size
+        for taken in gone:
+            _count_dropped(taken, "queue_full")
         self._ensure_thread()
         self._wake.put(None)
 
@@ -104,29 +129,45 @@ class Pipeline:
         """Have a worker for what :meth:`later` will be given; a finaliser could not start one."""
         self._ensure_thread()
 
+    def _room(self) -> int:
+        """What the inbox may hold: the limit less what already waits further on, but half of it in any case."""
+        limit = self._settings.queue_max_bytes
+        return limit - min(self._waiting_bytes(), limit // 2)
+
+    def _waiting_bytes(self) -> int:
+        return max((delivery.bytes for delivery in self._deliveries), default=0)
+
+    def _is_over(self) -> bool:
+        return self._bytes > self._settings.queue_max_bytes
+
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything accepted so far is written or given up; False when ``timeout`` seconds are over."""
-        deadline = time.monotonic() + timeout
-        if self._thread is not None:
-            drained = threading.Event()
-            self._wake.put(drained)
-            if not drained.wait(timeout):
-                return False
-        done = [delivery.flush(deadline) for delivery in list(self._deliveries)]  # every one, not up to the first
-        return all(done)
+        """Wait until everything accepted so far is written and safe, or given up; False after ``timeout`` seconds."""
+        return self._flush(time.monotonic() + timeout, last=False)
 
     def close(self, timeout: float) -> bool:
         """Flush, then stop all threads and close all backends. What could not be written is dropped, and counted."""
         deadline = time.monotonic() + timeout
-        done = self.flush(timeout)
+        done = self._flush(deadline, last=True)
         with self._lock:
-            deliveries, self._deliveries = self._deliveries, []
+            deliveries, self._deliveries = self._deliveries, ()
         for delivery in deliveries:
-            done = delivery.close(deadline) and done
+            delivery.stop()
+        ended = [delivery.join(deadline) for delivery in deliveries]  # every one, not up to the first
         self._closed_statuses = [delivery.status() for delivery in deliveries]
-        return done
+        return done and all(ended)
+
+    def _flush(self, deadline: float, *, last: bool) -> bool:
+        if self._thread is not None:
+            drain = _Drain()
+            self._drains.append(drain)
+            self._wake.put(None)
+            if not drain.done.wait(left(deadline)):
+                return False
+        asks = [delivery.ask(deadline, last=last) for delivery in self._deliveries]
+        answers = [ask.wait() for ask in asks]
+        return all(answers)
 
     def status(self) -> list[Status]:
         """What became of the records, per backend; after :meth:`close`, what had become of them."""
@@ -141,10 +182,12 @@ class Pipeline:
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
-        self._inbox: deque[tuple[Pending, int]] = deque()
+        self._inbox: deque[_Taken] = deque()
         self._bytes = 0
+        self._position = 0
         self._late: deque[Callable[[], None]] = deque()
-        self._wake: SimpleQueue[threading.Event | None] = SimpleQueue()
+        self._drains: deque[_Drain] = deque()
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed_statuses: list[Status] = []
 
@@ -157,42 +200,59 @@ class Pipeline:
                     thread = threading.Thread(target=self._run, name="llmspan-pipeline", daemon=True)
                     thread.start()
                     self._thread = thread
+            self._start_deliveries()
+
+    def _start_deliveries(self) -> None:
+        """Their threads too: when the program ends, and the first record comes, it is too late to start any."""
+        for delivery in self._deliveries:
+            guarded("pipeline.start", delivery.start)
 
     def _run(self) -> None:
         while True:
-            drained = self._wake.get()
+            self._wake.get()
             error = outcome(self._work)
             if error is not None:
                 note("pipeline.worker", error)
-            if drained is not None:
-                drained.set()
 
     def _work(self) -> None:
         """Everything that waits: late ends first, as they may add to the inbox."""
-        while self._late or self._inbox:
+        while self._late or self._inbox or self._drains:
             while self._late:
                 guarded("pipeline.later", self._late.popleft())
             with self._lock:
-                pending, size = self._inbox.popleft() if self._inbox else (None, 0)
-            if pending is not None:
-                self._make_record(pending)
-                with self._lock:
-                    self._bytes -= size
+                for drain in list(self._drains):
+                    drain.position = self._position if drain.position is None else drain.position
+                taken = self._inbox.popleft() if self._inbox else None
+            if taken is not None:
+                self._make_record(taken)
+            self._release()
+        for delivery in self._deliveries:
+            delivery.report()
 
-    def _make_record(self, pending: Pending) -> None:
-        trace = guarded("pipeline.build", pending.build)
+    def _release(self) -> None:
+        """Let those go on for whom all is done."""
+        with self._lock:
+            made = self._position - len(self._inbox)
+        for drain in list(self._drains):
+            if drain.position is not None and drain.position <= made:
+                self._drains.remove(drain)
+                drain.done.set()
+
+    def _make_record(self, taken: _Taken) -> None:
+        trace = guarded("pipeline.build", taken.pending.build)
+        with self._lock:
+            self._bytes -= taken.size
         if trace is None:
-            with self._lock:
-                self._count_dropped("internal_error")
+            _count_dropped(taken, "internal_error")
             return
         guarded("pipeline.totals", self.totals.add, trace)
-        for delivery in self._deliveries:
-            if outcome(delivery.put, trace) is not None:  # no thread can be started any more: the program is ending
-                delivery.counts.dropped("shutdown")
+        for delivery in taken.deliveries:
+            delivery.put(trace, self._bytes)
 
-    def _count_dropped(self, reason: str) -> None:
-        for delivery in self._deliveries:
-            delivery.counts.dropped(reason)
+
+def _count_dropped(taken: _Taken, reason: str) -> None:
+    for delivery in taken.deliveries:
+        delivery.counts.dropped(reason)
 
 
 _instances: weakref.WeakSet[Pipeline] = weakref.WeakSet()

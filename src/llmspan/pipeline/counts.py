@@ -1,7 +1,8 @@
-"""What became of every record: accepted = delivered + queued + dropped, at every moment.
+"""What became of every record: accepted = delivered + queued + spooled + dropped + dead-lettered, at every moment.
 
-``without_payload`` are records that gave up their
-payload to fit the queue (the record and its usage stayed).
+A record is in one place at a time, and every method moves records from one place to another in one step, so the
+identity cannot be out even between two lines. ``without_payload`` are records that gave up their payload to fit the
+queue (the record and its usage stayed); ``recovered`` those that an earlier process had left in the spool.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
+
+from .retry import BreakerState
+
+#: where a record waits: in memory, or in the spool's files
+Place = Literal["queued", "spooled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A snapshot of one backend's deliveries."""
+    """A snapshot of one backend's deliveries; ``dropped`` is by reason, ``breaker`` as in :mod:`.retry`."""
 
     backend: str
     location: str
@@ -23,6 +30,11 @@ class Status:
     dropped: dict[str, int] = field(default_factory=dict[str, int])
     without_payload: int = 0
     last_error: str | None = None
+    spooled: int = 0
+    dead_lettered: int = 0
+    recovered: int = 0
+    failed_writes: int = 0
+    breaker: BreakerState = "closed"
 
 
 class Counts:
@@ -32,46 +44,83 @@ class Counts:
         self._lock = threading.Lock()
         self._accepted = 0
         self._delivered = 0
-        self._without_payload = 0
+        self._waiting: dict[Place, int] = {"queued": 0, "spooled": 0}
         self._dropped: Counter[str] = Counter()
+        self._dead_lettered = 0
+        self._without_payload = 0
+        self._recovered = 0
+        self._failed_writes = 0
         self._last_error: str | None = None
 
-    def accepted(self) -> None:
-        """One record was taken in."""
+    def accepted(self, *, shed: bool = False) -> None:
+        """One record was taken in; ``shed``: without its payload."""
         with self._lock:
             self._accepted += 1
+            self._waiting["queued"] += 1
+            self._without_payload += shed
+
+    def recovered(self, number: int) -> None:
+        """That many records of an earlier process were found in the spool."""
+        with self._lock:
+            self._accepted += number
+            self._recovered += number
+            self._waiting["spooled"] += number
 
     def shed(self) -> None:
-        """One record gave up its payload."""
+        """One record that waits gave up its payload."""
         with self._lock:
             self._without_payload += 1
 
-    def delivered(self, number: int) -> None:
+    def spooled(self, number: int) -> None:
+        """That many records of the queue are in the spool now."""
+        with self._lock:
+            self._waiting["queued"] -= number
+            self._waiting["spooled"] += number
+
+    def delivered(self, number: int, place: Place = "queued") -> None:
         """That many records are in the store."""
         with self._lock:
+            self._waiting[place] -= number
             self._delivered += number
 
-    def dropped(self, reason: str, number: int = 1) -> None:
+    def dropped(self, reason: str, number: int = 1, place: Place = "queued") -> None:
         """That many records are given up."""
         with self._lock:
+            self._waiting[place] -= number
             self._dropped[reason] += number
+
+    def dead_lettered(self, place: Place = "queued") -> None:
+        """One record that the store can never hold is in the dead-letter file."""
+        with self._lock:
+            self._waiting[place] -= 1
+            self._dead_lettered += 1
 
     def failed(self, error: BaseException) -> None:
         """A write did not succeed."""
         with self._lock:
+            self._failed_writes += 1
             self._last_error = f"{type(error).__name__}: {error}"
 
-    def snapshot(self, backend: str, location: str) -> Status:
-        """The counters now; ``queued`` is what is neither delivered nor dropped yet."""
+    def losses(self) -> dict[str, int]:
+        """What is to be told: records dropped, by reason, and payloads let go of."""
         with self._lock:
-            gone = self._delivered + sum(self._dropped.values())
+            return {**self._dropped, "without_payload": self._without_payload}
+
+    def snapshot(self, backend: str, location: str, breaker: BreakerState = "closed") -> Status:
+        """The counters now."""
+        with self._lock:
             return Status(
                 backend,
                 location,
-                self._accepted,
-                self._delivered,
-                self._accepted - gone,
-                dict(self._dropped),
-                self._without_payload,
-                self._last_error,
+                accepted=self._accepted,
+                delivered=self._delivered,
+                queued=self._waiting["queued"],
+                dropped={reason: number for reason, number in self._dropped.items() if number},
+                without_payload=self._without_payload,
+                last_error=self._last_error,
+                spooled=self._waiting["spooled"],
+                dead_lettered=self._dead_lettered,
+                recovered=self._recovered,
+                failed_writes=self._failed_writes,
+                breaker=breaker,
             )

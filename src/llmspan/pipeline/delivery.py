@@ -1,183 +1,325 @@
 """Delivery to one backend: its own bounded queue, its own thread, its own retries. Nobody else's trouble.
 
-A batch that can be retried is retried until it succeeds or the program ends; a batch that can never succeed is halved
-until the one bad record is alone, and only that one is given up.
+A batch that can be retried is retried, the same batch, until it succeeds or the program ends; a batch that can never
+succeed is halved until the one bad record is alone, and only that one is set aside. With a spool, what waits is on
+disk, and the end of the program is not the end of it.
 """
 
 from __future__ import annotations
 
-import logging
-import random
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own exporters use it too
 
-from .._guard import logger, outcome
+from .._guard import note, outcome
 from ..backends.base import Backend
-from ..errors import RetryableError, SchemaError, SettingsError, ThrottledError
+from ..settings import Settings
 from ..trace import ProviderTrace
-from .counts import Counts, Status
+from .counts import Counts, Place, Status
+from .dead_letters import DeadLetters
+from .notices import Notices
+from .queue import Queue
+from .retry import Breaker, is_retryable
 
-_BATCH_ITEMS: Final = 1000
-_BATCH_BYTES: Final = 8 * 1024 * 1024
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
-_PAUSE_IN_FLUSH: Final = 0.1
-_FLAT_SIZE: Final = 2048
+__all__ = ["Ask", "Backlog", "Delivery", "left"]
+
+#: a write that runs for so many times its time limit is shown as hanging
+_PATIENCE: Final = 2.0
+
+
+class Backlog(Protocol):
+    """What waits for one backend in the spool. Files are touched by :meth:`take` and :meth:`settle` only."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        ...
+
+    def end(self) -> object:
+        """The place up to which there is something now."""
+        ...
+
+    def is_past(self, end: object) -> bool:
+        """Whether all before ``end`` is settled."""
+        ...
+
+    def take(self) -> Sequence[ProviderTrace]:
+        """The next batch; after a failure or a new start, the same batch again."""
+        ...
+
+    def settle(self) -> None:
+        """What was taken is written, or set aside."""
+        ...
+
+
+class Ask:
+    """Somebody waits until all that was put before is written, and safe."""
+
+    def __init__(self, deadline: float, position: int, end: object, *, last: bool) -> None:
+        self.deadline = deadline
+        self.position = position
+        self.end = end
+        #: the program is about to end: what is in the spool may stay there if the store is down
+        self.last = last
+        self.ok = False
+        self._answered = threading.Event()
+
+    def answer(self, *, ok: bool) -> None:
+        """Let the asker go on."""
+        self.ok = ok
+        self._answered.set()
+
+    def wait(self) -> bool:
+        """The answer; False at the deadline."""
+        return self._answered.wait(left(self.deadline)) and self.ok
 
 
 class Delivery:
     """Queue and worker of one backend. ``put`` never blocks for longer than it takes to move a reference."""
 
-    def __init__(self, backend: Backend, *, max_bytes: int, max_items: int) -> None:
+    def __init__(self, backend: Backend, settings: Settings) -> None:
         self.backend = backend
-        self.counts = Counts()
-        self._max_bytes = max_bytes
-        self._max_items = max_items
+        self.backlog: Backlog | None = None
+        self._settings = settings
+        self._dead_letters = DeadLetters(settings.dead_letter_dir, backend.name)
         self._closing = False
         self._start_empty()
 
-    def put(self, trace: ProviderTrace) -> None:
-        """Queue a record that was counted as accepted. Out of bytes, payloads go first; then the oldest records."""
-        size = _size(trace)
+    def _start_empty(self) -> None:
+        self.counts = Counts()
+        self._changed = threading.Condition()
+        self._queue = Queue(self._settings.queue_max_bytes, self._settings.queue_max_items)
+        self._breaker = Breaker()
+        self._notices = Notices()
+        self._asks: list[Ask] = []
+        self._writing_since: float | None = None
+        self._thread: threading.Thread | None = None
+
+    # -- what others call -----------------------------------------------------------------------------------------
+
+    @property
+    def bytes(self) -> int:
+        """What the queue holds on to."""
+        return self._queue.bytes
+
+    def put(self, trace: ProviderTrace, taken: int = 0) -> None:
+        """Queue a record that was counted as accepted; ``taken`` bytes of the limit are others'."""
         with self._changed:
-            if self._bytes + size > self._max_bytes and trace.content != "metadata":
-                trace = replace(trace, request_json=None, response_json=None, content="truncated")
-                size = _FLAT_SIZE
+            if self._closing:
+                self.counts.dropped("shutdown")
+                return
+            shed, gone = self._queue.put(trace, taken)
+            if shed:
                 self.counts.shed()
-            self._queue.append((trace, size))
-            self._bytes += size
-            while len(self._queue) > self._max_items or (self._bytes > self._max_bytes and len(self._queue) > 1):
-                self._bytes -= self._queue.popleft()[1]
-                self.counts.dropped("queue_full")
-            self._ensure_thread()
+            self.counts.dropped("queue_full", gone)
             self._changed.notify_all()
 
-    def flush(self, deadline: float) -> bool:
-        """Wait until all that was put is written or given up, or until ``deadline`` (``time.monotonic``)."""
+    def nudge(self) -> None:
+        """There is more in the spool."""
         with self._changed:
-            self._flushing += 1
             self._changed.notify_all()
-            try:
-                return self._changed.wait_for(lambda: not self._queue and not self._writing, _left(deadline))
-            finally:
-                self._flushing -= 1
 
-    def close(self, deadline: float) -> bool:
-        """Flush, stop the thread and close the backend. What is left is dropped, and counted."""
-        done = self.flush(deadline)
+    def start(self) -> None:
+        """Have a thread. Done early: at the end of the program none can be started."""
+        with self._changed:
+            if self._thread is None and not self._closing:
+                thread = threading.Thread(target=self._run, name=f"llmspan-{self.backend.name}", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def ask(self, deadline: float, *, last: bool = False) -> Ask:
+        """Ask for all that was put so far to be written, until ``deadline`` (``time.monotonic``)."""
+        with self._changed:
+            end = self.backlog.end() if self.backlog is not None else None
+            ask = Ask(deadline, self._queue.last, end, last=last)
+            if self._thread is None:
+                ask.answer(ok=self._is_done(ask))
+            else:
+                self._asks.append(ask)
+                self._changed.notify_all()
+            return ask
+
+    def stop(self) -> None:
+        """Take nothing more. What waits in memory is dropped, and counted; what is in the spool stays there."""
         with self._changed:
             self._closing = True
-            self.counts.dropped("shutdown", len(self._queue))
-            self._queue.clear()
+            self.counts.dropped("shutdown", self._queue.clear())
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(_left(deadline))
-        if self._thread is None or not self._thread.is_alive():
+
+    def join(self, deadline: float) -> bool:
+        """Wait for the thread, whose last act is to close the backend; whether it has ended."""
+        self.report()
+        if self._thread is None:
             outcome(self.backend.shutdown)
-        return done
+            return True
+        self._thread.join(left(deadline))
+        return not self._thread.is_alive()
 
     def status(self) -> Status:
         """The counters now."""
-        return self.counts.snapshot(self.backend.name, self.backend.location)
+        status = self.counts.snapshot(self.backend.name, self.backend.location, self._breaker.state)
+        since = self._writing_since
+        running = 0.0 if since is None else time.monotonic() - since
+        if running <= _PATIENCE * self._settings.write_timeout:
+            return status
+        return replace(status, breaker="open", last_error=f"a write has not returned for {running:.0f} s")
+
+    def report(self) -> None:
+        """Tell of what was dropped since the last time, not more than once a minute."""
+        self._notices.losses(self.backend.name, self.counts.losses())
 
     def after_fork(self) -> None:
         """In a forked child: what was queued is the parent's to write; start with nothing, and with own locks."""
-        self.counts = Counts()
+        self.backlog = None
         self._start_empty()
 
-    def _start_empty(self) -> None:
-        self._changed = threading.Condition()
-        self._queue: deque[tuple[ProviderTrace, int]] = deque()
-        self._bytes = 0
-        self._writing = 0
-        self._flushing = 0
-        self._thread: threading.Thread | None = None
-
-    def _ensure_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"llmspan-{self.backend.name}", daemon=True)
-            self._thread.start()
+    # -- the worker -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
-        while batch := self._take():
-            self._write(batch)
-            with self._changed:
-                self._writing = 0
-                self._changed.notify_all()
+        while not self._closing:
+            error = outcome(self._step)
+            if error is not None:
+                note("pipeline.delivery", error)
+                self._sleep(1.0)
+        outcome(self.backend.shutdown)
+        self._answer_all()
 
-    def _take(self) -> list[ProviderTrace]:
-        """The next batch; empty when closing."""
+    def _step(self) -> None:
+        """Wait for something to do, and do it: a batch, or an answer to those who wait for an earlier one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
-            batch: list[ProviderTrace] = []
-            size = 0
-            while self._queue and len(batch) < _BATCH_ITEMS and size < _BATCH_BYTES:
-                trace, trace_size = self._queue.popleft()
-                self._bytes -= trace_size
-                size += trace_size
-                batch.append(trace)
-            self._writing = len(batch)
-            return batch
+            self._changed.wait_for(self._has_work)
+            batch = [] if self._closing else self._queue.take()
+        settled = 0
+        try:
+            if batch:
+                settled = self._write(batch, "queued")
+            elif not self._closing and self.backlog is not None and not self.backlog.is_empty():
+                self._write_spooled(self.backlog)
+        finally:
+            self.counts.dropped("shutdown" if self._closing else "internal_error", len(batch) - settled)
+            with self._changed:
+                self._queue.settle()
+        self._answer()
+        self.report()
 
-    def _write(self, batch: Sequence[ProviderTrace]) -> None:
-        pause = _FIRST_PAUSE
-        while (error := outcome(self._open_and_write, batch)) is not None:
+    def _has_work(self) -> bool:
+        if self._closing or len(self._queue) or any(self._is_done(ask) for ask in self._asks):
+            return True
+        return self.backlog is not None and not self.backlog.is_empty()
+
+    def _write_spooled(self, backlog: Backlog) -> None:
+        batch = backlog.take()
+        if self._write(batch, "spooled") == len(batch):
+            backlog.settle()
+
+    def _write(self, batch: Sequence[ProviderTrace], place: Place) -> int:
+        """Write ``batch``, or what of it can be written; how many records are settled: all, unless we are closing."""
+        while batch:
+            self._breaker.trying()
+            error = self._try(batch)
+            if error is None:
+                self._breaker.succeeded()
+                self.counts.delivered(len(batch), place)
+                return len(batch)
             self.counts.failed(error)
-            if isinstance(error, RetryableError | SettingsError | SchemaError):
-                _complain(self.backend, error)
-                if not self._wait(error.delay if isinstance(error, ThrottledError) else random.uniform(0, pause)):  # noqa: S311
-                    self.counts.dropped("shutdown", len(batch))
-                    return
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            elif len(batch) > 1:
-                middle = len(batch) // 2
-                self._write(batch[:middle])
-                self._write(batch[middle:])
-                return
-            else:
-                logger.error(
-                    "llmspan: %s refused record %s, which is dropped: %s", self.backend.name, batch[0].id, error
-                )
-                self.counts.dropped("rejected")
-                return
-        self.counts.delivered(len(batch))
+            if is_retryable(error):
+                pause = self._breaker.failed(error)
+                line = "llmspan: %s cannot be written now, will be tried again: %s"
+                self._notices.say("retry", line, self.backend.name, error)
+                if not self._pause(pause):
+                    return 0
+                continue
+            self._breaker.succeeded()  # it has answered
+            if len(batch) == 1:
+                self._set_aside(batch[0], error, place)
+                return 1
+            middle = len(batch) // 2
+            settled = self._write(batch[:middle], place)
+            return settled + self._write(batch[middle:], place) if settled == middle else settled
+        return 0
+
+    def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
+        self._writing_since = time.monotonic()
+        try:
+            return outcome(self._open_and_write, batch)
+        finally:
+            self._writing_since = None
 
     def _open_and_write(self, batch: Sequence[ProviderTrace]) -> None:
         self.backend.open()
         self.backend.write(batch)
 
-    def _wait(self, pause: float) -> bool:
-        """Sleep before the next try, shorter while somebody waits in ``flush``. False when closing."""
+    def _set_aside(self, trace: ProviderTrace, error: BaseException, place: Place) -> None:
+        name = self.backend.name
+        failure = self._dead_letters.keep(trace, name, error)
+        if failure is None:
+            self.counts.dead_lettered(place)
+            line = "llmspan: %s refused record %s, which is kept in %s: %s"
+            self._notices.always(line, name, trace.id, self._dead_letters.path, error)
+        else:
+            self.counts.dropped("rejected", place=place)
+            line = "llmspan: %s refused record %s, which is dropped, as it cannot be kept either (%s): %s"
+            self._notices.always(line, name, trace.id, failure, error)
+
+    def _pause(self, pause: float) -> bool:
+        """Wait before the next try, shorter while somebody waits for us. False when closing."""
+        begun = time.monotonic()
         with self._changed:
-            if not self._flushing:
-                self._changed.wait_for(lambda: self._closing or self._flushing, pause)
-            else:
-                self._changed.wait_for(lambda: self._closing, min(pause, _PAUSE_IN_FLUSH))
-            return not self._closing
+            self._give_up_last_asks()
+            while not self._closing:
+                whole = self._breaker.hurried(pause) if self._waited_for() else pause
+                rest = begun + whole - time.monotonic()
+                if rest <= 0:
+                    return True
+                self._changed.wait(rest)
+            return False
+
+    def _sleep(self, pause: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, pause)
+
+    # -- those who wait -------------------------------------------------------------------------------------------
+
+    def _is_done(self, ask: Ask) -> bool:
+        return self._queue.is_done(ask.position) and (self.backlog is None or self.backlog.is_past(ask.end))
+
+    def _waited_for(self) -> bool:
+        """Whether somebody still waits; those whose time is over have gone."""
+        now = time.monotonic()
+        self._asks = [ask for ask in self._asks if ask.deadline > now]
+        return bool(self._asks)
+
+    def _answer(self) -> None:
+        with self._changed:
+            done = [ask for ask in self._asks if self._is_done(ask)]
+            self._asks = [ask for ask in self._asks if ask not in done]
+        for ask in done:
+            safe: list[bool] = []
+            outcome(lambda: safe.append(self.backend.force_flush(left(ask.deadline))))  # noqa: B023 - called at once
+            if ask.last:  # at once, not when others are done too: the backend is to be closed in time
+                self.stop()
+            ask.answer(ok=safe == [True])
+
+    def _give_up_last_asks(self) -> None:
+        """Do not hold up the end of the program for a store that is down if all that waits for it is on disk."""
+        if self._breaker.state == "closed" or not self._queue.is_done(self._queue.last):
+            return
+        for ask in [ask for ask in self._asks if ask.last]:
+            self._asks.remove(ask)
+            ask.answer(ok=False)
+
+    def _answer_all(self) -> None:
+        with self._changed:
+            asks, self._asks = self._asks, []
+        for ask in asks:
+            ask.answer(ok=self._is_done(ask))
 
 
-_complained: dict[str, float] = {}
-
-
-def _complain(backend: Backend, error: BaseException) -> None:
-    """One line a minute and backend."""
-    now = time.monotonic()
-    if now - _complained.get(backend.location, -60.0) >= 60.0:
-        _complained[backend.location] = now
-        logger.log(logging.WARNING, "llmspan: %s cannot be written now, will be tried again: %s", backend.name, error)
-
-
-def _size(trace: ProviderTrace) -> int:
-    return _FLAT_SIZE + len(trace.request_json or "") + len(trace.response_json or "")
-
-
-def _left(deadline: float) -> float:
+def left(deadline: float) -> float:
+    """The seconds until ``deadline`` (``time.monotonic``), not below zero."""
     return max(0.0, deadline - time.monotonic())

@@ -44,7 +44,7 @@ class Reply:
     error: ReplyError | None = None
     #: the provider said that it was done (or that it failed); False for a stream that was cut
     terminal: bool = False
-    #: events that the SDK hands on; None for a body that is not a stream
+    #: events that arrived, less those that the SDK passes over; None for a body that is not a stream
     chunk_count: int | None = None
     #: offset just behind the first event that carries output; None if there was none
     first_output_at: int | None = None

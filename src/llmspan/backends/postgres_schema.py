@@ -1,0 +1,283 @@
+"""The tables in Postgres: found, made, brought to the newest version, a partition a day, old days dropped.
+
+All of ours is in one schema: the first on the search path that has a table ``llmspan_schema``, else the current one.
+What changes tables runs in a transaction under one advisory lock, whoever else may be doing the same.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from psycopg import errors, sql
+
+from ..errors import SchemaError, SettingsError
+from ..trace import KEYS
+from .postgres_driver import Connection, transaction
+
+__all__ = [
+    "AHEAD",
+    "FURTHEST",
+    "OLDEST",
+    "Place",
+    "add_days",
+    "drop_days",
+    "find",
+    "migrate",
+    "outdated",
+    "today",
+    "usable",
+]
+
+#: for how many days after today there are partitions
+AHEAD: Final = 3
+#: for how many `migrate` makes them, for writers who may not
+FURTHEST: Final = 30
+#: days past that still get a partition of their own
+OLDEST: Final = 400
+
+_DAY: Final = 86_400_000_000_000
+#: what everybody locks who changes our tables in this database; the functions in the migrations do, too
+_LOCK: Final = 7812739796155067950
+_DDL_TIMEOUT: Final = 10.0
+_OLDEST_SERVER: Final = 140000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where our tables are, or would be made, and what this user may do there."""
+
+    #: the schema's name
+    schema: str
+    #: the version of the tables; 0 if there are none
+    version: int
+    #: what somebody else has under our table's name
+    foreign: bool
+    columns: frozenset[str]
+    may_insert: bool
+    may_select: bool
+    may_add_days: bool
+    may_drop_days: bool
+    user: str
+
+    @property
+    def table(self) -> str:
+        """The table, as SQL."""
+        return f"{_quoted(self.schema)}.provider_traces"
+
+
+def find(connection: Connection) -> Place:
+    """Look for our tables.
+
+    Raises:
+        SettingsError: the server is too old, the database has no UTF-8, or no schema of the search path exists.
+    """
+    _check_server(connection)
+    with transaction(connection, _DDL_TIMEOUT, "READ ONLY"):
+        return _look(connection)
+
+
+def outdated(place: Place) -> bool:
+    """Whether there are migrations to apply."""
+    return place.version < max(_migrations())
+
+
+def usable(place: Place) -> Place:
+    """``place``, if this version can use it.
+
+    Raises:
+        SchemaError: the tables are not there, not ours, older or newer.
+        SettingsError: this user may not read them.
+    """
+    newest = max(_migrations())
+    where = f"schema {place.schema!r} of LLMSPAN_POSTGRES_DSN"
+    if place.foreign:
+        raise SchemaError(
+            f"{where} has a table provider_traces that is not llmspan's; name another schema with"
+            " ?options=-csearch_path%3DNAME, or another database"
+        )
+    if place.version > newest:
+        raise SchemaError(
+            f"{where} has version {place.version} of the tables, this llmspan knows {newest}; upgrade llmspan, or name"
+            " another schema with ?options=-csearch_path%3DNAME"
+        )
+    if place.version < newest:
+        has = f"has version {place.version} of the tables" if place.version else "has no tables of llmspan"
+        raise SchemaError(f"{where} {has}, and this llmspan needs {newest}; run `llmspan migrate --backend postgres`")
+    missing = [key for key in KEYS if key not in place.columns]
+    if missing:
+        raise SchemaError(f"{where}: provider_traces has no column {missing[0]}, though it says version {newest}")
+    if not place.may_select:
+        raise SettingsError(
+            f"{where}: the user {place.user!r} may not read provider_traces; GRANT SELECT ON {place.table}"
+            f" TO {_quoted(place.user)}"
+        )
+    return place
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Apply the migrations that are missing, all or none; their names.
+
+    Raises:
+        SettingsError: this user may not.
+        SchemaError: the tables are not ours, or newer.
+    """
+    found = find(connection)
+    if not outdated(found):
+        usable(found)
+        return []
+    try:
+        with transaction(connection, 0):
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            return _apply(connection, _look(connection))
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
+        raise SettingsError(
+            f"LLMSPAN_POSTGRES_DSN: the tables have to be made or updated in schema {found.schema!r}, and the user"
+            f" {found.user!r} may not ({error.diag.message_primary}); run `llmspan migrate --backend postgres` as their"
+            f" owner, or GRANT CREATE ON SCHEMA {_quoted(found.schema)} TO {_quoted(found.user)}"
+        ) from error
+
+
+def add_days(connection: Connection, place: Place, days: Iterable[int]) -> None:
+    """Make the partitions of ``days`` (since the epoch, UTC) that there are not, and that may be made.
+
+    A day of which the default partition has records already stays without a partition.
+    """
+    if missing := sorted(set(days).difference(_days(connection, place))):
+        _call(connection, place, "provider_traces_add_day", missing)
+
+
+def drop_days(connection: Connection, place: Place, before: int) -> int:
+    """Drop the partitions of the days before ``before``, and the older records of the default one; how many days."""
+    old = sorted(day for day in _days(connection, place) if day < before)
+    for day in old:  # one by one: each holds a lock that everybody waits for
+        _call(connection, place, "provider_traces_drop_day", [day])
+    _call(connection, place, "provider_traces_trim_default", [before])
+    return len(old)
+
+
+def today() -> int:
+    """The day, UTC, in days since the epoch."""
+    return time.time_ns() // _DAY
+
+
+def _check_server(connection: Connection) -> None:
+    version = connection.info.server_version
+    if version < _OLDEST_SERVER:
+        raise SettingsError(
+            f"LLMSPAN_POSTGRES_DSN: the server is Postgres {version // 10000}.{version % 10000}; 14 or later is needed"
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise SettingsError(
+            f"LLMSPAN_POSTGRES_DSN: the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
+        )
+
+
+_WHERE: Final = """
+SELECT (
+        SELECT name FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, at)
+        WHERE to_regclass(format('%I.llmspan_schema', name)) IS NOT NULL ORDER BY at LIMIT 1
+    ), current_schema(), current_user
+"""
+_LOOK: Final = """
+SELECT (
+        SELECT array_agg(attname::text) FROM pg_attribute
+        WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+    ),
+    coalesce(has_table_privilege(relation, 'INSERT'), false),
+    coalesce(has_table_privilege(relation, 'SELECT'), false),
+    coalesce(has_function_privilege(add_day, 'EXECUTE'), false),
+    coalesce(has_function_privilege(drop_day, 'EXECUTE'), false)
+FROM (
+    SELECT to_regclass(format('%%I.provider_traces', name)) AS relation,
+        to_regprocedure(format('%%I.provider_traces_add_day(date)', name)) AS add_day,
+        to_regprocedure(format('%%I.provider_traces_drop_day(date)', name)) AS drop_day
+    FROM (SELECT %(schema)s::text AS name) AS given
+) AS named
+"""
+_DAYS: Final = """
+SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = to_regclass(%(table)s)
+"""
+
+
+def _look(connection: Connection) -> Place:
+    ours, current, user = _row(connection, _WHERE)
+    schema = ours or current
+    if schema is None:
+        raise SettingsError(
+            "LLMSPAN_POSTGRES_DSN: no schema of the search path exists in the database; CREATE SCHEMA, or name another"
+            " with ?options=-csearch_path%3DNAME"
+        )
+    columns, *rights = _row(connection, _LOOK, {"schema": schema})
+    version = 0
+    if ours and columns is not None:
+        table = sql.Identifier(schema, "llmspan_schema")
+        (version,) = _row(connection, sql.SQL("SELECT coalesce(max(version), 0) FROM {}").format(table))
+    may_insert, may_select, may_add_days, may_drop_days = rights
+    return Place(
+        schema=schema,
+        version=version,
+        foreign=columns is not None and not ours,
+        columns=frozenset(columns or ()),
+        may_insert=may_insert,
+        may_select=may_select,
+        may_add_days=may_add_days,
+        may_drop_days=may_drop_days,
+        user=user,
+    )
+
+
+def _apply(connection: Connection, place: Place) -> list[str]:
+    if place.foreign or place.version > max(_migrations()):
+        usable(place)  # says what is wrong
+    schema = sql.Identifier(place.schema)
+    connection.execute(sql.SQL("SET LOCAL search_path = {}, pg_temp").format(schema))
+    if not place.version:  # perhaps the table was dropped, and its versions were left
+        connection.execute("DROP TABLE IF EXISTS llmspan_schema")
+    missing = {version: found for version, found in _migrations().items() if version > place.version}
+    for version, (name, text) in missing.items():
+        connection.execute(text)  # pyright: ignore[reportCallIssue, reportArgumentType] - ours
+        connection.execute("INSERT INTO llmspan_schema (version, name) VALUES (%s, %s)", [version, name])
+    return [name for name, _ in missing.values()]
+
+
+@cache
+def _migrations() -> dict[int, tuple[str, str]]:
+    """Name and text of the migrations, in order: ``0001_name.sql`` makes version 1 of nothing."""
+    folder = files("llmspan.backends").joinpath("sql", "postgres")
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
+    return {int(name[:4]): (name, folder.joinpath(name).read_text("utf-8")) for name in names}
+
+
+def _days(connection: Connection, place: Place) -> set[int]:
+    """The days that have a partition of ours."""
+    rows = connection.execute(_DAYS, {"table": place.table}).fetchall()
+    found = (re.fullmatch(r"provider_traces_(\d{4})(\d\d)(\d\d)", name) for (name,) in rows)
+    return {(date(int(match[1]), int(match[2]), int(match[3])) - _EPOCH).days for match in found if match}
+
+
+_EPOCH: Final = date(1970, 1, 1)
+
+
+def _call(connection: Connection, place: Place, function: str, days: Sequence[int]) -> None:
+    query = sql.SQL("SELECT {}(day) FROM unnest(%s::date[]) AS day").format(sql.Identifier(place.schema, function))
+    with transaction(connection, _DDL_TIMEOUT):
+        connection.execute(query, [[_EPOCH + timedelta(days=day) for day in days]])
+
+
+def _row(connection: Connection, query: Any, values: dict[str, str] | None = None) -> Sequence[Any]:
+    row = connection.execute(query, values).fetchone()
+    assert row is not None  # a query without FROM, or of an aggregate, has one
+    return row
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,243 @@
+"""What the Postgres backend does over its two connections: settle where the tables are, write, keep the days, ask.
+
+A batch is one COPY in binary form. Only if a record of it is there already is it rolled back and sent again as single
+INSERTs that pass over what is there: that is rare, and COPY is the cheapest by far where it is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import errors
+
+from .._guard import logger
+from ..errors import SettingsError
+from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
+from . import postgres_schema as schema
+from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
+from .postgres_schema import Place
+from .query import Query
+from .rows import Cell, encode
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+
+_AT: Final = KEYS.index("started_at")
+_COLUMNS: Final = (*KEYS[:_AT], "started_at", "started_at_ns", *KEYS[_AT + 1 :])
+_NAMES: Final = ", ".join(_COLUMNS)
+_STREAM: Final = _COLUMNS.index("stream")
+#: the binary forms: that of json is text, that of a timestamp microseconds
+_TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(KINDS.get(name, "integer"), "text") for name in _COLUMNS]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: 2000-01-01, from where Postgres counts, in microseconds since the epoch
+_SERVERS_EPOCH: Final = 946_684_800_000_000
+_DAY: Final = 86_400_000_000_000
+#: seconds until partitions that could not be made or dropped are tried again
+_PATIENCE: Final = 600.0
+
+
+class Store:
+    """Two connections to one database, and what is known of it. Any thread may call."""
+
+    def __init__(
+        self, given: Mapping[str, str], *, keep_payload: bool, retention_days: int | None, auto_migrate: bool,
+        timeout: float,
+    ) -> None:  # fmt: skip
+        self._writer = Handle(given, timeout, writes=True)
+        self._reader = Handle(given, timeout, writes=False)
+        self._location = location(given)
+        self._keep_payload = keep_payload
+        self._retention_days = retention_days
+        self._auto_migrate = auto_migrate
+        self._timeout = timeout
+        self._place: Place | None = None
+        self._days: set[int] = set()
+        self._dropped_on: int | None = None
+        self._not_before = 0.0
+
+    def open(self) -> None:
+        """Find the tables; make or update them where that is wanted and allowed."""
+        if self._place is None:
+            self._writer.run(self._settle)
+
+    def close(self) -> None:
+        """Release both connections."""
+        self._reader.close()
+        self._writer.close()
+        self._forget()
+
+    def check(self) -> str:
+        """One line on what answers."""
+        self._forget()
+        return self._writer.run(self._describe)
+
+    def migrate(self) -> list[str]:
+        """Bring the tables to the newest version, and make the partitions of a month."""
+
+        def work(connection: Connection) -> list[str]:
+            self._forget()
+            applied = schema.migrate(connection)
+            place = schema.usable(schema.find(connection))
+            now = schema.today()
+            if place.may_add_days:
+                schema.add_days(connection, place, range(now, now + schema.FURTHEST))
+            if self._retention_days and place.may_drop_days:
+                schema.drop_days(connection, place, now - self._retention_days)
+            return applied
+
+        return self._writer.run(work)
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        """Store all of ``traces`` or none; known ids stay as they are."""
+
+        def work(connection: Connection) -> None:
+            place = self._place or self._settle(connection)
+            if not place.may_insert:
+                self._forget()  # it may be granted
+                raise SettingsError(
+                    f"Postgres at {self._location}: the user {place.user!r} may only read provider_traces; GRANT INSERT"
+                    f" ON {place.table} to it, or name another user in LLMSPAN_POSTGRES_DSN"
+                )
+            self._keep_days(connection, place, traces)
+            try:
+                self._copy(connection, place, traces)
+            except errors.UniqueViolation:
+                self._insert(connection, place, traces)
+
+        if traces:
+            self._with_schema(self._writer, work)
+
+    def rows(self, ask: Callable[[Place], Query]) -> list[dict[str, Any]]:
+        """The rows that answer ``ask``."""
+
+        def work(connection: Connection) -> list[dict[str, Any]]:
+            place = self._place or schema.usable(schema.find(connection))
+            asked = ask(place)
+            cursor = connection.execute(asked.sql, asked.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        return self._with_schema(self._reader, work)
+
+    def _with_schema(self, handle: Handle, work: Callable[[Connection], T]) -> T:
+        try:
+            return handle.run(work)
+        except WrongSchemaError:
+            self._forget()  # the next try begins with a look at it
+            raise
+
+    def _settle(self, connection: Connection) -> Place:
+        place = schema.find(connection)
+        if self._auto_migrate and schema.outdated(place):
+            for name in schema.migrate(connection):
+                logger.info("llmspan: postgres: applied %s at %s", name, self._location)
+            place = schema.find(connection)
+        self._place = schema.usable(place)
+        return place
+
+    def _forget(self) -> None:
+        self._place = None
+        self._days = set()
+        self._dropped_on = None
+        self._not_before = 0.0
+
+    def _describe(self, connection: Connection) -> str:
+        place = schema.usable(schema.find(connection))
+        if not place.may_insert:
+            raise SettingsError(
+                f"Postgres at {self._location}: the user {place.user!r} may read provider_traces, but not write to it;"
+                f" GRANT INSERT ON {place.table} to it"
+            )
+        version = connection.info.server_version
+        return (
+            f"Postgres {version // 10000}.{version % 10000}, schema {place.schema} version {place.version},"
+            f" {self._location}"
+        )
+
+    # -- writing
+
+    def _copy(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+        statement = f"COPY {place.table} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+        with (
+            transaction(connection, self._timeout),
+            connection.cursor() as cursor,
+            cursor.copy(statement) as copy,  # pyright: ignore[reportCallIssue, reportArgumentType]
+        ):
+            copy.set_types(_TYPES)
+            for row in self._encoded(traces):
+                row[_AT] = row[_AT] // 1000 - _SERVERS_EPOCH
+                copy.write_row(row)
+
+    def _insert(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+        marks = ", ".join(["%s"] * len(_COLUMNS))
+        statement = (
+            f"INSERT INTO {place.table} ({_NAMES}) VALUES ({marks})"  # noqa: S608 - our names
+            " ON CONFLICT (id, started_at) DO NOTHING"
+        )
+        rows = list(self._encoded(traces))
+        for row in rows:
+            row[_AT] = _EPOCH + timedelta(microseconds=row[_AT] // 1000)
+        with transaction(connection, self._timeout), connection.cursor() as cursor:
+            cursor.executemany(statement, rows)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    def _encoded(self, traces: Sequence[ProviderTrace]) -> Iterator[list[Any]]:
+        """The cells of each record, ``started_at`` twice, in nanoseconds; of several with one id only the first."""
+        seen: set[Cell] = set()
+        for trace in traces:
+            cells = encode(trace)
+            if cells["id"] in seen:
+                continue
+            seen.add(cells["id"])
+            if not self._keep_payload:
+                cells |= _NO_PAYLOAD
+            row: list[Any] = list(cells.values())
+            row.insert(_AT, row[_AT])
+            row[_STREAM] = bool(row[_STREAM])
+            yield row
+
+    # -- days
+
+    def _keep_days(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+        """Have partitions for the days of ``traces`` and the next ones; drop those past. Never fails a write."""
+        now = schema.today()
+        given = {trace.started_at // _DAY for trace in traces if isinstance(trace.started_at, int)}
+        wanted = {day for day in given if now - schema.OLDEST <= day <= now + schema.AHEAD}
+        wanted |= set(range(now, now + schema.AHEAD + 1))
+        wanted -= self._days
+        dropping = self._retention_days is not None and self._dropped_on != now
+        if not (wanted or dropping) or time.monotonic() < self._not_before:
+            return
+        try:
+            if wanted and place.may_add_days:
+                schema.add_days(connection, place, wanted)
+            if dropping and place.may_drop_days:
+                schema.drop_days(connection, place, now - (self._retention_days or 0))
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            self._not_before = time.monotonic() + _PATIENCE
+            logger.warning("llmspan: postgres: day partitions could not be kept, will be tried again: %s", error)
+            return
+        self._tell_rights(place, dropping=dropping)
+        self._days |= wanted
+        self._dropped_on = now
+
+    def _tell_rights(self, place: Place, *, dropping: bool) -> None:
+        if not place.may_add_days and not self._days:
+            logger.warning(
+                "llmspan: postgres: the user %r may not make day partitions at %s; records of days that have none go to"
+                " provider_traces_default. See docs/postgres.md, Roles", place.user, self._location,
+            )  # fmt: skip
+        if dropping and not place.may_drop_days and self._dropped_on is None:
+            logger.warning(
+                "llmspan: postgres: the user %r may not drop day partitions at %s, LLMSPAN_POSTGRES_RETENTION_DAYS has"
+                " no effect. See docs/postgres.md, Roles", place.user, self._location,
+            )  # fmt: skip
+
+
+_NO_PAYLOAD: Final[Mapping[str, Cell]] = {**dict.fromkeys(PAYLOAD_KEYS), "content": "metadata"}

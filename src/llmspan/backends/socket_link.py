@@ -1,0 +1,166 @@
+"""One connection of protocol v4, seen from the sending end: many frames in one system call, acks read in between.
+
+A link is used up by the first thing that goes wrong with it: after a timeout nobody knows how much of a frame the
+other end has, so the only way on is a new connection. Raises ``OSError`` and :class:`ProtocolError` as they come.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from .._version import __version__
+from .socket_protocol import ProtocolError, Sender
+
+__all__ = ["SOFTWARE", "Link", "connect", "limit_sends"]
+
+SOFTWARE: Final = f"llmspan/{__version__}"
+
+#: buffers in one system call; Linux takes 1024
+_BUFFERS: Final = 256
+#: asked for; the system gives what it allows
+_SEND_BUFFER: Final = 4 * 1024 * 1024
+
+
+def connect(path: Path, deadline: float) -> socket.socket:
+    """A connected socket; waits until ``deadline`` (``time.monotonic``) while the listener's queue is full."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Not settimeout(): a socket that does not block is refused at once where one that blocks would queue.
+        limit_sends(opened, max(0.001, deadline - time.monotonic()))
+        opened.connect(str(path))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def limit_sends(opened: socket.socket, seconds: float) -> None:
+    """Let the system give up what has to wait longer, by ``BlockingIOError``, on a socket that blocks."""
+    whole, rest = divmod(seconds, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(whole), int(rest * 1e6)))
+
+
+class Link:
+    """A connection that has been greeted."""
+
+    def __init__(self, path: Path, deadline: float, max_frame: int) -> None:
+        self._sender = Sender(SOFTWARE, max_frame)
+        self._socket = connect(path, deadline)
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._out: list[memoryview] = []
+        #: of the records last given to :meth:`deliver`, also if that raised: how many are acknowledged, and the
+        #: positions of those among them that the other end will never take, with the reason
+        self.acked = 0
+        self.rejected: dict[int, str] = {}
+        try:
+            self._greet(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def peer(self) -> str:
+        """The software at the other end."""
+        return self._sender.peer
+
+    @property
+    def max_frame(self) -> int:
+        """The bytes that a frame may have on this connection."""
+        return self._sender.max_frame
+
+    @property
+    def largest_body(self) -> int:
+        """The bytes that a record's body may have on this connection."""
+        return self._sender.largest_body
+
+    def alive(self) -> bool:
+        """Whether the other end has not hung up."""
+        try:
+            self._read()
+        except (OSError, ProtocolError):
+            return False
+        return True
+
+    def deliver(self, bodies: Sequence[bytes], deadline: float) -> None:
+        """Send records and wait until all are acknowledged; then see ``rejected``.
+
+        Raises:
+            ProtocolError: the other end ended the conversation; its ``seq`` is turned into a position.
+            OSError: the connection is lost, or ``deadline`` (``time.monotonic``) is over.
+        """
+        sender = self._sender
+        first, last, at = sender.sent + 1, sender.sent + len(bodies), 0
+        sender.rejected.clear()
+        try:
+            while sender.acked < last:
+                while at < len(bodies) and len(self._out) < _BUFFERS and sender.room_for(bodies[at]):
+                    self._out += memoryview(sender.frame(bodies[at])), memoryview(bodies[at])
+                    at += 1
+                sent = self._send()
+                if not self._read() and not sent:
+                    self._wait(deadline)
+        except ProtocolError as error:
+            error.seq = None if error.seq is None else error.seq - first
+            raise
+        finally:
+            self.acked = max(0, sender.acked - first + 1)
+            self.rejected = {seq - first: reason for seq, reason in sender.rejected.items()}
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _greet(self, deadline: float) -> None:
+        self._out.append(memoryview(self._sender.greeting()))
+        while not self._sender.ready:
+            if not self._send() and not self._read():
+                self._wait(deadline)
+
+    def _send(self) -> bool:
+        if not self._out:
+            return False
+        try:
+            sent = self._socket.sendmsg(self._out)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._read()  # what the other end said before it hung up tells more than "broken pipe"
+            raise
+        self._forget(sent)
+        return True
+
+    def _forget(self, sent: int) -> None:
+        done = 0
+        for buffer in self._out:
+            if sent < len(buffer):
+                break
+            sent -= len(buffer)
+            done += 1
+        del self._out[:done]
+        if sent:
+            self._out[0] = self._out[0][sent:]
+
+    def _read(self) -> bool:
+        try:
+            data = self._socket.recv(65_536)
+        except BlockingIOError:
+            return False
+        if not data:
+            raise ConnectionResetError("the other end closed the connection")
+        self._sender.feed(data)
+        return True
+
+    def _wait(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the other end took too long")
+        self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+        self._poll.poll(left * 1000)

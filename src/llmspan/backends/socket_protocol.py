@@ -1,0 +1,317 @@
+"""Protocol v4 without any I/O: frames out of bytes, what a sender and what a receiver may do next.
+
+docs/socket-protocol.md is the specification. Both ends are driven by whoever has the socket: bytes that came in go to
+``feed``, bytes to send are returned. What is wrong on the wire is a :class:`ProtocolError` that says what and where,
+raised only after all that came before it was given out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .. import _json
+from ..errors import BackendError
+
+__all__ = [
+    "LEAST_MAX_FRAME",
+    "MAX_FRAME",
+    "VERSION",
+    "WINDOW_BYTES",
+    "WINDOW_RECORDS",
+    "FrameDecoder",
+    "ProtocolError",
+    "Received",
+    "Receiver",
+    "Sender",
+    "encode_frame",
+]
+
+VERSION: Final = 4
+#: bytes of one frame, without its length
+MAX_FRAME: Final = 64 * 1024 * 1024
+#: what both ends must be able to take; frames other than records are never larger
+LEAST_MAX_FRAME: Final = 64 * 1024
+#: what may be sent and not yet acknowledged; one record may always be under way, whatever its size
+WINDOW_RECORDS: Final = 1024
+WINDOW_BYTES: Final = 8 * 1024 * 1024
+
+_LENGTH: Final = struct.Struct(">I")
+_RECORD: Final = re.compile(rb'\{"type":"record","seq":([0-9]{1,18}),')
+#: how much of a record's frame is not its body: the longest that :meth:`Sender.frame` puts before it
+_HEAD: Final = len('{"type":"record","seq":,') + 18
+
+
+class ProtocolError(BackendError):
+    """The other end said, or did, something that ends the connection.
+
+    ``code`` is one of those in docs/socket-protocol.md; ``seq`` the record that is meant, if one is;
+    ``retry_after`` the seconds after which another try makes sense, if the other end knows; ``told`` whether the
+    other end said it, or we found it out.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, seq: int | None = None, retry_after: float | None = None, told: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.seq = seq
+        self.retry_after = retry_after
+        self.told = told
+
+    def frame(self) -> bytes:
+        """What the other end is told before the connection is closed."""
+        values = {"type": "error", "code": self.code, "message": str(self)[:4096]}
+        more = {"seq": self.seq, "retry_after": self.retry_after}
+        versions = {"versions": [VERSION]} if self.code == "unsupported_version" else {}
+        return encode_frame(values | {key: value for key, value in more.items() if value is not None} | versions)
+
+
+def encode_frame(values: Mapping[str, Any]) -> bytes:
+    """A whole frame that holds ``values`` as JSON."""
+    body = _json.dumps(values).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameDecoder:
+    """Frames out of a stream of bytes, however it is cut. Holds at most one frame that is not whole."""
+
+    def __init__(self, max_frame: int) -> None:
+        self.max_frame = max_frame
+        self._buffer = bytearray()
+        self._frames = 0
+        self._offset = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that ``data`` completes. Must be iterated to its end before more is fed.
+
+        Raises:
+            ProtocolError: a frame is empty or too large; the message says which one, and at which byte.
+        """
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        try:
+            while len(buffer) - at >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(buffer, at)
+                self._check(length, at)
+                end = at + _LENGTH.size + length
+                if len(buffer) < end:
+                    return
+                frame = bytes(memoryview(buffer)[at + _LENGTH.size : end])
+                self._frames += 1
+                at = end
+                yield frame
+        finally:
+            del buffer[:at]
+            self._offset += at
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._buffer)
+
+    @property
+    def where(self) -> str:
+        """The frame that came last, for messages."""
+        return f"frame {self._frames}"
+
+    def _check(self, length: int, at: int) -> None:
+        where = f"frame {self._frames + 1}, at byte {self._offset + at}"
+        if length == 0:
+            raise ProtocolError("malformed", f"{where}: it is empty")
+        if length > self.max_frame:
+            text = self._frames == 0 and bytes(self._buffer[:4]).isascii()
+            hint = "; this looks like text, such as the lines of v3, not like protocol v4" if text else ""
+            raise ProtocolError("too_large", f"{where}: {length} bytes, the limit is {self.max_frame}{hint}")
+
+
+class Sender:
+    """The end that has records. One for each connection; ``seq`` begins at 1 on every one."""
+
+    def __init__(self, software: str, max_frame: int = MAX_FRAME) -> None:
+        self.ready = False
+        self.peer = ""
+        self.max_frame = max(LEAST_MAX_FRAME, max_frame)
+        self.sent = 0
+        self.acked = 0
+        #: ``seq`` and reason of records that the receiver will never take; they count as acknowledged
+        self.rejected: dict[int, str] = {}
+        self._software = software
+        self._decoder = FrameDecoder(LEAST_MAX_FRAME)
+        self._window = (WINDOW_RECORDS, WINDOW_BYTES)
+        self._sizes: deque[int] = deque()
+        self._under_way = 0
+
+    @property
+    def largest_body(self) -> int:
+        """The bytes that a record's body may have."""
+        return self.max_frame - _HEAD
+
+    def greeting(self) -> bytes:
+        """The first bytes on the connection. Records follow when the answer has made this ``ready``."""
+        hello = {"type": "hello", "version": VERSION, "max_frame": self.max_frame, "software": self._software}
+        return encode_frame(hello)
+
+    def room_for(self, body: bytes) -> bool:
+        """Whether the window lets this record go now."""
+        records, size = self._window
+        return not self._sizes or (len(self._sizes) < records and self._under_way + len(body) <= size)
+
+    def frame(self, body: bytes) -> bytes:
+        """What goes before ``body`` (a JSON object without its opening brace), which from now on is under way."""
+        self.sent += 1
+        self._sizes.append(len(body))
+        self._under_way += len(body)
+        head = b'{"type":"record","seq":%d,' % self.sent
+        return _LENGTH.pack(len(head) + len(body)) + head
+
+    def feed(self, data: bytes) -> None:
+        """Take what the receiver says.
+
+        Raises:
+            ProtocolError: it ended the conversation, or does not speak this protocol.
+        """
+        for frame in self._decoder.feed(data):
+            values = _object(frame, self._decoder.where)
+            kind = values.get("type")
+            if kind == "error":
+                raise _told(values)
+            if not self.ready and kind == "hello":
+                self._greeted(values)
+            elif self.ready and kind == "ack":
+                self._acknowledged(_number(values, "seq", self._decoder.where))
+            elif self.ready and kind == "reject":
+                seq = _number(values, "seq", self._decoder.where)
+                self.rejected[seq] = str(values.get("message"))[:4096]
+            elif not self.ready:
+                raise ProtocolError("malformed", f"the answer to HELLO is {kind!r:.40}, not hello")
+
+    def _greeted(self, values: Mapping[str, Any]) -> None:
+        where = "the answer to HELLO"
+        if values.get("version") != VERSION:
+            raise ProtocolError("unsupported_version", f"{where} names version {values.get('version')!r:.40}")
+        self.max_frame = min(self.max_frame, max(LEAST_MAX_FRAME, _number(values, "max_frame", where)))
+        records, size = values.get("window_records", WINDOW_RECORDS), values.get("window_bytes", WINDOW_BYTES)
+        if isinstance(records, int) and isinstance(size, int):
+            self._window = (max(1, records), size)
+        self.peer = str(values.get("software") or "unnamed")[:100]
+        self.ready = True
+
+    def _acknowledged(self, seq: int) -> None:
+        if not self.acked <= seq <= self.sent:
+            raise ProtocolError("malformed", f"ack of {seq}; {self.acked} was acknowledged, {self.sent} was sent")
+        for _ in range(seq - self.acked):
+            self._under_way -= self._sizes.popleft()
+        self.acked = seq
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One record's frame, not read any further yet."""
+
+    seq: int
+    frame: bytes
+
+
+class Receiver:
+    """The end that stores records. One for each connection."""
+
+    def __init__(self, software: str, max_frame: int = MAX_FRAME) -> None:
+        self.greeted = False
+        self.peer = ""
+        self.seq = 0
+        self._software = software
+        self._own_max_frame = max(LEAST_MAX_FRAME, max_frame)
+        self._decoder = FrameDecoder(LEAST_MAX_FRAME)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is owed by the sender: it has greeted, and ended every frame."""
+        return self.greeted and not self._decoder.pending
+
+    def feed(self, data: bytes) -> Iterator[Received | bytes]:
+        """What ``data`` completes: records, or bytes to answer with at once. Must be iterated to its end.
+
+        Raises:
+            ProtocolError: the sender speaks another version or something else; its :meth:`~ProtocolError.frame` is
+                the last thing to answer.
+        """
+        try:
+            for frame in self._decoder.feed(data):
+                yield self._record(frame) if self.greeted else self._greet(_object(frame, "HELLO"))
+        except ProtocolError as error:
+            if self.greeted and error.seq is None:
+                error.seq = self.seq + 1
+            raise
+
+    def ack(self, seq: int) -> bytes:
+        """All records up to ``seq`` are stored, or were rejected."""
+        return encode_frame({"type": "ack", "seq": seq})
+
+    def reject(self, seq: int, message: str) -> bytes:
+        """This record will never be stored; to be sent before the ack that covers it."""
+        return encode_frame({"type": "reject", "seq": seq, "message": message[:4096]})
+
+    def _greet(self, values: Mapping[str, Any]) -> bytes:
+        if values.get("type") != "hello":
+            raise ProtocolError("malformed", f"the first frame is {values.get('type')!r:.40}, not hello")
+        version = values.get("version")
+        if version != VERSION:
+            raise ProtocolError(
+                "unsupported_version", f"version {version!r:.40} is not spoken here, only version {VERSION}"
+            )
+        wanted = _number(values, "max_frame", "HELLO")
+        self._decoder.max_frame = min(self._own_max_frame, max(LEAST_MAX_FRAME, wanted))
+        self.peer = str(values.get("software") or "unnamed")[:100]
+        self.greeted = True
+        answer = {"type": "hello", "version": VERSION, "max_frame": self._own_max_frame}
+        window = {"window_records": WINDOW_RECORDS, "window_bytes": WINDOW_BYTES}
+        return encode_frame(answer | window | {"software": self._software})
+
+    def _record(self, frame: bytes) -> Received:
+        where = self._decoder.where
+        if found := _RECORD.match(frame):
+            seq = int(found[1])
+        else:
+            values = _object(frame, where)
+            if values.get("type") != "record":
+                raise ProtocolError("malformed", f"{where}: the type is {values.get('type')!r:.40}, not record")
+            seq = _number(values, "seq", where)
+        if seq != self.seq + 1:
+            raise ProtocolError("malformed", f"{where}: seq is {seq}, expected {self.seq + 1}")
+        self.seq = seq
+        return Received(seq, frame)
+
+
+def _object(frame: bytes, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(frame)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("malformed", f"{where}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ProtocolError("malformed", f"{where}: not a JSON object")
+    return values
+
+
+def _number(values: Mapping[str, Any], key: str, where: str) -> int:
+    value = values.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ProtocolError("malformed", f"{where}: {key} is {value!r:.40}, not a whole number")
+    return value
+
+
+def _told(values: Mapping[str, Any]) -> ProtocolError:
+    seq, delay = values.get("seq"), values.get("retry_after")
+    return ProtocolError(
+        str(values.get("code")),
+        str(values.get("message"))[:4096],
+        seq=seq if isinstance(seq, int) else None,
+        retry_after=float(delay) if isinstance(delay, int | float) else None,
+        told=True,
+    )

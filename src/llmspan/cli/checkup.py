@@ -1,0 +1,224 @@
+"""What ``llmspan doctor`` looks at: each check is a function that gives findings, and changes nothing that it can undo.
+
+A *problem* is what makes calls go unrecorded or spans go missing; a *note* is what may surprise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import TYPE_CHECKING, Final, Literal
+
+from .._guard import outcome
+from .._version import __version__
+from ..backends.base import Backend, Removes
+from ..settings import TABLE, Settings
+from ..trace import ProviderTrace, new_id
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["Finding", "checkup"]
+
+Level = Literal["ok", "note", "problem"]
+Environ = Mapping[str, str]
+
+#: the oldest version of each SDK that the hooks fit, and the first one that makes spans of its own
+_OLDEST: Final = {"openai": "1.50", "anthropic": "0.51"}
+_TRACES_ITSELF: Final = {"anthropic": "1.14"}
+_LENGTH_LIMITS: Final = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+_COUNT_LIMITS: Final = ("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
+_CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+#: as many as a span of ours can have
+_ATTRIBUTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. ``check`` is what was looked at, ``message`` what was found and what would help."""
+
+    check: str
+    level: Level
+    message: str
+
+
+def checkup(settings: Settings, backends: Sequence[Backend], environ: Environ) -> Iterator[Finding]:
+    """All findings, one after the other: a backend may take its time."""
+    yield Finding("llmspan", "ok", f"llmspan {__version__}, Python {sys.version.split()[0]}")
+    yield from _settings(environ)
+    yield from _sdks(settings)
+    yield from _instrumentors(environ)
+    yield from _spans(environ)
+    yield from _limits(environ)
+    yield _content(settings, backends, environ)
+    for backend in backends:
+        yield from _backend(backend)
+
+
+def _settings(environ: Environ) -> Iterator[Finding]:
+    known = {name for setting in TABLE for name in (setting.env, *setting.aliases)}
+    for name in sorted(environ):
+        if name.startswith("LLMSPAN_") and not name.startswith("LLMSPAN_TEST_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; docs/settings.md has them all"
+            yield Finding("settings", "problem", f"{name} is no setting{hint}")
+
+
+def _sdks(settings: Settings) -> Iterator[Finding]:
+    found = {name: there for name in _OLDEST if (there := _version_of(name)) is not None}
+    if not found:
+        yield Finding("sdks", "problem", "neither openai nor anthropic is installed: there is nothing to record")
+    for name, there in found.items():
+        if _is_before(there, _OLDEST[name]):
+            message = f"{name} {there} is too old, its calls are not recorded; install {_OLDEST[name]} or later"
+            yield Finding("sdks", "problem", message)
+        else:
+            yield Finding("sdks", "ok", f"{name} {there}")
+        if name in _TRACES_ITSELF and not _is_before(there, _TRACES_ITSELF[name]):
+            yield _native(name, there, settings)
+
+
+def _native(name: str, there: str, settings: Settings) -> Finding:
+    if settings.anthropic_native == "both":
+        return Finding("sdks", "note", f"{name} {there} makes spans of its own, and LLMSPAN_ANTHROPIC_NATIVE=both keeps"
+                       " them beside ours: every sum over spans counts those calls twice")  # fmt: skip
+    done = {"suppress": "they are held back for recorded calls", "adopt": "they are used instead of ours"}
+    return Finding("sdks", "ok", f"{name} {there} makes spans of its own; {done[settings.anthropic_native]}")
+
+
+def _instrumentors(environ: Environ) -> Iterator[Finding]:
+    points = entry_points(group="opentelemetry_instrumentor")
+    words = environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    disabled = {word.strip().lower() for word in words}
+    ours = [point.name for point in points if point.value.startswith("llmspan.")]
+    off = [name for name in ours if name in disabled or "*" in disabled]
+    if off:
+        yield Finding("instrumentors", "problem", f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS holds {', '.join(off)}: under"
+                      " opentelemetry-instrument those calls are not recorded")  # fmt: skip
+    for point in points:
+        sdk = next((name for name in _OLDEST if name in point.name.lower()), None)
+        if sdk is not None and point.name not in ours and point.name.lower() not in disabled and "*" not in disabled:
+            yield Finding("instrumentors", "note", f"{sdk} is also instrumented by {_package(point)}: each call still"
+                          " has one span, theirs, and one record (docs/one-span.md)")  # fmt: skip
+    if not any(point.value.startswith("llmspan.") for point in points):
+        yield Finding("instrumentors", "problem", "llmspan is not installed as a package: opentelemetry-instrument does"
+                      " not find it; pip install it")  # fmt: skip
+
+
+def _spans(environ: Environ) -> Iterator[Finding]:
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        yield Finding("spans", "problem", "OTEL_SDK_DISABLED=true: no spans are made; records are written all the same")
+        return
+    sampler = environ.get("OTEL_TRACES_SAMPLER", "").strip()
+    if sampler and not sampler.endswith("always_on"):
+        chosen = " ".join(word for word in (sampler, environ.get("OTEL_TRACES_SAMPLER_ARG")) if word)
+        yield Finding("spans", "note", f"OTEL_TRACES_SAMPLER={chosen} leaves spans out; records and usage are complete")
+    exporters = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
+    endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if exporters == ["none"] or (not exporters and not endpoint):
+        why = "OTEL_TRACES_EXPORTER=none" if exporters else "no OTEL_EXPORTER_OTLP_ENDPOINT is set"
+        yield Finding("spans", "ok", f"spans go nowhere by themselves ({why}); records do not need them")
+        return
+    known = {point.name for point in entry_points(group="opentelemetry_traces_exporter")}
+    for name in exporters or ["otlp"]:
+        if name == "otlp" and not any(one.startswith("otlp") for one in known):
+            missing = f'spans are to go to {endpoint or "OTLP"}, but nothing can send them; pip install "llmspan[otlp]"'
+            yield Finding("spans", "problem", missing)
+        elif name not in known and name != "otlp":
+            among = ", ".join(sorted(known))
+            yield Finding("spans", "problem", f"OTEL_TRACES_EXPORTER={name}: no such exporter; there are {among}")
+        else:
+            yield Finding("spans", "ok", f"spans go to {name}{f' ({endpoint})' if name == 'otlp' and endpoint else ''}")
+
+
+def _limits(environ: Environ) -> Iterator[Finding]:
+    for name in _LENGTH_LIMITS:
+        if environ.get(name, "").strip():
+            yield Finding("limits", "note", f"{name}={environ[name]} cuts texts on spans, such as error messages;"
+                          " records are not cut")  # fmt: skip
+    for name in _COUNT_LIMITS:
+        text = environ.get(name, "").strip()
+        if text.isdigit() and int(text) < _ATTRIBUTES:
+            yield Finding("limits", "problem", f"{name}={text}: a span may lose attributes, usage among them; allow"
+                          f" {_ATTRIBUTES}, or unset it")  # fmt: skip
+
+
+def _content(settings: Settings, backends: Sequence[Backend], environ: Environ) -> Finding:
+    if settings.content == "metadata":
+        text = "requests and responses are NOT stored (LLMSPAN_CONTENT=metadata)"
+    else:
+        without = ["postgres"] if settings.postgres_payload == "metadata" else []
+        places = [backend.name for backend in backends if backend.name not in without]
+        text = f"requests and responses ARE stored in {', '.join(places) or 'no backend'}"
+        text += ", but not in postgres (LLMSPAN_POSTGRES_PAYLOAD=metadata)" if without else ""
+    asked = environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip()
+    if asked.lower() not in ("", "false", "no_content"):
+        name = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+        return Finding(
+            "content", "note", f"{text}; {name}={asked} asks for them on spans too, which go to every exporter"
+        )
+    return Finding("content", "ok", f"{text}; they are not put on spans")
+
+
+def _backend(backend: Backend) -> Iterator[Finding]:
+    began = time.monotonic()
+    said: list[str] = []
+    error = outcome(lambda: said.append(backend.check()))
+    if error is None and backend.readable:
+        error = outcome(_probe, backend)
+        said.append("wrote a record and read it back" + _left_behind(backend))
+    took = f"{(time.monotonic() - began) * 1000:.0f} ms"
+    outcome(backend.shutdown)
+    if error is not None:
+        yield Finding(f"backend {backend.name}", "problem", _one_line(error))
+    else:
+        yield Finding(f"backend {backend.name}", "ok", f"{'; '.join(said)}; {took}")
+
+
+def _probe(backend: Backend) -> None:
+    """Write a record, read it back, and take it out again where that is possible."""
+    probe = ProviderTrace(
+        id=new_id(), provider="llmspan", operation="probe", api="doctor", status="ok", source="llmspan doctor",
+        call_type="probe", started_at=time.time_ns(), duration_ns=0, request_json='{"probe":true}', content="full",
+    )  # fmt: skip
+    backend.open()
+    backend.write([probe])
+    found = backend.get(probe.id)
+    if isinstance(backend, Removes):
+        backend.remove([probe.id])
+    if found is None:
+        raise LookupError("a record was written without an error, but is not there")
+    if found.started_at != probe.started_at:
+        raise LookupError("a record that was written is read back with other values")
+
+
+def _left_behind(backend: Backend) -> str:
+    return "" if isinstance(backend, Removes) else " (it stays there, with provider=llmspan, operation=probe)"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _is_before(one: str, other: str) -> bool:
+    return _numbers(one) < _numbers(other)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)[:2]]

@@ -1,0 +1,41 @@
+"""``llmspan doctor``: why is nothing recorded, or not where I look? Every usual reason, checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import Final
+
+import click
+
+from . import options
+
+__all__ = ["doctor"]
+
+_MARKS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
+
+
+@click.command()
+@options.chosen_backends
+@options.as_json
+@click.pass_context
+def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: bool) -> None:
+    """Check the set-up, and write a record to each backend and read it back.
+
+    The exit code is 1 if there is a problem.
+    """
+    from .checkup import checkup
+
+    settings, backends = options.load(backend, db, to_read=backend is None)
+    problems = 0
+    for finding in checkup(settings, backends, os.environ):
+        problems += finding.level == "problem"
+        if as_json:
+            click.echo(json.dumps(asdict(finding)))
+        else:
+            mark, colour = _MARKS[finding.level]
+            click.echo(f"{click.style(mark, fg=colour)} {finding.check}: {finding.message}")
+    if not as_json:
+        click.echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "all is well")
+    ctx.exit(1 if problems else 0)

@@ -1,0 +1,121 @@
+"""``llmspan import-letta``: the calls that Letta recorded in its Postgres, into backends of ours.
+
+A run that was interrupted is simply repeated: what is there already stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ..errors import PermanentError, RecordError
+from . import options
+
+if TYPE_CHECKING:
+    from ..backends.base import Backend
+    from ..trace import ProviderTrace
+
+__all__ = ["import_letta"]
+
+#: what is counted, in the order in which it is told
+_COUNTS: Final = ("rows", "imported", "failures", "without_usage", "deleted", "skipped")
+
+
+@click.command("import-letta")
+@click.option("--dsn", required=True, metavar="DSN", help="Letta's database: postgresql://user:password@host/database.")
+@click.option("--schema", default="public", show_default=True, metavar="NAME", help="Where its tables are.")
+@click.option("--since", metavar="WHEN", help="Only calls since then: 24h, 7d, or a date such as 2026-01-31.")
+@click.option("--batch", type=click.IntRange(1, 1000), default=100, show_default=True, help="Rows at a time.")
+@click.option("--dry-run", is_flag=True, help="Read and convert everything, and store nothing.")
+@options.chosen_backends
+@options.as_json
+def import_letta(
+    *,
+    dsn: str,
+    schema: str,
+    since: str | None,
+    batch: int,
+    dry_run: bool,
+    backend: str | None,
+    db: str | None,
+    as_json: bool,
+) -> None:
+    """Import the calls that Letta recorded.
+
+    Rows that cannot be converted are named and passed over. Doing it again changes nothing.
+    """
+    from .letta_table import LettaTable
+
+    begin = None if since is None else datetime.fromtimestamp(options.moment(since) / 1e9, UTC)
+    _, backends = options.load(backend, db)
+    table = LettaTable(dsn, schema, since=begin, batch=batch)
+    told: Counter[str] = Counter()
+    try:
+        for one in [] if dry_run else backends:
+            one.open()
+        with click.progressbar(length=table.count(), file=sys.stderr, label="rows") as bar:
+            for page in table.pages():
+                traces = _converted(page, told)
+                for one in [] if dry_run else backends:
+                    _write(one, traces, told)
+                bar.update(len(page))
+    finally:
+        table.close()
+        for one in backends:
+            one.shutdown()
+    _report(told, "nowhere, as asked" if dry_run else ", ".join(f"{one.name} ({one.location})" for one in backends),
+            as_json=as_json)  # fmt: skip
+
+
+def _converted(page: Sequence[Mapping[str, Any]], told: Counter[str]) -> list[ProviderTrace]:
+    from .letta import to_record
+
+    traces: list[ProviderTrace] = []
+    for row in page:
+        told["rows"] += 1
+        if row.get("is_deleted"):
+            told["deleted"] += 1
+            continue
+        try:
+            trace = to_record(row)
+        except RecordError as error:
+            told["skipped"] += 1
+            click.echo(f"skipped {row['id']}: {error}", err=True)
+            continue
+        told["imported"] += 1
+        told["failures"] += trace.status != "ok"
+        told["without_usage"] += trace.usage.source == "none"
+        traces.append(trace)
+    return traces
+
+
+def _write(backend: Backend, traces: Sequence[ProviderTrace], told: Counter[str]) -> None:
+    """Write a page; what the backend will never take is named, and the rest is written."""
+    try:
+        backend.write(traces)
+    except PermanentError as error:
+        if len(traces) == 1:
+            told["skipped"] += 1
+            told["imported"] -= 1
+            click.echo(f"skipped {traces[0].attributes['letta.id']}: {backend.name}: {error}", err=True)
+            return
+        middle = len(traces) // 2
+        _write(backend, traces[:middle], told)
+        _write(backend, traces[middle:], told)
+
+
+def _report(told: Counter[str], where: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({name: told[name] for name in _COUNTS}))
+        return
+    more = {"failures": "that failed", "without_usage": "without usage"}
+    inside = ", ".join(f"{told[name]} {words}" for name, words in more.items() if told[name])
+    passed = ", ".join(f"{told[name]} {name}" for name in ("deleted", "skipped") if told[name])
+    click.echo(f"{told['rows']} rows: {told['imported']} imported{f' ({inside})' if inside else ''}"
+               f"{f', {passed}' if passed else ''}; stored in {where}")  # fmt: skip

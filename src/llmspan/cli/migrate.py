@@ -1,0 +1,40 @@
+"""``llmspan migrate``: bring the tables of every backend up to date, and say what was done."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ..errors import LlmspanError
+from . import options
+
+__all__ = ["migrate"]
+
+
+@click.command()
+@options.chosen_backends
+@options.as_json
+def migrate(*, backend: str | None, db: str | None, as_json: bool) -> None:
+    """Make or update the tables of the backends.
+
+    One that fails does not keep the others from being brought up to date.
+    """
+    _, backends = options.load(backend, db)
+    failures: list[LlmspanError] = []
+    for one in backends:
+        try:
+            applied = list(one.migrate())
+        except LlmspanError as error:
+            failures.append(error)
+            continue
+        finally:
+            one.shutdown()
+        if as_json:
+            click.echo(json.dumps({"backend": one.name, "location": one.location, "applied": applied}))
+        else:
+            click.echo(f"{one.name} ({one.location}): {', '.join(applied) or 'up to date'}")
+    for error in failures[1:]:
+        click.echo(f"Error: {error}", err=True)
+    if failures:
+        raise failures[0]

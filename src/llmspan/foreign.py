@@ -1,0 +1,434 @@
+"""GenAI spans of other instrumentations, read as records with what their attributes tell.
+
+One table a dialect: the official conventions in their older spellings, OpenLLMetry, OpenInference, and the anthropic
+SDK's own spans. A table translates names into the current conventions; what a table cannot say is a function beside
+it. Only spans of a model call count: those of agents, workflows and tools repeat the sums of the calls within.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+
+from . import _json, semconv
+from .trace import ProviderTrace, Status
+
+__all__ = ["is_model_call", "to_record"]
+
+Attributes = Mapping[str, Any]
+Payload = tuple[Any, Any]
+
+#: operations that are one call of a model
+_MODEL_CALLS: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+
+#: ``gen_ai.provider.name`` where a dialect has another word for it (compared in lower case)
+_PROVIDERS: Final = {
+    "aws": "aws.bedrock",
+    "aws_bedrock": "aws.bedrock",
+    "az.ai.inference": "azure.ai.inference",
+    "az.ai.openai": "azure.ai.openai",
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gen_ai",
+    "google_genai": "gcp.gen_ai",
+    "mistralai": "mistral_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
+
+#: exceptions by which a span says that the caller, not the provider, ended the call
+_CALLERS: Final[dict[str, Status]] = {
+    "CancelledError": "cancelled",
+    "KeyboardInterrupt": "cancelled",
+    "GeneratorExit": "closed_early",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one family of instrumentations says what the conventions have a name for."""
+
+    name: str
+    #: the operation that a span of this dialect stands for; None if it is not of this dialect, or not a model call
+    operation: Callable[[Attributes], str | None]
+    #: their attribute -> the current conventions'; of two that mean the same, the first one counts
+    names: Mapping[str, str]
+    #: the finish reasons, where no attribute holds the list
+    reasons: Callable[[Attributes], Sequence[str]]
+    #: request and response as JSON values, None where the span has no content
+    payload: Callable[[Attributes], Payload]
+
+
+def is_model_call(span: ReadableSpan) -> bool:
+    """Whether ``span`` stands for one call of a model, in any dialect."""
+    return _dialect(span.attributes or {}) is not None
+
+
+def to_record(span: ReadableSpan) -> ProviderTrace:
+    """The record that a finished span of a model call describes, with the content that it carries, unredacted.
+
+    Its id follows from the trace id and the span id: the same span is the same record, whoever hands it over.
+
+    Raises:
+        RecordError: the span is not one of a model call.
+    """
+    given = dict(span.attributes or {})
+    found = _dialect(given)
+    if found is None:
+        return semconv.from_span(span)
+    dialect, operation = found
+    said = _translated(given, dialect, operation)
+    record = semconv.from_span(span, said)
+    request, response = dialect.payload(given)
+    return replace(
+        record,
+        request_json=None if request is None else _json.dumps(_whole_request(record, request)),
+        response_json=None if response is None else _json.dumps(response),
+        source=record.source or _service(span),
+        attributes={**_context(given, span), **record.attributes},
+        agent_tags=record.agent_tags or _strings(given.get("tag.tags")),
+        **_outcome(span, record),
+    )
+
+
+def _dialect(given: Attributes) -> tuple[Dialect, str] | None:
+    if "traceloop.span.kind" in given:  # a workflow, task, agent or tool
+        return None
+    for dialect in DIALECTS:
+        operation = dialect.operation(given)
+        if operation is not None:
+            return (dialect, operation) if operation in _MODEL_CALLS else None
+    return None
+
+
+def _translated(given: Attributes, dialect: Dialect, operation: str) -> dict[str, Any]:
+    """The attributes by their current names."""
+    said = dict(given)
+    for theirs, ours in dialect.names.items():
+        if theirs in given:
+            said.setdefault(ours, given[theirs])
+    said[semconv.OPERATION] = operation
+    provider = str(said.get(semconv.PROVIDER) or said.get("gen_ai.system") or "unknown")
+    said[semconv.PROVIDER] = _PROVIDERS.get(provider.lower(), provider.lower())
+    reasons = dialect.reasons(given)
+    if reasons:
+        said.setdefault(semconv.FINISH_REASONS, tuple(reasons))
+    for name, value in _address(str(given.get("gen_ai.openai.api_base") or "")).items():
+        said.setdefault(name, value)
+    return said
+
+
+def _address(url: str) -> dict[str, Any]:
+    try:
+        base = urlsplit(url)
+        port = base.port or (443 if base.scheme == "https" else 80)
+    except ValueError:
+        return {}
+    return {"server.address": base.hostname, "server.port": port} if base.hostname else {}
+
+
+def _outcome(span: ReadableSpan, record: ProviderTrace) -> dict[str, Any]:
+    """Status and error; of the kinds of exception, those that mean that the caller went away are no errors."""
+    raised: Attributes = next(
+        (event.attributes or {} for event in reversed(span.events) if event.name == "exception"), {}
+    )
+    kind = record.error_type or raised.get("exception.type")
+    if span.status.status_code is not StatusCode.ERROR and kind is None:
+        return {}
+    kind = str(kind or "_OTHER")
+    status = _CALLERS.get(kind.rpartition(".")[2], "error")
+    if status == "closed_early":
+        return {"status": status, "error_type": None}
+    message = record.error_message or span.status.description or raised.get("exception.message")
+    return {"status": status, "error_type": kind, "error_message": None if message is None else str(message)}
+
+
+def _service(span: ReadableSpan) -> str | None:
+    name = span.resource.attributes.get("service.name")
+    return name if isinstance(name, str) and not name.startswith("unknown_service") else None
+
+
+def _context(given: Attributes, span: ReadableSpan) -> dict[str, Any]:
+    """What goes into the record's own map: who made the span, and what the program had said about itself."""
+    found: dict[str, Any] = {}
+    scope = span.instrumentation_scope
+    if scope is not None:
+        found["otel.scope.name"] = scope.name
+        if scope.version:
+            found["otel.scope.version"] = scope.version
+    prefix = "traceloop.association.properties."
+    found |= {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    metadata = _parsed(given.get("metadata"))
+    return {**found, **metadata} if isinstance(metadata, dict) else found
+
+
+# -- the conventions themselves ---------------------------------------------------------------------------------------
+
+
+def _convention_operation(given: Attributes) -> str | None:
+    operation = given.get(semconv.OPERATION)
+    return operation if isinstance(operation, str) else None
+
+
+def _native_reasons(given: Attributes) -> Sequence[str]:
+    reason = given.get("anthropic.message.stop_reason")
+    return (reason,) if isinstance(reason, str) else ()
+
+
+def _convention_payload(given: Attributes) -> Payload:
+    request = {
+        "system": _parsed(given.get("gen_ai.system_instructions")),
+        "messages": _parsed(given.get("gen_ai.input.messages")),
+        "tools": _parsed(given.get("gen_ai.tool.definitions")),
+    }
+    output = _parsed(given.get("gen_ai.output.messages"))
+    return _present(request), None if output is None else {"output": output}
+
+
+_CONVENTIONS: Final = Dialect(
+    name="OpenTelemetry GenAI, and the anthropic SDK",
+    operation=_convention_operation,
+    names={
+        "gen_ai.openai.request.service_tier": "openai.request.service_tier",
+        "gen_ai.openai.response.service_tier": "llmspan.response.service_tier",
+        "openai.response.service_tier": "llmspan.response.service_tier",
+        "anthropic.response.service_tier": "llmspan.response.service_tier",
+        "anthropic.request.id": "llmspan.request.id",
+        "anthropic.session.id": "gen_ai.conversation.id",
+        "gen_ai.usage.cache_read_input_tokens": "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens": "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+    },
+    reasons=_native_reasons,
+    payload=_convention_payload,
+)
+
+# -- OpenLLMetry ------------------------------------------------------------------------------------------------------
+
+_REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
+
+
+def _openllmetry_operation(given: Attributes) -> str | None:
+    kind = given.get("llm.request.type")
+    return None if kind is None else _REQUEST_TYPES.get(str(kind), "other")
+
+
+def _openllmetry_reasons(given: Attributes) -> Sequence[str]:
+    choices = _items(_tree(given, "gen_ai.completion."))
+    reasons = [str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")]
+    one = given.get("llm.response.finish_reason") or given.get("llm.response.stop_reason")
+    return reasons or ([str(one)] if one else [])
+
+
+def _openllmetry_payload(given: Attributes) -> Payload:
+    if "gen_ai.input.messages" in given or "gen_ai.output.messages" in given:
+        return _convention_payload(given)
+    messages = [_openllmetry_message(item) for item in _items(_tree(given, "gen_ai.prompt."))]
+    tools = [_present({**item, "parameters": _parsed(item.get("parameters"))})
+             for item in _items(_tree(given, "llm.request.functions."))]  # fmt: skip
+    choices = [
+        {"index": index, "message": _openllmetry_message(item), "finish_reason": item.get("finish_reason")}
+        for index, item in enumerate(_items(_tree(given, "gen_ai.completion.")))
+    ]
+    return _present({"messages": messages, "tools": tools}), _present({"choices": choices})
+
+
+def _openllmetry_message(item: Attributes) -> dict[str, Any]:
+    content = item.get("content")
+    parts = _parsed(content)
+    calls = [
+        {"id": call.get("id"), "type": "function",
+         "function": {"name": call.get("name"), "arguments": call.get("arguments")}}
+        for call in _items(item.get("tool_calls"))
+    ]  # fmt: skip
+    message = {"role": item.get("role"), "content": parts if isinstance(parts, list) else content}
+    return message | (_present({"tool_call_id": item.get("tool_call_id"), "tool_calls": calls}) or {})
+
+
+_OPENLLMETRY: Final = Dialect(
+    name="OpenLLMetry",
+    operation=_openllmetry_operation,
+    names={
+        "llm.usage.prompt_tokens": "gen_ai.usage.input_tokens",
+        "llm.usage.completion_tokens": "gen_ai.usage.output_tokens",
+        "llm.usage.reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+        "llm.usage.cache_read_input_tokens": "gen_ai.usage.cache_read.input_tokens",
+        "llm.usage.cache_creation_input_tokens": "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens": "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens": "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+        "llm.vendor": semconv.PROVIDER,
+        "llm.request.model": semconv.REQUEST_MODEL,
+        "llm.response.model": "gen_ai.response.model",
+        "llm.is_streaming": semconv.STREAM,
+        "llm.user": "user.id",
+        "traceloop.association.properties.user_id": "user.id",
+        "traceloop.association.properties.session_id": "gen_ai.conversation.id",
+    },
+    reasons=_openllmetry_reasons,
+    payload=_openllmetry_payload,
+)
+
+# -- OpenInference ----------------------------------------------------------------------------------------------------
+
+_SPAN_KINDS: Final = {"LLM": "chat", "EMBEDDING": "embeddings"}
+
+
+def _openinference_operation(given: Attributes) -> str | None:
+    kind = given.get("openinference.span.kind")
+    return None if kind is None else _SPAN_KINDS.get(str(kind).upper(), "other")
+
+
+def _openinference_reasons(given: Attributes) -> Sequence[str]:
+    reason = given.get("llm.finish_reason")
+    return (reason,) if isinstance(reason, str) else ()
+
+
+def _openinference_payload(given: Attributes) -> Payload:
+    return (
+        _openinference_value(given, "input.value")
+        or _present(
+            {
+                **(_parsed_object(given.get("llm.invocation_parameters"))),
+                "messages": _openinference_messages(given, "llm.input_messages."),
+                "tools": [
+                    _parsed(_obj(item.get("tool")).get("json_schema")) for item in _items(_tree(given, "llm.tools."))
+                ],
+                "input": given.get("input.value"),
+            },
+            unless_only=_parsed_object(given.get("llm.invocation_parameters")).keys(),
+        ),
+        _openinference_value(given, "output.value")
+        or _present(
+            {
+                "choices": [
+                    {"index": index, "message": message}
+                    for index, message in enumerate(_openinference_messages(given, "llm.output_messages."))
+                ],
+                "output": given.get("output.value"),
+            }
+        ),
+    )
+
+
+def _openinference_value(given: Attributes, name: str) -> dict[str, Any] | None:
+    """``input.value`` and ``output.value`` are the provider's own request and response where they are JSON objects."""
+    return _parsed_object(given.get(name)) or None
+
+
+def _openinference_messages(given: Attributes, prefix: str) -> list[dict[str, Any]]:
+    return [_openinference_message(_obj(item.get("message"))) for item in _items(_tree(given, prefix))]
+
+
+def _openinference_message(message: Attributes) -> dict[str, Any]:
+    parts = [_openinference_part(_obj(item.get("message_content"))) for item in _items(message.get("contents"))]
+    calls = [_openinference_call(_obj(item.get("tool_call"))) for item in _items(message.get("tool_calls"))]
+    content = message.get("content")
+    return {"role": message.get("role"), "content": content if content is not None else parts or None} | (
+        _present({"tool_call_id": message.get("tool_call_id"), "tool_calls": calls}) or {}
+    )
+
+
+def _openinference_part(part: Attributes) -> dict[str, Any]:
+    url = _obj(_obj(part.get("image")).get("image")).get("url")
+    return {key: value for key, value in part.items() if key != "image"} | (
+        {"image_url": {"url": url}} if url is not None else {}
+    )
+
+
+def _openinference_call(call: Attributes) -> dict[str, Any]:
+    return {"id": call.get("id"), "type": "function", "function": dict(_obj(call.get("function")))}
+
+
+_OPENINFERENCE: Final = Dialect(
+    name="OpenInference",
+    operation=_openinference_operation,
+    names={
+        "llm.provider": semconv.PROVIDER,
+        "llm.system": semconv.PROVIDER,
+        "llm.request.model_name": semconv.REQUEST_MODEL,
+        "llm.model_name": semconv.REQUEST_MODEL,
+        "embedding.model_name": semconv.REQUEST_MODEL,
+        "llm.response.model_name": "gen_ai.response.model",
+        "llm.token_count.prompt": "gen_ai.usage.input_tokens",
+        "llm.token_count.completion": "gen_ai.usage.output_tokens",
+        "llm.token_count.prompt_details.cache_read": "gen_ai.usage.cache_read.input_tokens",
+        "llm.token_count.prompt_details.cache_write": "gen_ai.usage.cache_write.input_tokens",
+        "llm.token_count.prompt_details.audio": "gen_ai.usage.audio.input_tokens",
+        "llm.token_count.completion_details.reasoning": "gen_ai.usage.reasoning.output_tokens",
+        "llm.token_count.completion_details.audio": "gen_ai.usage.audio.output_tokens",
+        "session.id": "gen_ai.conversation.id",
+    },
+    reasons=_openinference_reasons,
+    payload=_openinference_payload,
+)
+
+#: in the order of asking: a span that says it in two dialects is taken by its own before the common one
+DIALECTS: Final = (_OPENINFERENCE, _OPENLLMETRY, _CONVENTIONS)
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def _whole_request(record: ProviderTrace, request: dict[str, Any]) -> dict[str, Any]:
+    return request if "model" in request or record.request_model is None else {"model": record.request_model, **request}
+
+
+def _tree(given: Attributes, prefix: str) -> Any:
+    """The attributes below ``prefix`` as one value; the dots in their names are levels, numbers are positions."""
+    root: dict[str, Any] = {}
+    for name, value in given.items():
+        if not name.startswith(prefix):
+            continue
+        node = root
+        *path, last = name.removeprefix(prefix).split(".")
+        for step in path:
+            below = node.setdefault(step, {})
+            node = below if isinstance(below, dict) else node.setdefault(f"{step}.", {})
+        node[last] = value
+    return root
+
+
+def _items(value: Any) -> list[dict[str, Any]]:
+    """The objects of a numbered level, in the order of their numbers."""
+    if not isinstance(value, dict):
+        return []
+    numbered = sorted((int(key), item) for key, item in value.items() if key.isascii() and key.isdigit())
+    return [item for _, item in numbered if isinstance(item, dict)]
+
+
+def _parsed(value: Any) -> Any:
+    """The value of JSON text; other values, and text that is not JSON, as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _parsed_object(value: Any) -> dict[str, Any]:
+    found = _parsed(value) if isinstance(value, str) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _obj(value: Any) -> Attributes:
+    return value if isinstance(value, dict) else {}
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _present(values: Mapping[str, Any], *, unless_only: Any = ()) -> dict[str, Any] | None:
+    """``values`` without those that say nothing; None if none is left, or only those that are no content."""
+    found = {key: value for key, value in values.items() if value is not None and value != []}
+    return found if found.keys() - set(unless_only) else None

@@ -1,0 +1,99 @@
+"""What waits in memory for one backend: bounded in bytes and items, oldest first.
+
+Out of bytes, a record gives up its payload; if that is not enough, or out of items, the oldest record goes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import replace
+from typing import Final
+
+from ..trace import ProviderTrace
+
+__all__ = ["BATCH_BYTES", "BATCH_ITEMS", "Queue", "size_of", "without_payload"]
+
+BATCH_ITEMS: Final = 1000
+BATCH_BYTES: Final = 8 * 1024 * 1024
+_FLAT_SIZE: Final = 2048
+
+
+def size_of(trace: ProviderTrace) -> int:
+    """The bytes of memory that ``trace`` holds, roughly: its payloads and a flat sum for the rest."""
+    payloads = (text for text in (trace.request_json, trace.response_json) if text is not None)
+    return _FLAT_SIZE + sum(map(sys.getsizeof, payloads))
+
+
+def without_payload(trace: ProviderTrace) -> ProviderTrace | None:
+    """``trace`` less its payload; None if it has none to give."""
+    if trace.request_json is None and trace.response_json is None:
+        return None
+    return replace(trace, request_json=None, response_json=None, content="truncated")
+
+
+class Queue:
+    """Not locked: its owner has a lock already. Positions count what was put, from 1."""
+
+    def __init__(self, max_bytes: int, max_items: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_items = max_items
+        self._entries: deque[tuple[ProviderTrace, int]] = deque()
+        self._last = 0
+        self._in_hand: int | None = None
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def last(self) -> int:
+        """The position of what was put last."""
+        return self._last
+
+    def is_done(self, position: int) -> bool:
+        """Whether nothing up to ``position`` waits or is being written."""
+        return (self._oldest if self._in_hand is None else self._in_hand) > position
+
+    @property
+    def _oldest(self) -> int:
+        return self._last - len(self._entries) + 1
+
+    def put(self, trace: ProviderTrace, taken: int = 0) -> tuple[bool, int]:
+        """Add ``trace``, where ``taken`` bytes of the limit are others'; whether it lost its payload, how many went."""
+        limit = max(0, self._max_bytes - taken)
+        size = size_of(trace)
+        bare = without_payload(trace) if self.bytes + size > limit else None
+        if bare is not None:
+            trace, size = bare, _FLAT_SIZE
+        self._entries.append((trace, size))
+        self._last += 1
+        self.bytes += size
+        gone = 0
+        while len(self._entries) > self._max_items or (self.bytes > self._max_bytes and len(self._entries) > 1):
+            self.bytes -= self._entries.popleft()[1]
+            gone += 1
+        return bare is not None, gone
+
+    def take(self) -> list[ProviderTrace]:
+        """The next batch, to be given back by :meth:`settle`."""
+        batch: list[ProviderTrace] = []
+        size = 0
+        self._in_hand = self._oldest if self._entries else None
+        while self._entries and len(batch) < BATCH_ITEMS and size < BATCH_BYTES:
+            trace, trace_size = self._entries.popleft()
+            self.bytes -= trace_size
+            size += trace_size
+            batch.append(trace)
+        return batch
+
+    def settle(self) -> None:
+        """What was taken is written or given up."""
+        self._in_hand = None
+
+    def clear(self) -> int:
+        """Forget what waits; how many."""
+        number = len(self._entries)
+        self._entries.clear()
+        self.bytes = 0
+        return number

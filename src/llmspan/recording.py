@@ -1,0 +1,319 @@
+"""Records made by hand, for providers whose SDK is not observed: ``llmspan.record`` and, to wait for it, ``create``.
+
+A record made here goes the way of all others: the content policy, the pipeline, every backend. ``llmspan.context`` and
+the current span say who is calling. No span is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, ParamSpec
+
+from opentelemetry import trace as otel_trace
+
+from . import _json, pipeline, scope
+from .backends import load_backends
+from .backends.base import Backend
+from .content import Policy
+from .errors import BackendError, RecordError
+from .pipeline import Pipeline
+from .settings import Settings
+from .trace import ProviderTrace, Status, new_id
+from .usage import Usage
+from .wire import READERS, reassemble
+
+__all__ = ["create", "record"]
+
+P = ParamSpec("P")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_MESSAGE: Final = 1000
+_lock = threading.Lock()
+#: a backend answers one reader at a time
+_reading = threading.Lock()
+
+
+def record(
+    *,
+    provider: str,
+    model: str | None = None,
+    operation: str = "chat",
+    api: str | None = None,
+    request: Any = None,
+    response: Any = None,
+    usage: Usage | Mapping[str, Any] | None = None,
+    started_at: datetime | int | None = None,
+    duration: timedelta | float | None = None,
+    time_to_first_chunk: timedelta | float | None = None,
+    stream: bool = False,
+    status: Status | None = None,
+    finish_reasons: Iterable[str | None] = (),
+    error: BaseException | str | None = None,
+    error_type: str | None = None,
+    error_json: Any = None,
+    http_status: int | None = None,
+    attempts: int | None = None,
+    response_model: str | None = None,
+    response_id: str | None = None,
+    request_id: str | None = None,
+    service_tier: str | None = None,
+    server_address: str | None = None,
+    server_port: int | None = None,
+    sdk: str | None = None,
+    source: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    id: str | None = None,  # noqa: A002 - the record's key
+) -> str:
+    """Hand over the record of one call that has ended. Never blocks on a store; returns the record's id.
+
+    Args:
+        provider: ``gen_ai.provider.name``, such as ``gcp.gemini``.
+        model: the model that was asked for.
+        operation: ``gen_ai.operation.name``: ``chat``, ``text_completion``, ``embeddings``, ...
+        api: the shape of request and response; ``operation`` if not given. For one that llmspan knows
+            (``chat_completions``, ``responses``, ``messages``, ``completions``, ``embeddings``) what is not given here
+            is read from ``response``, which may also be the bytes of a stream.
+        request: what was sent: a JSON value, an object with ``model_dump``, JSON text or bytes. Copied at once.
+        response: what came back, likewise.
+        usage: the provider's own usage object, or a :class:`llmspan.Usage`; ``response["usage"]`` if not given.
+        started_at: an aware datetime, or nanoseconds since the epoch; ``duration`` ago if not given.
+        duration: seconds, or a timedelta; the time since ``started_at`` if not given.
+        time_to_first_chunk: seconds, or a timedelta.
+        stream: whether the response was streamed.
+        status: ``ok``, ``error``, ``cancelled``, ``closed_early`` or ``incomplete``; by ``error`` if not given.
+        finish_reasons: one per choice.
+        error: the exception or message that the call ended with.
+        error_type: the provider's error code; the exception's class if not given.
+        error_json: the provider's error body.
+        http_status: the HTTP status code.
+        attempts: how many requests were sent.
+        response_model: the model that answered.
+        response_id: the provider's id of the response.
+        request_id: the provider's id of the request.
+        service_tier: the tier that served the call.
+        server_address: the host.
+        server_port: the port.
+        sdk: what made the call, ``name/version``.
+        source: which program this is; the one of all other records if not given.
+        attributes: merged into those of :func:`llmspan.context`.
+        id: the record's id, so that handing it over again stores it once; a fresh one if not given.
+
+    Raises:
+        RecordError: a value cannot be in a record; the message names it.
+        SettingsError: nothing has been set up yet, and the environment's settings are wrong.
+    """
+    line = _line()
+    started, lasted = _times(started_at, duration)
+    around = scope.current()
+    within = otel_trace.get_current_span().get_span_context()
+    raised = error if isinstance(error, BaseException) else None
+    values: dict[str, Any] = {
+        **{f.name: getattr(around, f.name) for f in fields(around)},
+        "id": id or new_id(),
+        "trace_id": f"{within.trace_id:032x}" if within.is_valid else None,
+        "parent_span_id": f"{within.span_id:016x}" if within.is_valid else None,
+        "attributes": _copied({**around.attributes, **(attributes or {})}),
+        "source": source or line.source,
+        "provider": provider,
+        "operation": operation,
+        "api": api or operation,
+        "request_model": model,
+        "response_model": response_model,
+        "response_id": response_id,
+        "request_id": request_id,
+        "stream": stream,
+        "service_tier": service_tier,
+        "server_address": server_address,
+        "server_port": server_port,
+        "sdk": sdk,
+        "status": status or (_status_of(raised) if error is not None or error_type is not None else "ok"),
+        "finish_reasons": tuple(finish_reasons),
+        "error_type": error_type or (None if error is None else _kind(raised)),
+        "error_message": None if error is None else str(error)[:_LONGEST_MESSAGE],
+        "error_json": _copied(error_json),
+        "http_status": http_status,
+        "attempts": attempts,
+        "started_at": started,
+        "duration_ns": lasted,
+        "time_to_first_chunk_ns": None if time_to_first_chunk is None else _nanoseconds(time_to_first_chunk),
+    }
+    brief = replace(ProviderTrace.from_dict(values), usage=_usage(usage))
+    sent, received = _text(request), _text(response)
+    size = len(sent or "") + len(received or "")
+    line.accept(pipeline.Made(lambda: _whole(brief, sent, received), line.policy or Policy(), size))
+    return brief.id
+
+
+def _awaited(function: Callable[P, str]) -> Callable[P, Coroutine[Any, Any, str]]:
+    @functools.wraps(function, assigned=("__module__",))
+    async def create(*args: P.args, **kwargs: P.kwargs) -> str:
+        """:func:`record`, and wait until every backend has it. For event loops, which it does not block.
+
+        Raises:
+            RecordError: a value cannot be in a record; the message names it.
+            SettingsError: nothing has been set up yet, and the environment's settings are wrong.
+            BackendError: it was not stored in ``LLMSPAN_WRITE_TIMEOUT`` seconds, or given up.
+        """
+        # imports and reading the environment the first time, copying the payload every time
+        record_id = await asyncio.to_thread(function, *args, **kwargs)
+        await _stored(pipeline.shared(), record_id)
+        return record_id
+
+    create.__name__ = create.__qualname__ = "create"
+    return create
+
+
+create = _awaited(record)
+
+
+async def _stored(line: Pipeline, record_id: str) -> None:
+    """Wait until all that had been accepted is settled, which this record is a part of, and see what became of it."""
+    before = line.status()
+    deadline = time.monotonic() + Settings.from_env().write_timeout
+    pause = 0.001
+    while not _settled(line, [state.accepted for state in before]):
+        if time.monotonic() > deadline:
+            raise BackendError(f"record {record_id} is not stored yet; it stays queued: {_troubles(line)}")
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.05)
+    primary = line.backends[0]
+    if primary.readable and not await asyncio.to_thread(_has, primary, record_id):
+        raise BackendError(f"record {record_id} was not stored: {_troubles(line)}")
+
+
+def _settled(line: Pipeline, accepted: list[int]) -> bool:
+    """Whether each backend is done with as many records as it had accepted: they are taken in their order."""
+    done = (state.delivered + sum(state.dropped.values()) for state in line.status())
+    return all(count >= wanted for count, wanted in zip(done, accepted, strict=False))
+
+
+def _has(backend: Backend, record_id: str) -> bool:
+    with _reading:
+        return backend.get(record_id) is not None
+
+
+def _troubles(line: Pipeline) -> str:
+    said = (f"{state.backend}: {state.last_error}" for state in line.status() if state.last_error)
+    return "; ".join(said) or "the backends report no error"
+
+
+def _line() -> Pipeline:
+    """The pipeline, with the backends of the environment if nobody has named any."""
+    line = pipeline.shared()
+    with _lock:
+        if line.policy is None:
+            settings = Settings.from_env()
+            line.policy, line.source = Policy.from_settings(settings), settings.source
+        if not line.backends:
+            settings = Settings.from_env()
+            line.configure(settings)
+            for backend in load_backends(settings):
+                line.add(backend)
+            atexit.register(line.flush, settings.exit_timeout)
+    return line
+
+
+def _whole(brief: ProviderTrace, sent: str | bytes | None, received: str | bytes | None) -> ProviderTrace:
+    """The record with its payloads, and with what these tell where nothing was said. Slow; for the worker."""
+    request_json = None if sent is None else _json.canonical(sent)
+    response_json, told = _read(brief.api, received)
+    missing = {key: value for key, value in told.items() if value and not getattr(brief, key)}
+    usage = brief.usage if brief.usage.source != "none" else told.get("usage") or Usage()
+    return replace(
+        brief,
+        **missing | {"usage": usage},
+        request_json=request_json,
+        response_json=response_json,
+        request_bytes=_length(sent),
+        response_bytes=_length(received),
+    )
+
+
+def _read(api: str, received: str | bytes | None) -> tuple[str | None, dict[str, Any]]:
+    """The response's JSON text, and the record's values that are in it."""
+    if received is None:
+        return None, {}
+    if api not in READERS:
+        text = _json.canonical(received)
+        usage = _usage_in(text)
+        return text, {"usage": usage}
+    body = received.encode("utf-8", "surrogatepass") if isinstance(received, str) else received
+    reply, response = reassemble(api, body)
+    told = {
+        "response_model": reply.response_model,
+        "response_id": reply.response_id,
+        "finish_reasons": reply.finish_reasons,
+        "service_tier": reply.service_tier,
+        "chunk_count": reply.chunk_count,
+        "usage": reply.usage,
+    }
+    is_stream = reply.chunk_count is not None and response is not None
+    return _json.dumps(response) if is_stream else _json.canonical(received), told
+
+
+def _usage_in(text: str) -> Usage:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return Usage()
+    return Usage.from_raw(value.get("usage")) if isinstance(value, dict) else Usage()
+
+
+def _usage(given: Usage | Mapping[str, Any] | None) -> Usage:
+    if given is None or isinstance(given, Usage):
+        return given or Usage()
+    if not isinstance(given, Mapping):
+        raise RecordError(f"usage is {given!r:.80}; it must be a llmspan.Usage or the provider's usage object")
+    return Usage.from_raw(_copied(given))
+
+
+def _times(started_at: datetime | int | None, duration: timedelta | float | None) -> tuple[int, int]:
+    """Start and length, in nanoseconds; what is not given is counted back from, or up to, now."""
+    now = time.time_ns()
+    if isinstance(started_at, datetime):
+        if started_at.tzinfo is None:
+            raise RecordError(f"started_at is {started_at!r}, a time without a time zone; use datetime.now(UTC)")
+        started_at = (started_at - _EPOCH) // timedelta(microseconds=1) * 1000
+    lasted = None if duration is None else _nanoseconds(duration)
+    if started_at is None:
+        return now - (lasted or 0), lasted or 0
+    return started_at, max(0, now - started_at) if lasted is None else lasted
+
+
+def _nanoseconds(length: timedelta | float) -> int:
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise RecordError(f"{length!r:.80} is not a length of time; use seconds or a timedelta, 0 or more")
+    return round(seconds * 1e9)
+
+
+def _status_of(raised: BaseException | None) -> Status:
+    return "error" if raised is None or isinstance(raised, Exception) else "cancelled"
+
+
+def _kind(raised: BaseException | None) -> str:
+    if raised is None:
+        return "_OTHER"
+    kind = type(raised)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _text(value: Any) -> str | bytes | None:
+    """A copy that later changes to ``value`` cannot reach."""
+    return value if value is None or isinstance(value, str | bytes) else _json.dumps(value)
+
+
+def _copied(value: Any) -> Any:
+    return None if value is None else json.loads(_json.dumps(value))
+
+
+def _length(text: str | bytes | None) -> int | None:
+    return len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else None if text is None else len(text)

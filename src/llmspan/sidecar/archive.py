@@ -1,0 +1,122 @@
+"""Where the sidecar's records go. Stored means: the primary backend has them; only then is anything acknowledged.
+
+The other backends get each record through a delivery of their own, with its queue, retries and counts, so that their
+trouble holds nobody up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from .._guard import logger, outcome
+from ..backends.base import Backend
+from ..errors import BackendError, RetryableError, SchemaError, SettingsError
+from ..pipeline import Pipeline, Status
+from ..settings import Settings
+from ..trace import ProviderTrace
+
+__all__ = ["Archive"]
+
+#: ids that are known to be stored; beyond it the stores themselves, whose key the id is, drop what comes twice
+_REMEMBERED: Final = 65_536
+_FLAT_SIZE: Final = 2048
+
+
+class Archive:
+    """Backends, the primary first. Any thread may store."""
+
+    def __init__(self, backends: Sequence[Backend], settings: Settings) -> None:
+        self._primary = backends[0]
+        self._others = Pipeline()
+        self._others.configure(settings)
+        for backend in backends[1:]:
+            self._others.add(backend)
+        self._told: Counter[str] = Counter()
+        self._last_error: str | None = None
+        self._stored: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def store(self, traces: Iterable[ProviderTrace]) -> dict[str, str]:
+        """Store records that are not stored yet; the ids of those that never can be, and why.
+
+        Raises:
+            RetryableError: the primary cannot store now; nothing may be acknowledged.
+            BackendError, SettingsError: nor later, unless somebody repairs it.
+        """
+        rejected: dict[str, str] = {}
+        with self._lock:
+            new: dict[str, ProviderTrace] = {}
+            for trace in traces:
+                if trace.id not in self._stored:
+                    new.setdefault(trace.id, trace)
+            self._write(list(new.values()), rejected)
+            good = [trace for trace in new.values() if trace.id not in rejected]
+            self._stored.update(dict.fromkeys(trace.id for trace in good))
+            while len(self._stored) > _REMEMBERED:
+                self._stored.popitem(last=False)
+            if self._others.backends:
+                for trace in good:
+                    self._others.accept(_Ready(trace))
+        return rejected
+
+    def status(self) -> list[Status]:
+        """What became of the records, per backend."""
+        told = self._told
+        dropped = {"rejected": told["rejected"]} if told["rejected"] else {}
+        first = Status(
+            self._primary.name, self._primary.location, accepted=told["stored"] + told["rejected"],
+            delivered=told["stored"], dropped=dropped, last_error=self._last_error,
+        )  # fmt: skip
+        return [first, *self._others.status()]
+
+    def close(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the other backends, then close all; whether all was written."""
+        done = self._others.close(timeout)
+        outcome(self._primary.shutdown)
+        return done
+
+    def _write(self, batch: Sequence[ProviderTrace], rejected: dict[str, str]) -> None:
+        if not batch:
+            return
+        error = outcome(self._open_and_write, batch)
+        if error is None:
+            self._told["stored"] += len(batch)
+            return
+        self._last_error = f"{type(error).__name__}: {error}"
+        if isinstance(error, RetryableError | SettingsError | SchemaError):
+            raise error
+        if isinstance(error, Exception) and len(batch) > 1:
+            middle = len(batch) // 2
+            self._write(batch[:middle], rejected)
+            self._write(batch[middle:], rejected)
+        elif isinstance(error, Exception):
+            logger.error("llmspan: %s refused record %s: %s", self._primary.name, batch[0].id, error)
+            self._told["rejected"] += 1
+            rejected[batch[0].id] = f"{self._primary.name}: {error}"
+        else:
+            raise BackendError(f"{self._primary.name}: {type(error).__name__}") from error
+
+    def _open_and_write(self, batch: Sequence[ProviderTrace]) -> None:
+        self._primary.open()
+        self._primary.write(batch)
+
+
+class _Ready:
+    """A record on its way to the other backends."""
+
+    def __init__(self, trace: ProviderTrace) -> None:
+        self._trace = trace
+
+    @property
+    def size(self) -> int:
+        return _FLAT_SIZE + len(self._trace.request_json or "") + len(self._trace.response_json or "")
+
+    def build(self) -> ProviderTrace:
+        return self._trace
+
+    def shed(self) -> None:
+        self._trace = replace(self._trace, request_json=None, response_json=None, content="truncated")

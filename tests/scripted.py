@@ -1,0 +1,103 @@
+"""Ready-made records and backends that do what a script says, for tests of the pipeline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmspan.backends.memory import MemoryBackend
+from llmspan.pipeline import Pipeline, Status
+from llmspan.settings import Settings
+from llmspan.trace import ProviderTrace
+from records import make_trace
+
+
+class Ready:
+    """A pending record that is ready-made."""
+
+    def __init__(self, trace: ProviderTrace, size: int = 3000) -> None:
+        self.trace = trace
+        self.size = size
+        self.is_shed = False
+
+    def build(self) -> ProviderTrace:
+        return self.trace
+
+    def shed(self) -> None:
+        self.is_shed = True
+        self.size = 100
+
+
+class Scripted(MemoryBackend):
+    """A memory backend whose writes first do what a script says."""
+
+    def __init__(self, *script: Callable[[Sequence[ProviderTrace]], None], place: str = "here") -> None:
+        super().__init__()
+        self.script = list(script)
+        self.place = place
+        self.batches: list[int] = []
+        self.closed = False
+
+    @property
+    def location(self) -> str:
+        return self.place
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        self.batches.append(len(traces))
+        if self.script:
+            self.script.pop(0)(traces)
+        super().write(traces)
+
+    def shutdown(self) -> None:
+        self.closed = True
+
+
+def raising(error: Exception) -> Callable[[Sequence[ProviderTrace]], None]:
+    def step(_: Sequence[ProviderTrace]) -> None:
+        raise error
+
+    return step
+
+
+def waiting(event: threading.Event, reached: threading.Event | None = None) -> Callable[[Any], None]:
+    def step(_: Sequence[ProviderTrace]) -> None:
+        if reached is not None:
+            reached.set()
+        event.wait(30)
+
+    return step
+
+
+def pipeline_to(*backends: MemoryBackend, **settings: Any) -> Pipeline:
+    pipeline = Pipeline()
+    pipeline.configure(Settings(**settings))
+    for backend in backends:
+        assert pipeline.add(backend)
+    return pipeline
+
+
+def identity_holds(status: Status) -> bool:
+    """Every record is in exactly one place, and no place has fewer than none."""
+    places = [status.delivered, status.queued, status.spooled, status.dead_lettered, *status.dropped.values()]
+    return status.accepted == sum(places) and min(places) >= 0
+
+
+def accept(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
+    traces = [make_trace(**fields) for _ in range(number)]
+    for trace in traces:
+        pipeline.accept(Ready(trace))
+    return [trace.id for trace in traces]
+
+
+def ids_in(backend: MemoryBackend) -> set[str]:
+    return {trace.id for trace in backend.list(limit=100_000).traces}
+
+
+def until(holds: Callable[[], object], patience: float = 30.0) -> None:
+    """Look again until ``holds``; fail after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.002)

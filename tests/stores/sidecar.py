@@ -1,0 +1,96 @@
+"""A store at the other end of a socket: written through a sidecar, read from what the sidecar writes to."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmspan.backends.base import Backend, Filters, GroupBy, Page, StatsRow
+from llmspan.backends.socket import SocketBackend
+from llmspan.backends.sqlite import SQLiteBackend
+from llmspan.settings import Settings
+from llmspan.sidecar import Archive, Sidecar, listen
+from llmspan.trace import ProviderTrace
+
+
+class RunningSidecar:
+    """A sidecar in a thread of this process; what goes wrong in it is raised by :meth:`stop`."""
+
+    def __init__(self, path: Path, *backends: Backend, **options: Any) -> None:
+        self.path = path
+        self.archive = Archive(backends, Settings())
+        self.server = Sidecar(listen(path, {}), self.archive, **{"allowed": None, **options})
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Stop as a signal would make it; whether all was written."""
+        self.server.stop()
+        self._thread.join()
+        self.server.close()
+        done = self.archive.close(30)
+        if self._errors:
+            raise self._errors[0]
+        return done
+
+    def _serve(self) -> None:
+        try:
+            self.server.serve()
+        except BaseException as error:
+            self._errors.append(error)
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """A directory for sockets: their paths may have no more than 107 bytes, and pytest's directories are long."""
+    with tempfile.TemporaryDirectory(prefix="llmspan-") as name:
+        yield Path(name)
+
+
+class WiredStore(SocketBackend):
+    """Writes by a sidecar; reads, and looks after, the SQLite file that the sidecar writes to."""
+
+    readable = True
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "traces.db"
+        self._store = SQLiteBackend(self._file)
+        self._sidecar: RunningSidecar | None = None
+        super().__init__(Path(tempfile.mkdtemp(prefix="llmspan-"), "s.sock"))
+
+    def open(self) -> None:
+        if self._sidecar is None:
+            self._sidecar = RunningSidecar(self._path, SQLiteBackend(self._file))
+            self._store.open()
+        super().open()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._store.shutdown()
+        sidecar, self._sidecar = self._sidecar, None
+        if sidecar is not None:
+            assert sidecar.stop()
+            self._path.parent.rmdir()
+
+    def get(self, trace_id: str, /) -> ProviderTrace | None:
+        return self._store.get(trace_id)
+
+    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
+        return self._store.get_by_step_id(step_id)
+
+    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
+        return self._store.list_by_step_id(step_id)
+
+    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+        return self._store.list(filters, limit=limit, cursor=cursor)
+
+    def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
+        return self._store.ids_with_prefix(prefix, limit)
+
+    def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
+        return self._store.stats(group_by, filters)

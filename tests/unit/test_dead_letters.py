@@ -1,0 +1,86 @@
+"""Records that a backend can never store: kept whole, private, bounded, and never half."""
+
+from __future__ import annotations
+
+import json
+import resource
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmspan.errors import PermanentError
+from llmspan.pipeline.dead_letters import DeadLetters, default_directory
+from llmspan.trace import ProviderTrace
+from records import full_trace, make_trace
+
+REFUSED = PermanentError("cannot hold this")
+
+
+def lines_of(letters: DeadLetters) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in letters.path.read_text().splitlines()]
+
+
+def test_a_line_has_the_record_and_the_reason(tmp_path: Path) -> None:
+    """The canonical form of the record can be read back from its line; the file is its owner's alone."""
+    letters = DeadLetters(tmp_path / "made", "postgres")
+    trace = full_trace()
+    assert letters.keep(trace, "postgres", REFUSED) is None
+    (line,) = lines_of(letters)
+    assert (line["backend"], line["reason"]) == ("postgres", "PermanentError: cannot hold this")
+    assert ProviderTrace.from_json(json.dumps(line["record"])).id == trace.id
+    assert trace.to_json() in letters.path.read_text()
+    assert letters.path == tmp_path / "made" / "postgres.jsonl"
+    assert stat.S_IMODE(letters.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(letters.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_name_is_no_path(tmp_path: Path) -> None:
+    """A backend of another package cannot lead the file elsewhere by its name."""
+    assert DeadLetters(tmp_path, "../../x/y").path.parent == tmp_path
+
+
+def test_a_full_file_keeps_numbers_first(tmp_path: Path) -> None:
+    """What does not fit whole is kept without its payload; what does not fit at all is refused, with the remedy."""
+    letters = DeadLetters(tmp_path, "sqlite", max_bytes=4000)
+    assert letters.keep(make_trace(request_json='"' + "x" * 5000 + '"'), "sqlite", REFUSED) is None
+    (line,) = lines_of(letters)
+    assert (line["record"]["content"], line["record"]["request_json"]) == ("truncated", None)
+    assert line["record"]["input_tokens"] == 10
+    while (refusal := letters.keep(make_trace(), "sqlite", REFUSED)) is None:
+        pass
+    assert str(letters.path) in refusal
+    assert "move it away" in refusal
+    assert letters.path.stat().st_size <= 4000
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    """A bad directory is a reason, not an exception."""
+    (tmp_path / "file").write_text("")
+    refusal = DeadLetters(tmp_path / "file" / "below", "sqlite").keep(make_trace(), "sqlite", REFUSED)
+    assert refusal is not None
+    assert "below" in refusal
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    """A line that the disk has no room for leaves the lines before it, and nothing of itself."""
+    letters = DeadLetters(tmp_path, "sqlite")
+    assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+    before = letters.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        refusal = letters.keep(make_trace(), "sqlite", REFUSED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refusal is not None
+    assert letters.path.read_bytes() == before
+
+
+def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``$XDG_STATE_HOME`` if it is absolute, else below the home directory."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_directory() == Path("/state/llmspan/dead-letters")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_directory() == Path("~/.local/state/llmspan/dead-letters")
