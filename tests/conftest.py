@@ -11,6 +11,12 @@ import otelcol
 import replay
 from stores import postgres
 
+#: the tests of the recordings, by the beginning of their names
+_RECORDINGS = {
+    "test_sync[": "sync", "test_async[": "async", "test_raw[": "sync, raw and streaming responses",
+    "test_asyncraw[": "async, raw and streaming responses", "test_reassembled": "reassembled",
+}  # fmt: skip
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "recordings: replays the recorded provider traffic")
@@ -30,7 +36,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many recordings were exact: nothing is left out silently."""
     passed = {r.nodeid for r in terminalreporter.stats.get("passed", []) if "test_recordings" in r.nodeid}
     failed = {r.nodeid for r in terminalreporter.stats.get("failed", []) if "test_recordings" in r.nodeid}
-    for test, what in (("test_sync", "sync"), ("test_async", "async"), ("test_reassembled", "reassembled")):
+    for test, what in _RECORDINGS.items():
         good = sum(f"::{test}" in nodeid for nodeid in passed)
         bad = sum(f"::{test}" in nodeid for nodeid in failed)
         if good or bad:

@@ -126,13 +126,13 @@ def client_for(provider: str, mock: httpx2.MockTransport, *, is_async: bool = Fa
     return anthropic.Anthropic(http_client=httpx2.Client(transport=mock), **options)
 
 
-_METHODS: dict[str, Callable[[Any], Any]] = {
-    "chat.completions": lambda client: client.chat.completions.create,
-    "completions": lambda client: client.completions.create,
-    "embeddings": lambda client: client.embeddings.create,
-    "responses": lambda client: client.responses.create,
-    "messages": lambda client: client.messages.create,
-    "beta.messages": lambda client: client.beta.messages.create,
+_RESOURCES: dict[str, Callable[[Any], Any]] = {
+    "chat.completions": lambda client: client.chat.completions,
+    "completions": lambda client: client.completions,
+    "embeddings": lambda client: client.embeddings,
+    "responses": lambda client: client.responses,
+    "messages": lambda client: client.messages,
+    "beta.messages": lambda client: client.beta.messages,
 }
 _PLACEHOLDERS: dict[str, dict[str, Any]] = {
     "chat.completions": {"model": "m", "messages": [{"role": "user", "content": "?"}]},
@@ -144,17 +144,21 @@ _PLACEHOLDERS: dict[str, dict[str, Any]] = {
 }
 
 
-def call(client: Any, recording: Recording) -> Any:
-    """Make the recorded call: through the resource's method, unknown parameters by ``extra_body``."""
+def call(client: Any, recording: Recording, variant: str = "") -> Any:
+    """Make the recorded call: through the resource's method, unknown parameters by ``extra_body``.
+
+    ``variant``: ``with_raw_response`` or ``with_streaming_response``.
+    """
+    resource = _RESOURCES[recording.api](client)
+    known = inspect.signature(resource.create).parameters
+    resource = getattr(resource, variant) if variant else resource
     if recording.request["method"] == "GET":
         path = recording.request["url_path"].partition("?")[0]
-        return client.responses.retrieve(path.rpartition("/")[2], **({"stream": True} if recording.streams else {}))
-    method = _METHODS[recording.api](client)
+        return resource.retrieve(path.rpartition("/")[2], **({"stream": True} if recording.streams else {}))
     body = {**_PLACEHOLDERS[recording.api], **(recording.request["body"] or {})}
     if recording.streams:
         body["stream"] = True
-    known = inspect.signature(method).parameters
     extra = {key: value for key, value in body.items() if key not in known}
-    return method(
+    return resource.create(
         **{key: value for key, value in body.items() if key in known}, **({"extra_body": extra} if extra else {})
     )

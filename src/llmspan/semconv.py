@@ -111,12 +111,16 @@ _PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
     "max_output_tokens": ("gen_ai.request.max_tokens", int),
     "previous_response_id": ("gen_ai.request.previous_response.id", str),
     "reasoning_effort": ("gen_ai.request.reasoning.level", str),
+    "max_tokens_to_sample": ("gen_ai.request.max_tokens", int),
     "dimensions": ("gen_ai.embeddings.dimension.count", int),
 }
 _DOUBLES: Final = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
-#: operations whose usage belongs to another call
-_NOT_BILLED: Final = frozenset({"fetch_response"})
+#: operations that report tokens which they did not spend: another call did, or none has yet
+NOT_BILLED: Final = frozenset({"fetch_response", "count_tokens"})
+#: what an API is asked for, where that is not the request's to say
+_OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
+_RESPONSES: Final = frozenset({"responses", "responses_compact"})
 
 
 #: what a span has from its start, or (the payload's fate) cannot know at its end
@@ -165,14 +169,16 @@ def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
     encoding = body.get("encoding_format")
     if isinstance(encoding, str) and api == "embeddings":
         found["gen_ai.request.encoding_formats"] = (encoding,)
-    if api in ("chat_completions", "responses"):
-        found["openai.api.type"] = api
+    if api == "chat_completions" or api in _RESPONSES:
+        found["openai.api.type"] = "responses" if api in _RESPONSES else api
         tier = body.get("service_tier")
         if isinstance(tier, str) and tier != "auto":
             found["openai.request.service_tier"] = tier
     output = _get(body.get("response_format"), "type") or _get(_get(body.get("text"), "format"), "type")
     if isinstance(output, str) and output in _OUTPUT_TYPES:
         found["gen_ai.output.type"] = _OUTPUT_TYPES[output]
+    elif api in _OUTPUT_OF:
+        found["gen_ai.output.type"] = _OUTPUT_OF[api]
     return found
 
 
@@ -222,7 +228,7 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
         found[_TAGS] = facts["agent_tags"]
     for key, value in facts["attributes"].items():
         found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
-    if facts["operation"] not in _NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
+    if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
         found.update(_usage_attributes(facts["usage"]))
 
 

@@ -54,6 +54,9 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
     "output_tokens_details.image_tokens": "image_output_tokens",
     "output_tokens_details.text_tokens": "text_output_tokens",
     "output_tokens_details.tool_output_tokens": "tool_output_tokens",
+    # transcriptions, with a detail object of their own spelling (openai.types.audio.transcription.UsageTokens)
+    "input_token_details.audio_tokens": "audio_input_tokens",
+    "input_token_details.text_tokens": "text_input_tokens",
     # messages (anthropic.types.Usage, MessageDeltaUsage and their beta twins)
     "cache_read_input_tokens": None,
     "cache_creation_input_tokens": None,

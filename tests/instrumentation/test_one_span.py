@@ -53,10 +53,10 @@ def test_native_span_is_suppressed_by_default() -> None:
 def test_native_span_of_other_calls_stays() -> None:
     """What we do not record, the SDK goes on tracing."""
     with watching() as watch:
-        mock = transport(200, {"content-type": "application/json"}, [b'{"input_tokens": 5}'])
+        mock = transport(200, {"content-type": "application/json"}, [b'{"id": "m", "type": "model"}'])
         client = client_for("anthropic", mock, **native(watch))
-        client.messages.count_tokens(model="m", messages=MESSAGES.arguments["messages"])
-    assert [span.name for span in watch.spans] == ["anthropic.messages.count_tokens"]
+        client.models.retrieve("m")
+    assert [span.name for span in watch.spans] == ["anthropic.models.retrieve"]
     assert watch.records == []
 
 

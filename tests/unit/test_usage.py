@@ -15,7 +15,13 @@ from anthropic.types.beta import BetaMessageDeltaUsage, BetaUsage
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import CompletionUsage
+from openai.types.audio.transcription import UsageTokens as TranscriptionUsage
+from openai.types.audio.transcription_text_done_event import Usage as TranscriptionDoneUsage
 from openai.types.create_embedding_response import Usage as EmbeddingUsage
+from openai.types.decision import Usage as DecisionUsage
+from openai.types.image_edit_completed_event import Usage as ImageEditUsage
+from openai.types.image_gen_completed_event import Usage as ImageGenUsage
+from openai.types.images_response import Usage as ImagesUsage
 from openai.types.responses import ResponseUsage
 from pydantic import BaseModel
 
@@ -37,6 +43,7 @@ not_counts = (
 )
 MODELS = [
     CompletionUsage, ResponseUsage, EmbeddingUsage, MessageUsage, MessageDeltaUsage, BetaUsage, BetaMessageDeltaUsage,
+    ImagesUsage, ImageGenUsage, ImageEditUsage, DecisionUsage, TranscriptionUsage, TranscriptionDoneUsage,
 ]  # fmt: skip
 
 
@@ -250,6 +257,7 @@ DETAILS: dict[str, dict[str, str]] = {
         "rejected_prediction_tokens": "rejected_prediction_tokens",
     },
     "input_tokens_details": {key: name.format(way="input") for key, name in MODALITIES.items()},
+    "input_token_details": {f"{kind}_tokens": f"{kind}_input_tokens" for kind in ("audio", "text")},
     "output_tokens_details": {
         **{key: name.format(way="output") for key, name in MODALITIES.items()},
         "tool_output_tokens": "tool_output_tokens",

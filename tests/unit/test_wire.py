@@ -17,6 +17,7 @@ from openai._streaming import SSEDecoder
 
 from llmspan.usage import Usage
 from llmspan.wire import READERS, Reply, ReplyError, read_error, reassemble, sse, summarize
+from llmspan.wire.body import BodyReader
 from records import patient
 from replay import Recording, recording_ids
 
@@ -268,7 +269,7 @@ def check_sane(api: str, body: bytes) -> None:
         usage = read.usage
         numbers = [usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, *usage.details.values()]
         assert all(number is None or type(number) is int for number in numbers)
-    assert response is None or isinstance(response, dict)
+    assert response is None or reply.plain or isinstance(response, dict)
     json.dumps(response)
 
 
@@ -339,10 +340,11 @@ def test_any_mixture_is_read(data, edits):
 @patient
 @given(api=st.sampled_from(sorted(READERS)), body=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_read(api, body):
-    """Bytes that are neither JSON nor events give no response, and no usage."""
+    """Bytes that are neither JSON nor events give no response, and no usage, but for the APIs that answer so."""
     reply, response = both(api, body)
-    assert reply.usage == Usage()
-    assert response is None or isinstance(json.loads(body), dict)
+    assert replace(reply.usage, raw=None) == Usage()
+    assert response is None or reply.plain or isinstance(json.loads(body), dict)
+    assert not reply.plain or READERS[api].plain or body[:1] == b"\x00"
 
 
 @pytest.mark.parametrize("api", READERS)
@@ -351,7 +353,7 @@ def test_nesting_without_end(api):
     deep = "[" * 100_000 + "]" * 100_000
     both(api, f'{{"id":{deep}}}'.encode())
     body = f'data: {{"id":{deep}}}\n\n'.encode()
-    assert both(api, body) == (Reply(terminal=api == "embeddings", chunk_count=0), None)
+    assert both(api, body) == (Reply(terminal=issubclass(READERS[api], BodyReader), chunk_count=0), None)
     both(
         api,
         wire({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": deep}}),
@@ -1289,10 +1291,10 @@ def test_null_is_no_error(api, event, error):
 
 
 def test_a_binary_body_is_not_judged():
-    """Frames that are neither JSON nor events (AWS's) tell nothing; above all not that the stream was cut."""
-    frames = b"\x00\x00\x00\x81\x00\x00\x00\x4b" + bytes(range(121))
-    for reply in (summarize("messages", frames), reassemble("messages", frames)[0]):
-        assert reply.terminal
+    """Bytes that are neither JSON nor events nor whole frames tell nothing; above all not that the stream was cut."""
+    odd = b"\x00\x00\x00\x81\x00\x00\x00\x4b" + bytes(range(121))
+    for reply in (summarize("messages", odd), reassemble("messages", odd)[0]):
+        assert reply.plain
         assert reply.usage.source == "none"
         assert reply.response_id is None
 

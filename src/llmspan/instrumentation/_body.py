@@ -5,6 +5,7 @@ The tee appends to it, once per network read; everything that reads the bytes ha
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,7 +22,7 @@ class Body:
     (usage, the end) are kept, and ``cut`` is True.
     """
 
-    __slots__ = ("cut", "encoding", "head", "limit", "pieces", "tail", "times")
+    __slots__ = ("cut", "encoding", "head", "limit", "lost", "pieces", "tail", "times")
 
     def __init__(self, limit: int, encoding: str = "") -> None:
         self.pieces: list[bytes] = []
@@ -30,6 +31,7 @@ class Body:
         self.encoding = encoding
         self.head = 0
         self.tail = 0
+        self.lost = 0
         self.cut = False
 
     @classmethod
@@ -43,6 +45,11 @@ class Body:
     def size(self) -> int:
         """Bytes held."""
         return sum(map(len, self.pieces))
+
+    @property
+    def received(self) -> int:
+        """Bytes that came, held or not."""
+        return self.size + self.lost
 
     def decoded(self) -> bytes:
         """All bytes, decompressed."""
@@ -74,6 +81,7 @@ class Body:
         while first > self.head and (kept := kept + len(self.pieces[first - 1])) <= _TAIL:
             first -= 1
         first = min(first, len(self.pieces) - 1)
+        self.lost += sum(map(len, self.pieces[self.head : first]))
         del self.pieces[self.head : first]
         del self.times[self.head : first]
         self.tail = sum(map(len, self.pieces[self.head :]))
@@ -81,17 +89,27 @@ class Body:
 
 def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:
     """The pieces behind their content codings, in the same number; what cannot be decoded ends them."""
-    for name in reversed([part.strip().lower() for part in encoding.split(",")]):
-        if name in ("", "identity"):
-            continue
-        decoded: list[bytes] = []
-        try:
-            feed = _decoder(name)
-            decoded.extend(map(feed, pieces))
-        except (zlib.error, ValueError, RuntimeError, OSError, EOFError) as error:
-            note("body.decompress", error)
-        pieces = decoded
-    return pieces
+    decoded: list[bytes] = []
+    try:
+        decoded.extend(map(decoding(encoding), pieces))
+    except UNREADABLE as error:
+        note("body.decompress", error)
+    return decoded
+
+
+#: what decoders raise on bytes that are not theirs
+UNREADABLE = (zlib.error, ValueError, RuntimeError, OSError, EOFError)
+
+
+def decoding(encoding: str) -> Callable[[bytes], bytes]:
+    """An incremental decoder of a ``content-encoding``, which may name several.
+
+    Raises:
+        ValueError: one of them is not known, or the package that knows it is not installed.
+    """
+    steps = [part.strip().lower() for part in encoding.split(",")]
+    feeds = [_decoder(step) for step in reversed(steps) if step not in ("", "identity")]
+    return lambda piece: functools.reduce(lambda data, feed: feed(data), feeds, piece)
 
 
 def _decoder(name: str) -> Callable[[bytes], bytes]:

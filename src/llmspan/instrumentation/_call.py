@@ -23,6 +23,7 @@ from ..content import Policy
 from ..scope import Scope
 from ..trace import ProviderTrace
 from ._body import Body
+from ._upload import Upload
 
 id_of = id  # the builtin, beside an attribute of that name
 
@@ -78,6 +79,22 @@ class Target(NamedTuple):
     sdk: str
 
 
+class Results(Protocol):
+    """What becomes of a response that holds the results of many requests."""
+
+    def new_body(self, encoding: str, /) -> Body:
+        """What collects its bytes."""
+        ...
+
+    def conclude(self, call: Call, /) -> None:
+        """Hand over what is left, and ``call`` behind it."""
+        ...
+
+    def overview(self) -> Any:
+        """What the call itself answered, less the results."""
+        ...
+
+
 class Judge(Protocol):
     """Who turns a finished call into a span's end and a record (the observer)."""
 
@@ -109,8 +126,8 @@ class Call:
     __slots__ = (
         "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id",
         "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
-        "options", "parent", "request", "route", "scope", "source", "span", "span_context", "started", "started_at",
-        "stream", "target",
+        "options", "parent", "path", "request", "results", "route", "scope", "source", "span", "span_context",
+        "started", "started_at", "stream", "target", "upload",
     )  # fmt: skip
 
     def __init__(self, *, id: str, route: Route, target: Target, judge: Judge) -> None:  # noqa: A002
@@ -125,7 +142,11 @@ class Call:
         self.end: End = "returned"
         self.error: BaseException | None = None
         self.attempts = 0
+        #: an httpx request, or the bytes of a message
         self.request: Any = None
+        self.path = ""
+        self.upload: Upload | None = None
+        self.results: Results | None = None
         self.headers: Any = None
         self.http_status: int | None = None
         self.body: Body | None = None
@@ -146,6 +167,23 @@ class Call:
         self._once = threading.Lock()
         self._pid = os.getpid()
         judge.open_calls[id_of(self)] = self
+
+    def new_body(self, encoding: str) -> Body:
+        """What is to collect the bytes of the response that counts from now on."""
+        body = Body(self.body_limit, encoding) if self.results is None else self.results.new_body(encoding)
+        self.body = body
+        return body
+
+    @property
+    def sent(self) -> bytes | None:
+        """The request's bytes as they were sent; None if it was never built or is a stream (file uploads)."""
+        content = self.request if isinstance(self.request, bytes) else getattr(self.request, "_content", None)
+        return content if isinstance(content, bytes) and content else None
+
+    @property
+    def media_type(self) -> str:
+        """The response's content type, as far as it is known."""
+        return (self.headers.get("content-type") if self.headers is not None else None) or ""
 
     # -- what the hooks report ------------------------------------------------------------------------------------
 
@@ -235,8 +273,8 @@ class Call:
     @property
     def size(self) -> int:
         """Bytes held: request, response and a flat sum for the rest."""
-        request = getattr(self.request, "_content", b"")
-        return 2048 + len(request) + (self.body.size if self.body is not None else 0)
+        request = len(self.sent or b"") + (self.upload.held if self.upload is not None else 0)
+        return 2048 + request + (self.body.size if self.body is not None else 0)
 
     def build(self) -> ProviderTrace:
         """The record; see :class:`Pending`."""
@@ -247,4 +285,4 @@ class Call:
         brief = self.brief or self.judge.brief(self)
         self.brief = replace(brief, content="truncated" if self.judge.policy.keep else "metadata")
         self.is_shed = True
-        self.body = self.request = None
+        self.body = self.request = self.upload = None

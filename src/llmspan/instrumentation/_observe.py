@@ -25,6 +25,10 @@ from ._record import brief_facts, brief_record, full_record
 
 #: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
 _GENAI_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
+#: the scope of the spans that the anthropic SDK makes of its calls
+_ANTHROPIC_SCOPE: Final = "com.anthropic.sdk.python"
+#: OpenInference's instrumentation of LlamaIndex says what kind of span it is only at its end; these it says earlier
+_OPENINFERENCE_EARLY: Final = frozenset({"llm.invocation_parameters", "llm.model_name", "embedding.model_name"})
 
 
 @dataclass(slots=True)
@@ -106,7 +110,8 @@ class Observer:
             guarded("observe.describe", self._describe, call, span)
         if span is not None and not call.is_adopted:
             guarded("observe.end_span", span.end, call.started_at + call.ended - call.started)
-        guarded("observe.accept", self.sink.accept, call)
+        take = self.sink.accept if call.results is None else call.results.conclude
+        guarded("observe.accept", take, call)
 
     def brief(self, call: Call) -> ProviderTrace:
         """The record of a finished call without its payload."""
@@ -138,16 +143,22 @@ def _describes(span: Span, operation: str) -> bool:
     """Whether ``span`` (the current one) already stands for the call that is about to be made.
 
     It does if a GenAI instrumentation has said so by the context key, or if it is a CLIENT span of the same
-    operation, or one that OpenInference or OpenLLMetry made for an LLM call.
+    operation or of the SDK itself, or one that OpenInference or OpenLLMetry made for an LLM call.
     """
     attributes: Mapping[str, Any] | None = getattr(span, "attributes", None)
     if not attributes:
         return False
     if otel_context.get_value(_GENAI_CONTEXT_KEY) is not None:
         return True
-    if attributes.get("openinference.span.kind") == "LLM" or "llm.request.type" in attributes:
+    kind = attributes.get("openinference.span.kind")
+    if kind == "LLM" or "llm.request.type" in attributes:
         return True
-    return attributes.get(semconv.OPERATION) == operation and getattr(span, "kind", None) is SpanKind.CLIENT
+    if kind is None and not _OPENINFERENCE_EARLY.isdisjoint(attributes):
+        return True
+    if getattr(span, "kind", None) is not SpanKind.CLIENT:
+        return False
+    scope_name = getattr(getattr(span, "instrumentation_scope", None), "name", "")
+    return attributes.get(semconv.OPERATION) == operation or scope_name.startswith(_ANTHROPIC_SCOPE)
 
 
 def _conversation(body: Mapping[str, Any]) -> str | None:

@@ -11,9 +11,11 @@ from typing import Any, Final
 from .. import _json
 from .._guard import guarded
 from ..scope import EMPTY
+from ..semconv import NOT_BILLED
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
 from ..wire import Reply, ReplyError, read_error, reassemble, summarize
+from ._body import Body
 from ._call import Call
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
@@ -22,8 +24,8 @@ _MESSAGE_LIMIT: Final = 1000
 
 def brief_facts(call: Call) -> tuple[dict[str, Any], Reply]:
     """The record's values, less payload and chunk count, and the reply that they come from."""
-    reply = guarded("record.summarize", summarize, call.route.api, _decoded(call)) or Reply()
-    return _facts(call, reply), reply
+    reply = guarded("record.summarize", summarize, call.route.api, _decoded(call), call.media_type) or Reply()
+    return record_facts(call, reply), reply
 
 
 def brief_record(call: Call) -> ProviderTrace:
@@ -33,18 +35,19 @@ def brief_record(call: Call) -> ProviderTrace:
 
 def full_record(call: Call) -> ProviderTrace:
     """The whole record, its response reassembled. Whatever cannot be read is left out; the rest stays."""
-    body = _decoded(call)
-    read = guarded("record.reassemble", reassemble, call.route.api, body)
-    reply, response = read or (guarded("record.summarize", summarize, call.route.api, body) or Reply(), None)
+    body, api, media_type = _decoded(call), call.route.api, call.media_type
+    read = guarded("record.reassemble", reassemble, api, body, media_type)
+    reply, response = read or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
     kept = guarded("record.payload", _payload, call, body, reply, response)
     request_json, response_json, content = kept or (None, None, "metadata")
     if content == "full" and call.body is not None and call.body.cut:
         content = "truncated"
-    facts = _facts(call, reply)
+    facts = record_facts(call, reply)
     return ProviderTrace(**facts, request_json=request_json, response_json=response_json, content=content)
 
 
-def _facts(call: Call, reply: Reply) -> dict[str, Any]:
+def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
+    """The record's values, less the payload, for a call that was answered so."""
     error = reply.error or _error_of(call.error)
     status = _status(call, reply)
     scope = call.scope or EMPTY
@@ -90,8 +93,8 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
         "usage": _usage(call, reply),
         "llm_config": scope.llm_config,
         "compaction_settings": scope.compaction_settings,
-        "request_bytes": _length(_request(call)),
-        "response_bytes": call.body.size if call.body is not None else None,
+        "request_bytes": _request_bytes(call),
+        "response_bytes": call.body.received if call.body is not None else None,
         "billing_context": scope.billing_context,
     }
 
@@ -103,14 +106,14 @@ def _status(call: Call, reply: Reply) -> Status:
         return "error"
     if call.end in ("closed", "dropped") and not reply.terminal:
         return "closed_early"
-    if call.end == "exhausted" and not reply.terminal:
+    if call.end == "exhausted" and not (reply.terminal or reply.plain or call.results is not None):
         return "incomplete"
     return "ok"
 
 
 def _usage(call: Call, reply: Reply) -> Usage:
-    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as the call that made it has them."""
-    if call.route.operation == "fetch_response":
+    """The reply's usage; what was not spent by this call (fetched, only counted) stays in ``raw``."""
+    if call.route.operation in NOT_BILLED:
         return Usage(raw=reply.usage.raw)
     return reply.usage
 
@@ -148,24 +151,30 @@ def _time_to_first_chunk(call: Call, reply: Reply) -> int | None:
     return None if moment is None else max(0, moment - call.started)
 
 
-def _request(call: Call) -> bytes | None:
-    """The request's bytes as they were sent; None if it was never built or is a stream (file uploads)."""
-    content = getattr(call.request, "_content", None)
-    return content if isinstance(content, bytes) and content else None
-
-
 def _decoded(call: Call) -> bytes:
     return (guarded("record.decode", call.body.decoded) if call.body is not None else None) or b""
 
 
-def _length(content: bytes | None) -> int | None:
-    return None if content is None else len(content)
+def _request_bytes(call: Call) -> int | None:
+    if call.sent is not None:
+        return len(call.sent)
+    length = getattr(call.request, "headers", {}).get("content-length", "") if call.upload is not None else ""
+    return int(length) if length.isdecimal() else None
 
 
 def _payload(call: Call, body: bytes, reply: Reply, response: Any) -> tuple[str | None, str | None, Any]:
-    streamed = reply.chunk_count is not None
-    if response is not None and streamed:
-        text: str | None = _json.dumps(response)
+    if call.results is not None and reply.error is None:
+        text: str | None = _json.dumps(call.results.overview())
+    elif response is not None and (reply.chunk_count is not None or reply.plain):
+        text = _json.dumps(_uncut(response, call.body))
     else:
         text = _json.canonical(body) if body else None
-    return call.judge.policy.apply(_request(call), text)
+    request = call.sent if call.upload is None else call.upload.as_json().encode()
+    return call.judge.policy.apply(request, text)
+
+
+def _uncut(response: Any, body: Body | None) -> Any:
+    """A description of bytes of which not all are here: how many they were, but no hash of the rest."""
+    if body is None or not body.cut or not isinstance(response, dict) or "sha256" not in response:
+        return response
+    return {key: value for key, value in response.items() if key != "sha256"} | {"bytes": body.received}

@@ -19,6 +19,8 @@ from ._call import Call, Route, Target
 from ._hooks import Patch, Patches, when_imported
 from ._observe import Observer
 from ._tee import call_of, hang, watched, watched_async
+from ._upload import Upload
+from ._versions import is_known
 
 #: the call whose ``request`` is running in this task or thread; set and reset inside that one frame
 current_call: ContextVar[Call | None] = ContextVar("llmspan_call", default=None)
@@ -44,13 +46,21 @@ class Provider(NamedTuple):
     prepare: Callable[[Observer, Any, Any, Mapping[str, Any], bool], Prepared | None] | None = None
     #: whether the span may only be opened once the request is built (an SDK span may be there by then)
     late_span: Callable[[Observer], bool] = lambda _: False
-    #: further patches, given the hooks and the SDK's ``_base_client`` module
-    extras: Callable[[Stainless, Any], Iterable[Patch]] | None = None
+    #: a look at a call that has begun, with its options
+    begun: Callable[[Call, Any], None] | None = None
+    #: a look at what a call that is not recorded returned, with its options
+    passed: Callable[[Any, Any], None] | None = None
+    #: further patches, by the SDK's module that they are for
+    extras: Mapping[str, Callable[[Stainless, Any], Iterable[Patch]]] = {}
+    #: the newest major version that this was written for
+    newest: int = 0
 
     def instrument(self, observer: Observer) -> Stainless:
         """Record this SDK's calls from now on, or from when the application imports it."""
         hooks = Stainless(self, observer)
         when_imported(f"{self.name}._base_client", hooks.install)
+        for module, patches in self.extras.items():
+            when_imported(f"{self.name}.{module}", functools.partial(hooks.extend, patches))
         return hooks
 
 
@@ -66,8 +76,8 @@ class Stainless:
         self._targets: weakref.WeakKeyDictionary[Any, tuple[Any, Target]] = weakref.WeakKeyDictionary()
 
     def install(self, base_client: Any) -> None:
-        """Patch the SDK whose ``_base_client`` module this is."""
-        if not self.active:
+        """Patch the SDK whose ``_base_client`` module this is; stay out of one that is made otherwise."""
+        if not self.active or not is_known(self.provider.name, self.provider.newest, base_client):
             return
         streams = base_client.Stream, base_client.AsyncStream
         self._stream_types = streams
@@ -82,8 +92,11 @@ class Stainless:
                 Patch(streams[1], "__stream__", functools.partial(self._stream, watch=watched_async)),
             )
         )
-        if self.provider.extras is not None:
-            self._patches.apply(self.provider.extras(self, base_client))
+
+    def extend(self, patches: Callable[[Stainless, Any], Iterable[Patch]], module: Any) -> None:
+        """Apply a provider's further patches for ``module``."""
+        if self.active:
+            self._patches.apply(patches(self, module))
 
     def remove(self) -> None:
         """Take everything back. Calls that are under way end as they would have."""
@@ -97,7 +110,7 @@ class Stainless:
         def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             call = guarded("request.begin", self._begin, client, options, kwargs)
             if call is None:
-                return original(client, cast_to, options, *args, **kwargs)
+                return self._pass(options, original(client, cast_to, options, *args, **kwargs))
             token = current_call.set(call)
             try:
                 result = original(client, cast_to, call.options, *args, **kwargs)
@@ -116,7 +129,7 @@ class Stainless:
         async def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             call = guarded("request.begin", self._begin, client, options, kwargs)
             if call is None:
-                return await original(client, cast_to, options, *args, **kwargs)
+                return self._pass(options, await original(client, cast_to, options, *args, **kwargs))
             token = current_call.set(call)
             try:
                 result = await original(client, cast_to, call.options, *args, **kwargs)
@@ -172,6 +185,11 @@ class Stainless:
 
         return __stream__
 
+    def _pass(self, options: Any, result: Any) -> Any:
+        if self.active and self.provider.passed is not None:
+            guarded("request.passed", self.provider.passed, options, result)
+        return result
+
     # -- what they report -------------------------------------------------------------------------------------------
 
     def _begin(self, client: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
@@ -179,12 +197,17 @@ class Stainless:
         if route is None:
             return None
         body = _body(options)
-        stream = kwargs.get("stream") is True or body.get("stream") is True
+        stream = kwargs.get("stream") is True or body.get("stream") is True or body.get("stream_format") == "sse"
         observer = self.observer
         call = observer.begin(route, self._target(client), body, stream=stream)
         if call is None:
             return None
         call.options = options
+        call.path = options.url
+        if getattr(options, "files", None):
+            call.upload = guarded("request.upload", Upload, body, options.files)
+        if self.provider.begun is not None:
+            guarded("request.begun", self.provider.begun, call, options)
         if not self.provider.late_span(observer):
             guarded("request.start_span", observer.start_span, call, body)
         if self.provider.prepare is not None:

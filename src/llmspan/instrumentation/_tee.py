@@ -31,8 +31,7 @@ def hang(call: Call, response: Any) -> None:
     if response.extensions.get(KEY) is call:
         return
     stream = response.stream
-    body = Body(call.body_limit, response.headers.get("content-encoding", ""))
-    call.body = body
+    body = call.new_body(response.headers.get("content-encoding", ""))
     response.extensions[KEY] = call
     response.stream = _tee_for(sys.modules[type(response).__module__.partition(".")[0]])(stream, call, body)
 

@@ -8,32 +8,45 @@ The only file that knows anthropic's types, by attribute: it never imports the S
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 from .. import semconv
 from .._guard import guarded
-from ._call import Route, Target
+from ._batch import BatchResults, BatchTimes
+from ._call import Call, Route, Target
 from ._hooks import Patch
 from ._observe import Observer
 from ._stainless import Provider, Stainless, current_call
+from ._turns import runner_patches
 
-_MESSAGES: Final = Route("chat", "messages")
+_ROUTES: Final = {
+    "/v1/messages": Route("chat", "messages"),
+    "/v1/complete": Route("text_completion", "complete"),
+    "/v1/messages/count_tokens": Route("count_tokens", "count_tokens"),
+    "/v1/messages/batches": Route("create_batch", "message_batches"),
+}
+_RESULTS: Final = Route("fetch_batch_results", "message_batches")
+#: results are fetched from the URL that the batch names, which is absolute
+_RESULTS_PATH: Final = re.compile(r"/v1/messages/batches/([^/?]+)/results(?:\?|$)")
+_BATCH_PATH: Final = re.compile(r"/v1/messages/batches/[^/?]+(?:\?|$)")
 
-#: client class (by what its name contains) -> ``gen_ai.provider.name``
+#: client class (by what its name contains) -> ``gen_ai.provider.name``. Anthropic's own platform as sold by AWS and
+#: Google Cloud (``AnthropicAWS``, ``AnthropicGoogleCloud``) is Anthropic's; so say the spans that the SDK makes.
 _CLIENTS: Final = {
     "Bedrock": "aws.bedrock",
-    "AWS": "aws.bedrock",
     "Vertex": "gcp.vertex_ai",
-    "GoogleCloud": "gcp.vertex_ai",
     "Foundry": "azure.ai.inference",
 }
+_times: Final = BatchTimes()
 
 
 def route(options: Any) -> Route | None:
     """The kind of call that these options describe."""
-    is_messages = options.url.partition("?")[0] == "/v1/messages" and options.method.lower() == "post"
-    return _MESSAGES if is_messages else None
+    if options.method.lower() == "post":
+        return _ROUTES.get(options.url.partition("?")[0])
+    return _RESULTS if _RESULTS_PATH.search(options.url) else None
 
 
 def target(client: Any) -> Target:
@@ -48,6 +61,20 @@ def target(client: Any) -> Target:
         port=url.port or (443 if url.scheme == "https" else 80),
         sdk=f"anthropic/{version}" if version else "anthropic",
     )
+
+
+def begun(call: Call, options: Any) -> None:
+    """Have the results of a batch recorded one by one."""
+    found = _RESULTS_PATH.search(options.url) if call.route is _RESULTS else None
+    if found is not None:
+        call.stream = False
+        call.results = BatchResults(call, found[1], _times.of(found[1]))
+
+
+def passed(options: Any, result: Any) -> None:
+    """Remember the times of a batch that was looked at; the SDK looks before it fetches results."""
+    if options.method.lower() == "get" and _BATCH_PATH.search(options.url):
+        _times.note(result)
 
 
 def _adopts(observer: Observer) -> bool:
@@ -74,4 +101,13 @@ def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
     return (Patch(base_client, "start_api_call_span", wrap),)
 
 
-PROVIDER: Final = Provider(name="anthropic", route=route, target=target, late_span=_adopts, extras=_native_patches)
+PROVIDER: Final = Provider(
+    name="anthropic",
+    route=route,
+    target=target,
+    begun=begun,
+    passed=passed,
+    late_span=_adopts,
+    extras={"_base_client": _native_patches, "lib.tools._beta_runner": runner_patches},
+    newest=2,
+)

@@ -10,13 +10,24 @@ from typing import Any, Final
 
 from ._call import Route, Target
 from ._observe import Observer
+from ._socket import CONNECTIONS, connection_patches
 from ._stainless import Prepared, Provider
 
 _ROUTES: Final = {
     "/chat/completions": Route("chat", "chat_completions"),
     "/responses": Route("chat", "responses"),
+    "/responses/compact": Route("chat", "responses_compact"),
+    "/responses/input_tokens": Route("count_tokens", "input_tokens"),
     "/completions": Route("text_completion", "completions"),
     "/embeddings": Route("embeddings", "embeddings"),
+    "/images/generations": Route("generate_content", "images"),
+    "/images/edits": Route("generate_content", "images"),
+    "/images/variations": Route("generate_content", "images"),
+    "/audio/speech": Route("generate_content", "speech"),
+    "/audio/transcriptions": Route("generate_content", "transcriptions"),
+    "/audio/translations": Route("generate_content", "translations"),
+    "/decisions": Route("generate_content", "decisions"),
+    "/moderations": Route("moderation", "moderations"),
 }
 _FETCH: Final = Route("fetch_response", "responses")
 
@@ -123,4 +134,11 @@ def _by_class(client: Any) -> str | None:
     return None
 
 
-PROVIDER: Final = Provider(name="openai", route=route, target=target, prepare=prepare)
+PROVIDER: Final = Provider(
+    name="openai",
+    route=route,
+    target=target,
+    prepare=prepare,
+    extras=dict.fromkeys(CONNECTIONS, connection_patches),
+    newest=3,
+)

@@ -11,10 +11,15 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import sse
+from . import frames, media, sse
+from .audio import SpeechReader, TranscriptionReader
+from .batches import BatchesReader
+from .body import BodyReader, CountReader
 from .chat import ChatReader
+from .complete import CompleteReader
 from .completions import CompletionsReader
 from .embeddings import EmbeddingsReader
+from .images import ImagesReader
 from .messages import MessagesReader
 from .reply import Reader, Reply, ReplyError, read_error
 from .responses import ResponsesReader
@@ -24,43 +29,70 @@ __all__ = ["READERS", "Reader", "Reply", "ReplyError", "read_error", "reassemble
 #: the reader of each API, by the record's ``api``
 READERS: Final[dict[str, Callable[[], Reader]]] = {
     "chat_completions": ChatReader,
+    "complete": CompleteReader,
     "completions": CompletionsReader,
+    "count_tokens": CountReader,
+    "decisions": BodyReader,
     "embeddings": EmbeddingsReader,
+    "images": ImagesReader,
+    "input_tokens": CountReader,
+    "message_batches": BatchesReader,
     "messages": MessagesReader,
+    "moderations": BodyReader,
     "responses": ResponsesReader,
+    "responses_compact": ResponsesReader,
+    "speech": SpeechReader,
+    "transcriptions": TranscriptionReader,
+    "translations": TranscriptionReader,
 }
 
 #: the sentinel is the last thing on the wire, give or take a few comments
 _DONE_IS_IN: Final = 4096
 
 
-def summarize(api: str, body: bytes) -> Reply:
-    """The facts of a response body (decoded bytes, SSE or JSON). Does not count chunks."""
-    if not body or sse.is_binary(body):
-        return Reply(terminal=bool(body))
+def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
+    """The facts of a response body (decoded bytes of any shape that the API has). Does not count chunks."""
+    if not body:
+        return Reply()
     reader = READERS[api]()
-    if not sse.is_stream(body):
+    shape = sse.shape_of(body, media_type, reader.plain)
+    if shape in ("bytes", "text"):
+        return Reply(plain=True)
+    if shape == "json":
         return _read_json(reader, body)
-    lines = sse.unix_lines(body)
+    lines, origin = _lines(body, shape)
+    if not lines:
+        return Reply(plain=True)
     first_output = _feed_head(reader, lines)
     done = _says_done(lines)
     marks = reader.last_content
     for event in sse.signed_events(lines, reader.signs) if marks is None else sse.events_from_last(lines, *marks):
         if event.data is not None and event.end > first_output.seen:
             reader.event(event.data, event.name)
-    return _conclude(reader, body, first_output.at, done=done)
+    return _conclude(reader, origin, first_output.at, done=done)
 
 
-def reassemble(api: str, body: bytes) -> tuple[Reply, Any]:
-    """The facts, and the response as the non-streaming call would have returned it (None if nothing came)."""
-    if not body or sse.is_binary(body):
-        return Reply(terminal=bool(body)), None
+def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
+    """The facts, and the response as the non-streaming call would have returned it (None if nothing came).
+
+    Bytes (audio) are only described: their type, their number and their SHA-256.
+    """
+    if not body:
+        return Reply(), None
     reader = READERS[api]()
-    if not sse.is_stream(body):
+    shape = sse.shape_of(body, media_type, reader.plain)
+    if shape == "bytes":
+        return Reply(plain=True), media.describe(body, media_type)
+    if shape == "text":
+        return Reply(plain=True), body.decode(errors="replace")
+    if shape == "json":
         reply = _read_json(reader, body)
         return reply, reader.response()
+    lines, origin = _lines(body, shape)
+    if not lines:
+        return Reply(plain=True), None
     chunks, first_output, done = 0, None, False
-    for event in sse.events(sse.unix_lines(body)):
+    for event in sse.events(lines):
         done = done or event.done
         if event.data is None or event.name in reader.silent_events:
             continue
@@ -68,9 +100,17 @@ def reassemble(api: str, body: bytes) -> tuple[Reply, Any]:
         reader.event(event.data, event.name)
         if first_output is None and reader.carries_output(event.data):
             first_output = event.end
-    reply = _conclude(reader, body, first_output, done=done)
+    reply = _conclude(reader, origin, first_output, done=done)
     reply.chunk_count = chunks
     return reply, reader.response()
+
+
+def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
+    """The events of a body with unix line ends, and where in the body something is that is at an offset of them."""
+    if shape == "frames":
+        events = frames.as_events(body)
+        return events.text, events.origin
+    return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
 
 
 class _Head:
@@ -101,9 +141,9 @@ def _says_done(lines: bytes) -> bool:
     return any(event.done for event in sse.events(lines[start:]))
 
 
-def _conclude(reader: Reader, body: bytes, first_output: int | None, *, done: bool) -> Reply:
+def _conclude(reader: Reader, origin: Callable[[int], int], first_output: int | None, *, done: bool) -> Reply:
     reply = reader.reply()
-    reply.first_output_at = None if first_output is None else sse.wire_offset(body, first_output)
+    reply.first_output_at = None if first_output is None else origin(first_output)
     reply.terminal = reply.terminal or done or reply.error is not None
     if not reply.terminal:
         reply.usage = reply.usage.as_partial()

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, obj, read_error, text
+from .body import BodyReader
+from .reply import JsonObject, Reply, obj
 
 
-class EmbeddingsReader(Reader):
+class EmbeddingsReader(BodyReader):
     """Reads embeddings. They have neither output tokens nor an id: a vendor's stay in ``usage.raw`` and the body."""
-
-    def __init__(self) -> None:
-        self._data: JsonObject | None = None
-
-    def event(self, data: JsonObject, name: str | None) -> None:  # noqa: ARG002
-        """An event of a stream that embeddings do not have; the last one is taken for the body."""
-        self._data = data
-
-    def body(self, data: JsonObject) -> None:
-        """Take the body."""
-        self._data = data
 
     def carries_output(self, data: JsonObject) -> bool:
         """Any data."""
@@ -29,17 +18,9 @@ class EmbeddingsReader(Reader):
 
     def reply(self) -> Reply:
         """What is known."""
-        data = self._data or {}
+        return replace(super().reply(), response_id=None, service_tier=None)
+
+    def _usage(self, data: JsonObject) -> Usage:
         raw = obj(data.get("usage"))
         known = Usage.from_raw({key: value for key, value in raw.items() if key != "completion_tokens"})
-        usage = replace(known, raw=raw or None)
-        return Reply(
-            response_model=text(data.get("model")),
-            usage=usage,
-            error=read_error(data) if data.get("error") else None,
-            terminal=True,
-        )
-
-    def response(self) -> Any:
-        """The body."""
-        return self._data
+        return replace(known, raw=raw or None)

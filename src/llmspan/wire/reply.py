@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..usage import Usage
 
@@ -44,6 +44,8 @@ class Reply:
     error: ReplyError | None = None
     #: the provider said that it was done (or that it failed); False for a stream that was cut
     terminal: bool = False
+    #: plain text or bytes, which cannot say that they are done: their end is all there is to go by
+    plain: bool = False
     #: events that arrived, less those that the SDK passes over; None for a body that is not a stream
     chunk_count: int | None = None
     #: offset just behind the first event that carries output; None if there was none
@@ -75,6 +77,8 @@ class Reader:
     #: where the API puts all of those behind its last content event: what that event looks like, and the first of
     #: those, which some gateways send before it (cheaper still)
     last_content: ClassVar[tuple[bytes, bytes] | None] = None
+    #: what the API may answer with beside JSON and events
+    plain: ClassVar[Literal["", "text", "bytes"]] = ""
     #: stream events that the SDK keeps to itself
     silent_events: ClassVar[frozenset[str]] = frozenset()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .reply import JsonObject, Sign
 
@@ -27,15 +27,31 @@ class Event(NamedTuple):
     done: bool = False
 
 
-def is_stream(body: bytes) -> bool:
-    """Whether a body is an event stream; decided by its first byte, as error replies to streams are JSON."""
-    start = body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    return bool(start) and start[0] not in _NOT_JSON
+#: what a body is made of: one JSON value, server-sent events, AWS frames around such, or what the API says it may be
+Shape = Literal["json", "events", "frames", "text", "bytes"]
+_EVENT_STREAM = "text/event-stream"
+_JSON = "application/json"
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
-def is_binary(body: bytes) -> bool:
-    """Whether a body is neither JSON nor an event stream (Bedrock's frames): nothing is known of how it ended."""
-    return body[0] == 0
+def shape_of(body: bytes, media_type: str = "", plain: Literal["", "text", "bytes"] = "") -> Shape:
+    """What a body that is not empty is made of.
+
+    Told by its first byte: error replies to streams are JSON, and gateways mislabel. Only where an API may answer with
+    ``plain`` text or bytes, which look like anything, is its media type asked, or, without one, the mark of an event.
+    """
+    kind = media_type.partition(";")[0].strip().lower()
+    if plain and kind != _JSON and kind != _EVENT_STREAM and (kind or not _looks_marked(body)):
+        return plain
+    if body[0] == 0 and not plain:
+        return "frames"
+    start = body[:64].lstrip(_BLANK)[:1]
+    return "events" if bool(start) and start[0] not in _NOT_JSON else "json"
+
+
+def _looks_marked(body: bytes) -> bool:
+    """Whether a body of no known type begins as JSON and events do."""
+    return body[:64].lstrip(_BLANK).startswith((b"{", b"[", b'"', b"data:", b"event:"))
 
 
 def unix_lines(body: bytes) -> bytes:

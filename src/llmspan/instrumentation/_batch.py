@@ -1,0 +1,200 @@
+"""The results of a Message Batch: one record each, made as they are read.
+
+A result's numbers were spent by the batch, once, however often its results are fetched. So a result's record has an id
+that is derived from the batch and the request's ``custom_id``, and the batch's own times; the span of the fetch has no
+usage. Bytes are handed over line by line while the caller reads, so that a batch of any size is never held.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from .. import _json
+from .._guard import guarded, note
+from ..trace import ProviderTrace, Status
+from ..wire import ReplyError
+from ..wire.batches import BatchResult, read_result
+from ._body import UNREADABLE, Body, decoding
+from ._call import Call
+from ._record import record_facts
+
+_AT_ONCE: Final = 256 * 1024
+_REMEMBERED: Final = 1000
+_IDS: Final = uuid.uuid5(uuid.NAMESPACE_OID, "llmspan batch result")
+_STATUS: Final[dict[str, Status]] = {"succeeded": "ok", "canceled": "cancelled"}
+
+
+class Times(NamedTuple):
+    """When a batch was made and when it ended, in nanoseconds since the epoch."""
+
+    created: int
+    ended: int
+
+
+class BatchTimes:
+    """The times of the batches that the program has lately looked at: the SDK does so before it fetches results."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Times] = OrderedDict()
+
+    def note(self, batch: Any) -> None:
+        """Remember the times of a ``MessageBatch`` that has ended."""
+        name, created, ended = (getattr(batch, key, None) for key in ("id", "created_at", "ended_at"))
+        if isinstance(name, str) and isinstance(created, datetime) and isinstance(ended, datetime):
+            self._known[name] = Times(_nanoseconds(created), _nanoseconds(ended))
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+
+    def of(self, batch_id: str) -> Times | None:
+        """What is known of a batch."""
+        return self._known.get(batch_id)
+
+
+class BatchResults:
+    """The results of one fetch; see :class:`llmspan.instrumentation._call.Results`."""
+
+    def __init__(self, call: Call, batch_id: str, times: Times | None) -> None:
+        self.batch_id = batch_id
+        self.times = times
+        self._call: Call | None = call
+        self._decode: Callable[[bytes], bytes] | None = None
+        self._rest = b""
+        self._kinds: Counter[str] = Counter()
+
+    def new_body(self, encoding: str) -> Body:
+        """A body that hands its bytes over as they come. A retry starts anew."""
+        self._rest, self._kinds = b"", Counter()
+        self._decode = guarded("batch.decoding", decoding, encoding)
+        return _Flowing(self)
+
+    def conclude(self, call: Call) -> None:
+        """Hand over what is left, and ``call`` behind it, on the sink's thread."""
+        sink = call.judge.sink
+
+        def finish() -> None:
+            if isinstance(call.body, _Flowing):
+                self.take(call.body.pieces, last=True)
+            self._call = None
+            sink.accept(call)
+
+        sink.later(finish)
+
+    def overview(self) -> Any:
+        """How many results of which kind there were."""
+        return {"batch_id": self.batch_id, "results": dict(sorted(self._kinds.items()))}
+
+    def hand_over(self, pieces: list[bytes]) -> None:
+        """Have ``pieces`` taken on the sink's thread, in the order in which they come here."""
+        if self._call is not None:
+            self._call.judge.sink.later(lambda: self.take(pieces))
+
+    def take(self, pieces: list[bytes], *, last: bool = False) -> None:
+        """Make the lines in ``pieces`` into records."""
+        call = self._call
+        if call is None or self._decode is None:
+            return
+        try:
+            data = self._rest + b"".join(map(self._decode, pieces))
+        except UNREADABLE as error:
+            note("batch.decompress", error)
+            self._decode = None
+            return
+        *lines, self._rest = data.split(b"\n")
+        for line in [*lines, self._rest] if last else lines:
+            result = read_result(line) if line.strip() else None
+            if result is not None:
+                self._kinds[result.kind] += 1
+                call.judge.sink.accept(_ResultRecord(call, self, result, line))
+
+
+class _Flowing(Body):
+    """A body that is never held: beyond a few pieces they are handed over."""
+
+    def __init__(self, results: BatchResults) -> None:
+        super().__init__(_AT_ONCE)
+        self._results = results
+
+    def drop_middle(self) -> None:
+        """Called for every piece once there were more than ``limit`` bytes."""
+        if self.size >= _AT_ONCE:
+            pieces = list(self.pieces)
+            self.lost += self.size
+            self.pieces.clear()
+            self._results.hand_over(pieces)
+
+
+class _ResultRecord:
+    """The record of one result in the making."""
+
+    def __init__(self, call: Call, results: BatchResults, result: BatchResult, line: bytes) -> None:
+        self._call = call
+        self._results = results
+        self._result = result
+        self._line: bytes | None = line
+
+    @property
+    def size(self) -> int:
+        return 2048 + 2 * len(self._line or b"")
+
+    def shed(self) -> None:
+        self._line = None
+        self._result = replace(self._result, response=None)
+
+    def build(self) -> ProviderTrace:
+        call, result, results = self._call, self._result, self._results
+        facts = record_facts(call, result.reply)
+        policy = call.judge.policy
+        text = None if result.response is None else _json.dumps(result.response)
+        request_json, response_json, content = policy.apply(None, text)
+        if self._line is None and policy.keep:
+            content = "truncated"
+        return ProviderTrace(
+            **facts | _of_the_batch(results, result, facts) | _outcome(result),
+            request_json=request_json,
+            response_json=response_json,
+            content=content,
+        )
+
+
+def _of_the_batch(results: BatchResults, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a result's record says otherwise than its fetch's."""
+    marks = {"batch_id": results.batch_id, "batch_custom_id": result.custom_id}
+    found: dict[str, Any] = {
+        "id": str(uuid.uuid5(_IDS, f"{results.batch_id}/{result.custom_id}")),
+        "parent_span_id": facts["span_id"],
+        "span_id": None,
+        "operation": "chat",
+        "api": "messages",
+        "call_type": facts["call_type"] or "batch",
+        "attributes": {**facts["attributes"], **marks},
+        "stream": False,
+        "request_id": None,
+        "http_status": None,
+        "attempts": None,
+        "request_bytes": None,
+        "response_bytes": None,
+        "duration_ns": 0,
+    }
+    if results.times is not None:
+        found |= {"started_at": results.times.created, "duration_ns": results.times.ended - results.times.created}
+    return found
+
+
+def _outcome(result: BatchResult) -> dict[str, Any]:
+    error = result.reply.error or ReplyError()
+    return {
+        "status": _STATUS.get(result.kind, "error"),
+        "usage": result.reply.usage,
+        "error_type": error.kind,
+        "error_message": error.message,
+        "error_json": error.json,
+    }
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000

@@ -1,0 +1,53 @@
+"""Message Batches: the batch as it is made (``POST /v1/messages/batches``) and the lines of its results.
+
+Source: anthropic ``MessageBatch``, ``MessageBatchIndividualResponse``; results are one JSON object a line. A result is
+a message, an error, or neither (canceled, expired).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .body import BodyReader
+from .messages import MessagesReader
+from .reply import Reply, ReplyError, obj, read_error, text
+
+
+class BatchesReader(BodyReader):
+    """Reads a batch. Of results, which are lines, it only knows that they came: :func:`read_result` reads those."""
+
+    plain: ClassVar = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One request of a batch and what became of it. ``response`` is a ``message``, an error object, or None."""
+
+    custom_id: str | None
+    #: ``succeeded``, ``errored``, ``canceled``, ``expired``, or what is yet to come
+    kind: str
+    reply: Reply
+    response: Any
+
+
+def read_result(line: bytes) -> BatchResult | None:
+    """The result on one line; None if it is not one (half a line of a body that was cut)."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    result = obj(obj(data).get("result"))
+    kind = text(result.get("type"))
+    if kind is None:
+        return None
+    message = result.get("message")
+    if isinstance(message, dict):
+        reader = MessagesReader()
+        reader.body(message)
+        return BatchResult(text(data.get("custom_id")), kind, reader.reply(), message)
+    error = read_error(result.get("error"))
+    if error is None and kind == "expired":
+        error = ReplyError(type=kind)
+    return BatchResult(text(data.get("custom_id")), kind, Reply(error=error, terminal=True), result.get("error"))

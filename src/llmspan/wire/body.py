@@ -1,0 +1,57 @@
+"""APIs that answer with one JSON body and never stream: the base of their readers, and those that need no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..usage import Usage
+from .reply import JsonObject, Reader, Reply, obj, read_error, text
+
+
+class BodyReader(Reader):
+    """Reads an object with ``id``, ``model`` and ``usage``, as far as they are there."""
+
+    def __init__(self) -> None:
+        self._data: JsonObject | None = None
+
+    def event(self, data: JsonObject, name: str | None) -> None:  # noqa: ARG002
+        """An event of a stream that this API does not have; the last one is taken for the body."""
+        self._data = data
+
+    def body(self, data: JsonObject) -> None:
+        """Take the body."""
+        self._data = data
+
+    def carries_output(self, data: JsonObject) -> bool:
+        """Any event of a stream that should not be there."""
+        return bool(data)
+
+    def reply(self) -> Reply:
+        """What is known."""
+        data = self._data or {}
+        return Reply(
+            response_id=text(data.get("id")),
+            response_model=text(data.get("model")),
+            usage=self._usage(data),
+            service_tier=text(data.get("service_tier")),
+            error=read_error(data) if data.get("error") else None,
+            terminal=True,
+        )
+
+    def response(self) -> Any:
+        """The body."""
+        return self._data
+
+    def _usage(self, data: JsonObject) -> Usage:
+        return Usage.from_raw(obj(data.get("usage")))
+
+
+class CountReader(BodyReader):
+    """``POST /v1/messages/count_tokens`` and ``POST /responses/input_tokens``: the body is the count.
+
+    Source: anthropic ``MessageTokensCount``, openai ``InputTokenCountResponse``. Nothing was spent: the number is what
+    a call would cost, and belongs into ``usage.raw`` only (the record's operation sees to that).
+    """
+
+    def _usage(self, data: JsonObject) -> Usage:
+        return Usage(raw=data) if data and not data.get("error") else Usage()
