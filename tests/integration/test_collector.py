@@ -219,6 +219,14 @@ def test_sampling_keeps_what_matters_and_metrics_count_everything(tmp_path: Path
     assert durations == len(calls)
 
 
+def test_more_traces_than_the_sampler_holds(tmp_path: Path) -> None:
+    """With more traces under way than it has room for, the sampler makes senders wait; no error is lost."""
+    small = {"OTELCOL_DECISION_WAIT": "1s", "OTELCOL_SAMPLE_PERCENT": "1", "OTELCOL_SAMPLE_TRACES": "100"}
+    with Collector(tmp_path, "tail-sampling", "file", **small) as collector:
+        send(collector, [call(n, error=True) for n in range(250)])
+    assert {span["attributes"]["number"] for span in collector.spans()} == set(range(250))
+
+
 def test_the_direct_backend_is_complete_when_spans_are_sampled_in_the_program(tmp_path: Path) -> None:
     """With the SDK's sampler off, nothing reaches the Collector, and the record is there all the same."""
     database = tmp_path / "traces.db"

@@ -71,6 +71,7 @@ def _text(value: tuple[str, ...] | str) -> str:
 @pytest.fixture(scope="module")
 def postgres() -> Callable[[str], Rows]:
     import psycopg
+
     from llmspan.backends.postgres import PostgresBackend
     from stores.postgres import new_schema
 
