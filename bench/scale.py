@@ -24,6 +24,9 @@ INPUTS = json.loads((HERE / "scale_inputs.json").read_text())
 DOCS = HERE.parent / "docs" / "scaling.md"
 SECONDS = 60.0
 BURST = (25.0, 35.0)
+#: tail-sampling.yaml's defaults; a trace of one call is the worst case
+SAMPLER_TRACES = 50_000
+SAMPLER_WAIT = 60.0
 #: calls in a batch of the simulation; smaller ones change nothing but its own running time
 BATCH = 50
 
@@ -144,7 +147,15 @@ def table(calls: float) -> str:
                 f" {row['use']:.0%} | {shown} | {row['backlog']:,.0f} |"
             )
     hop = first_bottleneck([*topology(), *direct()])
-    lines += ["", f"First to give way: **{hop.name}**, at {hop.capacity:,.0f} calls/s."]
+    gateways = next(hop.nodes for hop in topology() if hop.name == "gateway Collector")
+    room = gateways * SAMPLER_TRACES / SAMPLER_WAIT
+    needed = calls * SAMPLER_WAIT / gateways
+    lines += [
+        "",
+        f"First to run out of cores: **{hop.name}**, at {hop.capacity:,.0f} calls/s. Before that, the **room of the tail"
+        f" sampler**: {SAMPLER_TRACES:,} traces for {SAMPLER_WAIT:.0f} s are {room:,.0f} calls/s on {gateways} gateways;"
+        f" {calls:,.0f} need `OTELCOL_SAMPLE_TRACES={needed:.0f}`.",
+    ]
     return "\n".join(lines)
 
 

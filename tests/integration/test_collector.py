@@ -133,6 +133,17 @@ def test_the_stock_exporter_loses_them(tmp_path: Path, caplog: pytest.LogCapture
     assert collector.spans() == []
 
 
+@pytest.mark.parametrize(("exporter", "warnings"), [("otlp_proto_grpc", 1), ("llmspan_otlp", 0)])
+def test_content_on_spans_with_the_stock_exporter_is_warned_of(exporter: str, warnings: int, tmp_path: Path) -> None:
+    """One line at start says that the two do not go together, and what does; the program runs."""
+    content = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"}
+    with DemoServer() as provider, Collector(tmp_path / "collector", "file") as collector:
+        env = environment(provider, tmp_path / "traces.db", **to(collector, "grpc", exporter), **content)
+        done = run("opentelemetry-instrument", sys.executable, "examples/openai_stream.py", env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("OTEL_TRACES_EXPORTER=llmspan_otlp splits them") == warnings
+
+
 def test_redaction(tmp_path: Path) -> None:
     """Planted keys, tokens, an e-mail address and a card number do not reach the file; the rest of the text does."""
     planted = [
