@@ -150,12 +150,9 @@ def table(calls: float) -> str:
     gateways = next(hop.nodes for hop in topology() if hop.name == "gateway Collector")
     room = gateways * SAMPLER_TRACES / SAMPLER_WAIT
     needed = calls * SAMPLER_WAIT / gateways
-    lines += [
-        "",
-        f"First to run out of cores: **{hop.name}**, at {hop.capacity:,.0f} calls/s. Before that, the **room of the tail"
-        f" sampler**: {SAMPLER_TRACES:,} traces for {SAMPLER_WAIT:.0f} s are {room:,.0f} calls/s on {gateways} gateways;"
-        f" {calls:,.0f} need `OTELCOL_SAMPLE_TRACES={needed:.0f}`.",
-    ]
+    lines += ["", f"First to run out of cores: **{hop.name}**, at {hop.capacity:,.0f} calls/s."]
+    lines += [f"Before that, the **room of the tail sampler**: {SAMPLER_TRACES:,} traces for {SAMPLER_WAIT:.0f} s are"]
+    lines += [f"{room:,.0f} calls/s on {gateways} gateways; {calls:,.0f} need `OTELCOL_SAMPLE_TRACES={needed:.0f}`."]
     return "\n".join(lines)
 
 
