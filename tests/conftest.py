@@ -9,7 +9,7 @@ import pytest
 
 import otelcol
 import replay
-from stores import postgres
+from stores import clickhouse, postgres
 
 #: the tests of the recordings, by the beginning of their names
 _RECORDINGS = {
@@ -33,19 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many recordings were exact: nothing is left out silently."""
-    passed = {r.nodeid for r in terminalreporter.stats.get("passed", []) if "test_recordings" in r.nodeid}
-    failed = {r.nodeid for r in terminalreporter.stats.get("failed", []) if "test_recordings" in r.nodeid}
+    """Say how many recordings and surfaces were exact: nothing is left out silently."""
     for test, what in _RECORDINGS.items():
-        good = sum(f"::{test}" in nodeid for nodeid in passed)
-        bad = sum(f"::{test}" in nodeid for nodeid in failed)
+        good, bad = (_count(terminalreporter, outcome, "test_recordings.py", test) for outcome in ("passed", "failed"))
         if good or bad:
             terminalreporter.write_line(f"recordings, {what}: {good} of {good + bad} exact")
+    for test, what in (("test_sync[", "sync"), ("test_async[", "async")):
+        good, bad = (_count(terminalreporter, outcome, "test_surfaces.py", test) for outcome in ("passed", "failed"))
+        if good or bad:
+            terminalreporter.write_line(f"surfaces, {what}, each in all its ways of reading: {good} of {good + bad}")
     _say_outcomes(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     _summarise_collector(terminalreporter)
-    if line := postgres.tested():
+    for line in filter(None, (postgres.tested(), clickhouse.tested())):
         terminalreporter.write_line(line)
 
 
@@ -80,6 +81,10 @@ def _summarise_collector(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"collector: NOT TESTED, looked for {otelcol.WHERE}")
     elif good or bad:
         terminalreporter.write_line(f"collector: {good} of {good + bad} passed with {otelcol.version()}")
+
+
+def _count(reporter: pytest.TerminalReporter, outcome: str, file: str, test: str) -> int:
+    return sum(f"{file}::{test}" in report.nodeid for report in reporter.stats.get(outcome, []))
 
 
 @pytest.fixture

@@ -116,6 +116,10 @@ def _plain(value: object) -> object:
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
+# json.dumps makes one of these for each call that differs from its defaults, which costs as much as a small object.
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
 def _described(value: object) -> object:
     """What an object says of itself; anything may go wrong in it."""
     dump = getattr(value, "model_dump", None)

@@ -20,7 +20,15 @@ from .errors import RecordError
 from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
 
-__all__ = ["end_attributes", "from_span", "request_attributes", "span_name", "start_attributes", "to_attributes"]
+__all__ = [
+    "end_attributes",
+    "from_span",
+    "old_names",
+    "request_attributes",
+    "span_name",
+    "start_attributes",
+    "to_attributes",
+]
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
@@ -116,8 +124,8 @@ _PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
 }
 _DOUBLES: Final = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
-#: operations that report tokens which they did not spend: another call did, or none has yet
-NOT_BILLED: Final = frozenset({"fetch_response", "count_tokens"})
+#: operations whose usage belongs to another call
+NOT_BILLED: Final = frozenset({"fetch_response"})
 #: what an API is asked for, where that is not the request's to say
 _OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
 _RESPONSES: Final = frozenset({"responses", "responses_compact"})
@@ -230,6 +238,11 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
         found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
     if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
         found.update(_usage_attributes(facts["usage"]))
+
+
+def old_names(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the names said that those of ``attributes`` have replaced."""
+    return {old: attributes[new] for old, new in _OLD_NAMES.items() if new in attributes}
 
 
 def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -> ProviderTrace:

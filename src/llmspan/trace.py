@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -119,12 +120,10 @@ class ProviderTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """All :data:`KEYS`, flat, with plain values; payloads stay JSON text, ``started_at`` an integer."""
-        values = {key: getattr(self, key) for key in KEYS if key not in _USAGE_KEYS}
-        usage = self.usage
-        values |= {key: getattr(usage, name) for key, name in _USAGE_KEYS.items()}
+        values: dict[str, Any] = dict(zip(KEYS, _values(self), strict=True))
         values["agent_tags"] = list(self.agent_tags)
         values["finish_reasons"] = list(self.finish_reasons)
-        return {key: values[key] for key in KEYS}
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ProviderTrace:
@@ -217,6 +216,7 @@ def _keys() -> tuple[str, ...]:
 
 #: The record's keys, in the order of the canonical JSON form; the same in every store. Payloads come last.
 KEYS: Final = _keys()
+_values: Final = attrgetter(*(f"usage.{_USAGE_KEYS[key]}" if key in _USAGE_KEYS else key for key in KEYS))
 
 
 def _kinds() -> dict[str, Kind]:

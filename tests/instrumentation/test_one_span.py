@@ -50,6 +50,41 @@ def test_native_span_is_suppressed_by_default() -> None:
     assert "traceparent" not in sent[0].headers
 
 
+BATCH = {
+    "id": "msgbatch_1", "type": "message_batch", "processing_status": "ended",
+    "results_url": "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results",
+}  # fmt: skip
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "count_tokens": ("messages.count_tokens", {"model": "m", "messages": MESSAGES.arguments["messages"]}),
+    "create_batch": ("messages.batches.create", {"requests": [{"custom_id": "a", "params": MESSAGES.arguments}]}),
+    "fetch_batch_results": ("messages.batches.results", {"message_batch_id": "msgbatch_1"}),
+}
+
+
+@pytest.mark.parametrize("how", ["suppress", "adopt"])
+@pytest.mark.parametrize("operation", OTHERS)
+def test_native_spans_of_the_other_calls_that_are_recorded(operation: str, how: str) -> None:
+    """Counting tokens and batches have one span, too: ours, or the SDK's with our record on it."""
+    path, arguments = OTHERS[operation]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, text=json.dumps({"custom_id": "a", "result": {"type": "expired"}}))
+        return httpx2.Response(200, json={**BATCH, "input_tokens": 7})
+
+    with watching(anthropic_native=how) as watch:
+        client = client_for("anthropic", httpx2.MockTransport(answer), **native(watch))
+        result = MESSAGES.method(client, path)(**arguments)
+        if operation == "fetch_batch_results":
+            list(result)
+    (span,) = [span for span in watch.spans if "retrieve" not in span.name]
+    ours = f"{operation} m" if operation == "count_tokens" else operation
+    assert span.name == (f"anthropic.{path}" if how == "adopt" else ours)
+    record = watch.records[-1]
+    assert (record.operation, record.span_id) == (operation, f"{span.context.span_id:016x}")
+    assert (span.attributes or {})["llmspan.record.id"] == record.id
+
+
 def test_native_span_of_other_calls_stays() -> None:
     """What we do not record, the SDK goes on tracing."""
     with watching() as watch:

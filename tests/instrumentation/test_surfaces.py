@@ -42,6 +42,20 @@ async def test_async(surface: Surface, way: str, watch: Watch) -> None:
     check(surface, watch, seen)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("surface", surfaces.ALL, ids=lambda surface: f"{surface.provider}-{surface.name}")
+def test_the_table_leaves_nothing_out(surface: Surface, is_async: bool) -> None:
+    """A variant that the table says the SDK does not have is one that it does not have."""
+    client = client_for(surface.provider, server(surface, []), is_async=is_async)
+    resource, _, method = surface.path.rpartition(".")
+    for part in resource.split("."):
+        client = getattr(client, part)
+    there = [
+        variant for variant in ("raw", "streaming") if hasattr(getattr(client, f"with_{variant}_response"), method)
+    ]
+    assert there == list(surface.variants)
+
+
 def check(surface: Surface, watch: Watch, seen: list[httpx2.Request]) -> None:
     record, span = watch.only()
     attributes = span.attributes or {}

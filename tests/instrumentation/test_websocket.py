@@ -200,6 +200,7 @@ def test_error_event(watch: Watch) -> None:
     with server(failing) as url, sync_client(url) as client, client.responses.connect() as connection:
         connection.response.create(model="gpt-5-mini", input="one")
         assert connection.recv().type == "error"
+        assert watch.observer.open_calls == {}
     record, _ = watch.only()
     assert (record.status, record.error_type, record.error_message) == ("error", "invalid_request_error", "gone")
 

@@ -283,6 +283,7 @@ def test_a_socket_of_another_program_is_left_alone(start, path) -> None:
             probe.connect(str(path))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_it_takes_the_socket_of_systemd(start, path, database) -> None:
     """A socket that was opened for it is used, whatever --listen says, and stays when it ends."""
     path.parent.mkdir()

@@ -17,7 +17,8 @@ import pytest
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
-from llmspan.sidecar import server
+from llmspan.settings import Settings
+from llmspan.sidecar import Archive, server
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from stores import shutting_down
@@ -166,6 +167,18 @@ def test_one_that_hangs_holds_nobody_up(backend, run) -> None:
     assert run_down(sidecar)
     assert slow.ids == first.ids
     assert [(status.delivered, status.queued) for status in sidecar.archive.status()] == [(5, 0), (5, 0)]
+
+
+def test_the_end_tells_what_the_others_did_not_get() -> None:
+    """Closing waits for the other backends as long as it may, and says when that was not enough."""
+    gate = threading.Event()
+    first, slow = Store(), Store(gate=gate)
+    archive = Archive([first, slow], Settings())
+    archive.store([make_trace(id="a")])
+    assert slow.arrived.wait(60)
+    assert archive.close(0.05) is False
+    assert first.ids == ["a"]
+    gate.set()
 
 
 def test_what_comes_twice_is_stored_once_and_acknowledged_twice(path, backend, run) -> None:

@@ -7,9 +7,7 @@ import logging
 import os
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +104,21 @@ def test_thousands_of_records_pass_the_window(backend, run) -> None:
     assert receiver.seen == [[trace.id for trace in traces]]
 
 
-def test_a_write_returns_when_all_is_acknowledged_and_not_before(backend, run) -> None:
-    """Delivered means stored: without an acknowledgement of the last record the write does not return."""
-    let_go, stored = threading.Event(), threading.Event()
+def test_what_arrived_but_was_not_acknowledged_is_not_delivered(backend, run) -> None:
+    """A receiver that has read everything, and goes away before its last acknowledgement, may not have stored it."""
 
-    class Holding(Receiver):
+    class Forgetful(Receiver):
         def answer(self, connection: socket.socket, record: dict[str, Any]) -> None:
-            if record["id"] == "id-4":
-                stored.set()
-                let_go.wait()
-                super().answer(connection, record)
+            if record["id"] == "id-4" and len(self.seen) == 1:
+                raise EOFError
+            super().answer(connection, record)
 
-    run(Holding)
-    with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(backend.write, numbered(5))
-        assert stored.wait(60)
-        assert not written.done()
-        let_go.set()
-        written.result(60)
+    receiver = run(Forgetful)
+    traces = numbered(5)
+    with pytest.raises(RetryableError):
+        backend.write(traces)
+    backend.write(traces)
+    assert receiver.seen == [[f"id-{at}" for at in range(5)], ["id-4"]]
 
 
 def test_a_receiver_that_reads_slowly_gets_everything(backend, run) -> None:
@@ -173,7 +168,7 @@ def test_a_connection_that_took_too_long_is_given_up(path, run) -> None:
     receiver = run(Silent)
     backend = SocketBackend(path, write_timeout=0.2)
     traces = numbered(2)
-    with pytest.raises(RetryableError, match=r"no answer within 0\.2 s"):
+    with pytest.raises(RetryableError, match=r"not all was acknowledged within 0\.2 s"):
         backend.write(traces)
     assert receiver.hung_up.acquire(timeout=60)
     patient = SocketBackend(path)
@@ -218,6 +213,7 @@ def test_a_place_that_cannot_be_a_socket_is_a_wrong_setting(path, tmp_path) -> N
         SocketBackend(Path("/", "x" * 150)).open()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_makes_its_own_connection(path, run) -> None:
     """Parent and child write by connections of their own, and neither disturbs the other."""
     receiver = run(Receiver)
@@ -290,6 +286,19 @@ def test_a_receiver_may_ask_for_a_pause(backend, run) -> None:
     assert not isinstance(later.value, ThrottledError)
 
 
+def test_the_reason_is_heard_while_still_sending(backend, run) -> None:
+    """A receiver that gives up in the middle of a large batch is heard: its reason is the error, not a broken pipe."""
+
+    class Full(Receiver):
+        def answer(self, connection: socket.socket, record: dict[str, Any]) -> None:
+            self.say(connection, type="error", code="unavailable", message="no room any more")
+            raise EOFError
+
+    run(Full)
+    with pytest.raises(RetryableError, match="no room any more"):
+        backend.write(numbered(100, request_json='"' + "x" * 100_000 + '"'))
+
+
 def test_other_versions_are_told(backend, run) -> None:
     """A receiver of another version is an error that says which, whoever of the two notices."""
 
@@ -318,6 +327,22 @@ def test_who_is_no_receiver_at_all(backend, run) -> None:
 
     run(Web)
     with pytest.raises(SettingsError, match="what listens there does not speak protocol v4"):
+        backend.open()
+
+
+def test_a_receiver_that_does_not_greet_is_told_apart(path, run) -> None:
+    """A receiver of v3 stays silent; the message says which setting that would be."""
+
+    class Mute(Receiver):
+        def converse(self, connection: socket.socket) -> None:
+            self.read(connection)
+            self.read(connection)
+
+    run(Mute)
+    backend = SocketBackend(path, write_timeout=0.1)
+    with pytest.raises(
+        RetryableError, match=r"no answer to the greeting within 0\.1 s; if the receiver speaks v3, set"
+    ):
         backend.open()
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from llmspan.backends.clickhouse import ClickHouseBackend
+from llmspan.backends.clickhouse_dsn import parse
 from llmspan.settings import Settings
 
 from .clickhouse_http import Front
@@ -78,3 +79,13 @@ def server_dsn(database: str | None = None) -> str:
 
 def over_http() -> ClickHouseBackend:
     return ClickHouseBackend.from_settings(settings(server_dsn()))
+
+
+def tested() -> str | None:
+    """For the end of a test run: which ClickHouse was tested, or None if none was."""
+    if SERVER:
+        return f"clickhouse: {parse(SERVER).location}, and the embedded engine"
+    if not engine.cache_info().currsize:
+        return None
+    version = engine().query("SELECT version()", "TabSeparated").bytes().decode().strip()
+    return f"clickhouse: chDB {version}, in the process" + (" and behind HTTP" if front.cache_info().currsize else "")

@@ -14,6 +14,8 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,7 @@ from typing import Any, Self
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import Composable
 
 from llmspan.backends.postgres import PostgresBackend
 
@@ -158,12 +161,21 @@ def new_schema() -> str:
     return make_conninfo(dsn, options=f"{options} -csearch_path={name}".strip())
 
 
-def execute(dsn: str, *statements: str) -> list[tuple[Any, ...]]:
+def execute(dsn: str, *statements: str | Composable) -> list[tuple[Any, ...]]:
     """Run statements one by one, and give the rows of the last."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         for statement in statements:
             cursor = connection.execute(statement)  # pyright: ignore[reportCallIssue, reportArgumentType]
         return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def locked(dsn: str, statement: str) -> Iterator[psycopg.Connection]:
+    """A transaction of somebody else, open until the end of the block, that has run ``statement``."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(statement)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        yield connection
+        connection.rollback()
 
 
 def make(_: Path) -> PostgresBackend:

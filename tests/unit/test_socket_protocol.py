@@ -50,8 +50,17 @@ def greeted(*, sender_max: int = MAX_FRAME, receiver_max: int = MAX_FRAME) -> tu
     return sender, receiver
 
 
-def sent(sender: Sender, body: bytes = b'"id":"x"}') -> bytes:
-    return sender.frame(body) + body
+def sent(sender: Sender, *bodies: bytes) -> bytes:
+    """The bytes of these records, all of which must have room; without any, of one."""
+    given = bodies or (b'"id":"x"}',)
+    pieces = sender.frames(given, 0, len(given))
+    assert len(pieces) == 2 * len(given)
+    return b"".join(pieces)
+
+
+def room_for(sender: Sender, body: bytes) -> bool:
+    """Whether the window lets this record go; it does go then."""
+    return bool(sender.frames([body], 0, 1))
 
 
 # -- frames ---------------------------------------------------------------------------------------------------------
@@ -204,32 +213,41 @@ def test_a_bad_record_is_named(bad: bytes, told: str) -> None:
 def test_window_by_records() -> None:
     """No more than the window's records are under way; an ack makes room for as many."""
     sender, receiver = greeted()
-    for _ in range(WINDOW_RECORDS):
-        assert sender.room_for(b"x")
-        sender.frame(b"x")
-    assert not sender.room_for(b"x")
-    sender.feed(receiver.ack(1))
-    assert sender.room_for(b"x")
+    assert len(sender.frames([b"x"] * (WINDOW_RECORDS + 5), 0, 10_000)) == 2 * WINDOW_RECORDS
+    assert not room_for(sender, b"x")
+    sender.feed(receiver.ack(2))
+    assert room_for(sender, b"x")
+    assert room_for(sender, b"x")
+    assert not room_for(sender, b"x")
 
 
 def test_window_by_bytes_lets_one_record_always_go() -> None:
     """No more than the window's bytes are under way, except one record that is larger than that."""
     sender, receiver = greeted()
     large = b"x" * (WINDOW_BYTES + 1)
-    assert sender.room_for(large)
-    sender.frame(large)
-    assert not sender.room_for(b"x")
+    assert room_for(sender, large)
+    assert not room_for(sender, b"x")
     sender.feed(receiver.ack(1))
-    sender.frame(b"x")
-    assert not sender.room_for(large)
+    assert room_for(sender, b"x")
+    assert not room_for(sender, large)
+    assert sender.sent == 2
+
+
+def test_frames_come_from_where_they_are_asked() -> None:
+    """A batch is sent part by part: so many from a place on, numbered through."""
+    sender, receiver = greeted()
+    bodies = [b'"id":"%d"}' % at for at in range(5)]
+    first = b"".join(sender.frames(bodies, 0, 2))
+    rest = b"".join(sender.frames(bodies, 2, 9))
+    found = [record for record in receiver.feed(first + rest) if isinstance(record, Received)]
+    assert [(record.seq, json.loads(record.frame)["id"]) for record in found] == [(at + 1, f"{at}") for at in range(5)]
 
 
 @pytest.mark.parametrize("seq", [0, 3])
 def test_impossible_acks_are_refused(seq: int) -> None:
     """An ack of what was not sent, or a smaller one than before, is an error."""
     sender, receiver = greeted()
-    sender.frame(b"x")
-    sender.frame(b"x")
+    sent(sender, b"x", b"x")
     sender.feed(receiver.ack(1))
     with pytest.raises(ProtocolError, match=f"ack of {seq}"):
         sender.feed(receiver.ack(seq))
@@ -238,7 +256,7 @@ def test_impossible_acks_are_refused(seq: int) -> None:
 def test_unknown_frames_and_members_are_ignored() -> None:
     """A newer receiver may say more than is known here."""
     sender, _ = greeted()
-    sender.frame(b"x")
+    sent(sender, b"x")
     sender.feed(encode_frame({"type": "news"}) + encode_frame({"type": "ack", "seq": 1, "more": [1]}))
     assert sender.acked == 1
 

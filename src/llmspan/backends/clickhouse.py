@@ -6,7 +6,6 @@ FINAL, so that a row which came twice never shows, merged or not. Listings never
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -16,7 +15,7 @@ from ..trace import KEYS, ProviderTrace
 from . import query
 from .base import Filters, GroupBy, Page, StatsRow
 from .clickhouse_client import Client, parameter, quoted
-from .clickhouse_dsn import Place, parse, shown
+from .clickhouse_dsn import parse, shown
 from .clickhouse_engine import EngineClient
 from .clickhouse_errors import MissingError
 from .clickhouse_otel import OTEL_COLUMNS, otel_rows
@@ -28,7 +27,6 @@ __all__ = ["ClickHouseBackend"]
 
 T = TypeVar("T")
 
-_LATEST: Final = 4_102_444_800_000_000_000
 _DAYS: Final = "(intDiv(started_at, 86400000000000) - (started_at % 86400000000000 < 0))"
 #: Dates begin in 1900; the calendar repeats itself after 400 years, which are 146097 days.
 _DAY: Final = (
@@ -50,9 +48,13 @@ class ClickHouseBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._client_made: Client | None = None
-        self._opened = False
-        self._lock = threading.Lock()
+        self._made: Client | SettingsError
+        try:
+            place = parse(settings.clickhouse_dsn)
+            kind = Client if place.path is None else EngineClient
+            self._made = kind(place, settings.write_timeout)
+        except SettingsError as error:
+            self._made = error
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ClickHouseBackend:
@@ -62,34 +64,31 @@ class ClickHouseBackend:
     @property
     def location(self) -> str:
         """The DSN without its password and options."""
-        try:
-            return self._place().location
-        except SettingsError:
-            return shown(self._settings.clickhouse_dsn or "no LLMSPAN_CLICKHOUSE_DSN")
+        if isinstance(self._made, Client):
+            return self._made.place.location
+        return shown(self._settings.clickhouse_dsn or "no LLMSPAN_CLICKHOUSE_DSN")
 
     def open(self) -> None:
         """Connect, and make the database and its tables if they are not there and that is allowed."""
-        with self._lock:
-            if self._opened:
+        with self._client().opening() as opened:
+            if opened:
                 return
             if self._settings.auto_migrate:
                 self._schema().make(self._client())
             else:
                 self._demand_all()
-            self._opened = True
 
     def check(self) -> str:
         """ClickHouse's version, the schema's, and where it is."""
         self._demand_all()
-        kind = "chDB" if self._place().path is not None else "ClickHouse"
+        kind = "chDB" if self._client().place.path is not None else "ClickHouse"
         return f"{kind} {self._client().version()}, schema {VERSION}, {self.location}"
 
     def migrate(self) -> Sequence[str]:
-        """Make what is missing; what was made."""
-        with self._lock:
-            made = self._schema().make(self._client())
-            self._opened = True
-            return made
+        """Make what is missing, and keep records for as long as the settings say; what was done."""
+        with self._client().opening():
+            schema = self._schema()
+            return [*schema.make(self._client()), *schema.keep(self._client())]
 
     def force_flush(self, timeout: float) -> bool:
         """True: a write is in the table when it returns."""
@@ -98,11 +97,8 @@ class ClickHouseBackend:
 
     def shutdown(self) -> None:
         """Release connections, and the directory of an embedded engine."""
-        with self._lock:
-            self._opened = False
-            client, self._client_made = self._client_made, None
-            if client is not None:
-                client.close()
+        if isinstance(self._made, Client):
+            self._made.close()
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces``; known ids stay as they are."""
@@ -154,8 +150,7 @@ class ClickHouseBackend:
         try:
             return use()
         except MissingError:
-            with self._lock:
-                self._opened = False
+            self._client().reopen()
             if not self._settings.auto_migrate:
                 raise
         self.open()
@@ -175,37 +170,16 @@ class ClickHouseBackend:
                 " `llmspan migrate --backend clickhouse`"
             )
 
-    def _place(self) -> Place:
-        return parse(self._settings.clickhouse_dsn)
-
     def _schema(self) -> Schema:
-        return Schema.of(self._place().database, self._settings, self._client().version())
+        return Schema.of(self._client().place.database, self._settings, self._client().version())
 
     def _client(self) -> Client:
-        if self._client_made is None:
-            place = self._place()
-            kind = Client if place.path is None else EngineClient
-            self._client_made = kind(place, self._settings.write_timeout)
-        return self._client_made
+        if isinstance(self._made, SettingsError):
+            raise self._made
+        return self._made
 
     def _table(self, name: str) -> str:
-        return f"{quoted(self._place().database)}.{name}"
+        return f"{quoted(self._client().place.database)}.{name}"
 
     def _dialect(self) -> query.Dialect:
-        return query.Dialect(
-            table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, bounds=_bounds
-        )
-
-
-def _bounds(since: int | None, until: int | None) -> Sequence[str]:
-    """The same bounds for the column that the partitions are made of, which is clamped."""
-    found: list[str] = []
-    if since is not None:
-        found.append(f"timestamp >= {_time(since)}")
-    if until is not None:
-        found.append(f"timestamp <= {_time(until)}")
-    return found
-
-
-def _time(nanoseconds: int) -> str:
-    return f"fromUnixTimestamp64Nano(toInt64({max(0, min(nanoseconds, _LATEST)):d}), 'UTC')"
+        return query.Dialect(table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY)

@@ -14,13 +14,16 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from .clickhouse_driver import open_client
+from ..errors import SchemaError
+from .clickhouse_driver import exceptions, open_client
 from .clickhouse_dsn import Place
 from .clickhouse_errors import refusals
 from .rows import Cell
 
-__all__ = ["Client", "parameter", "quoted"]
+__all__ = ["Client", "alive", "parameter", "quoted"]
 
+#: The default from 25.6 on, and then not sent: FINAL does not keep a look-up from its index.
+_READING: Final = {"use_skip_indexes_if_final": 1}
 #: in seconds
 _CONNECT_TIMEOUT: Final = 10
 _LONGEST_SILENCE: Final = 3600
@@ -45,6 +48,8 @@ class Client:
         self._driver: Any = None
         self._types: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._open = False
         _clients[id(self)] = self
 
     def version(self) -> str:
@@ -60,7 +65,7 @@ class Client:
     def rows(self, sql: str, values: Mapping[str, Cell] | None = None) -> Sequence[dict[str, Any]]:
         """The answer to a query, each row by the names of its columns."""
         with self._driven() as driver:
-            result = driver.query(sql, parameters=dict(values or {}))
+            result = driver.query(sql, parameters=dict(values or {}), settings=_READING)
             return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
     def command(self, sql: str) -> None:
@@ -75,24 +80,30 @@ class Client:
         with self._driven():
             pass  # connect first: the driver brings what the deadline needs
         with self._bounded(), self._driven() as driver:
-            types = self._types.get(table)
-            if types is None:
-                types = self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
+            types = self._types.get(table) or self._described(driver, table, columns)
             driver.data_insert(
                 driver.create_insert_context(
                     table, column_names=columns, column_types=types, data=rows, settings=dict(settings)
                 )
             )
 
-    def forget_types(self) -> None:
-        """The tables may have changed."""
+    @contextmanager
+    def opening(self) -> Generator[bool]:
+        """Look after the tables, one thread at a time. Gives whether that was done; when the block ends well it is."""
+        with self._opening:
+            yield self._open
+            self._open = True
+
+    def reopen(self) -> None:
+        """The tables are not what they were: forget what is known of them."""
+        self._open = False
         self._types = {}
 
     def close(self) -> None:
         """Release what is held; the next use connects again."""
         with self._lock:
             driver, self._driver = self._driver, None
-            self._types = {}
+            self.reopen()
             if driver is not None:
                 driver.close()
 
@@ -105,14 +116,24 @@ class Client:
     def after_fork_in_child(self) -> None:
         """Leave the parent's connections alone; the next use makes others."""
         self._lock = threading.Lock()
-        self._types = {}
+        self._opening = threading.Lock()
         self._driver = None
+        self.reopen()
 
     @contextmanager
     def _driven(self) -> Generator[Any]:
         """The driver's client, connected, and its failures in our errors."""
         with refusals(self.place):
             yield self._connected()
+
+    def _described(self, driver: Any, table: str, columns: Sequence[str]) -> Any:
+        try:
+            self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
+        except exceptions().ProgrammingError as error:
+            raise SchemaError(
+                f"ClickHouse {self.place.location}: {error}; the records are kept until it has"
+            ) from error
+        return self._types[table]
 
     def _bounded(self) -> AbstractContextManager[None]:
         """The time that a write may take; call it when connected."""
@@ -150,22 +171,23 @@ class Client:
 _clients: Final[WeakValueDictionary[int, Client]] = WeakValueDictionary()
 
 
-def _alive() -> Iterator[Client]:
+def alive() -> Iterator[Client]:
+    """All clients of this process."""
     return (client for reference in _clients.valuerefs() if (client := reference()) is not None)
 
 
 def _before_fork() -> None:
-    for client in _alive():
+    for client in alive():
         client.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for client in _alive():
+    for client in alive():
         client.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
-    for client in _alive():
+    for client in alive():
         client.after_fork_in_child()
 
 

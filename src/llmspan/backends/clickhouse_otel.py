@@ -7,11 +7,12 @@ reads them by the same names as :func:`llmspan.semconv.from_span`, and gives a s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from .. import _json, semconv
 from .._version import __version__
-from ..trace import KEYS, KINDS, ProviderTrace
+from ..trace import KEYS, KINDS, ProviderTrace, Status
+from ..usage import UsageSource
 from .rows import plain_text
 
 __all__ = ["OTEL_COLUMNS", "otel_rows", "view_columns", "view_condition"]
@@ -86,6 +87,8 @@ def view_columns() -> str:
 
 def _shaped() -> Mapping[str, str]:
     """The keys that are not simply an attribute."""
+    status = _one_of(str(_name("status")), get_args(Status))
+    source = _one_of(semconv._USAGE_SOURCE, get_args(UsageSource))
     counted = " OR ".join(f"isNotNull({_plain(key)})" for key in semconv._FIVE)
     return {
         "id": f"coalesce({_plain('id')}, {_ID})",
@@ -102,7 +105,7 @@ def _shaped() -> Mapping[str, str]:
         "operation": _value(semconv.OPERATION),
         "api": f"coalesce({_plain('api')}, {_attribute('openai.api.type')}, {_value(semconv.OPERATION)})",
         "stream": f"{_value(semconv.STREAM)} = 'true'",
-        "status": f"coalesce({_plain('status')}, if(isNull({_plain('error_type')}), 'ok', 'error'))",
+        "status": f"coalesce({status}, if(isNull({_plain('error_type')}), 'ok', 'error'))",
         "finish_reasons": f"arrayMap(reason -> nullIf(reason, 'error'), JSONExtract({_value(semconv.FINISH_REASONS)},"
                           " 'Array(String)'))",
         "error_message": f"coalesce({_plain('error_message')}, nullIf(StatusMessage, ''))",
@@ -110,7 +113,7 @@ def _shaped() -> Mapping[str, str]:
         "duration_ns": "toInt64(Duration)",
         "time_to_first_chunk_ns": f"toInt64(round(toFloat64OrNull({_value(semconv._FIRST_CHUNK)}) * 1e9))",
         "usage_details": _details(),
-        "usage_source": f"coalesce({_attribute(semconv._USAGE_SOURCE)}, if({counted}, 'provider', 'none'))",
+        "usage_source": f"coalesce({source}, if({counted}, 'provider', 'none'))",
         "content": "'metadata'",
     }  # fmt: skip
 
@@ -132,7 +135,7 @@ def _details() -> str:
     names, keys = (", ".join(_quoted(text) for text in texts) for texts in (known, known.values()))
     counted = f"(startsWith(kv.1, {_quoted(semconv._USAGE_PREFIX)}) OR kv.1 IN ({names}))"
     key = f"transform(kv.1, [{names}], [{keys}], {_behind('kv.1', semconv._USAGE_PREFIX)})"
-    return _object(f"{counted} AND isNotNull(toInt64OrNull(kv.2))", key, "kv.2")
+    return _object(f"{counted} AND isNotNull(toInt64OrNull(kv.2))", key, "toString(toInt64OrZero(kv.2))")
 
 
 def _object(condition: str, key: str, value: str) -> str:
@@ -148,6 +151,10 @@ def _behind(text: str, prefix: str) -> str:
 
 def _attribute(name: str) -> str:
     return f"if(mapContains(SpanAttributes, {_quoted(name)}), {_value(name)}, NULL)"
+
+
+def _one_of(name: str, values: Sequence[str]) -> str:
+    return f"if({_value(name)} IN ({', '.join(_quoted(value) for value in values)}), {_value(name)}, NULL)"
 
 
 def _number(name: str) -> str:

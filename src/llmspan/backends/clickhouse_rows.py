@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..trace import KEYS, KINDS, ProviderTrace
+from ..trace import KEYS, ProviderTrace
 from .rows import Cell, encode
 
 __all__ = ["as_rows", "token"]
 
-_LISTS: Final = tuple(at for at, key in enumerate(KEYS) if KINDS[key] == "list")
-_EMPTY: Final = "[]"
+_TAGS: Final = KEYS.index("agent_tags")
+_REASONS: Final = KEYS.index("finish_reasons")
 
 
 def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
@@ -29,8 +29,10 @@ def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
     rows: dict[Cell, list[Any]] = {}
     for trace in traces:
         cells: list[Any] = list(encode(trace).values())
-        for at in _LISTS:
-            cells[at] = [] if cells[at] == _EMPTY else json.loads(cells[at])
+        for at, given in ((_TAGS, trace.agent_tags), (_REASONS, trace.finish_reasons)):
+            # Texts as they mostly are need no detour; what is left of others is known after it.
+            usual = all(text is None or (text.__class__ is str and text.isascii()) for text in given)
+            cells[at] = list(given) if usual else json.loads(cells[at])
         rows.setdefault(cells[0], cells)
     return list(rows.values())
 

@@ -30,6 +30,11 @@ _ENGINE: Final = re.compile(r"(Replicated|Shared)?ReplacingMergeTree\s*(?:\((.*)
 _REPLICA: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 _TABLES: Final = "SELECT name, comment FROM system.tables WHERE database = {database:String}"
 _COLUMNS: Final = "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'provider_traces'"
+_TTL: Final = (
+    "SELECT name, extract(engine_full, ' TTL (.*?) SETTINGS') AS ttl FROM system.tables"
+    " WHERE database = {database:String} AND name IN ('provider_traces', 'provider_traces_local')"
+    " AND engine LIKE '%ReplacingMergeTree'"
+)
 _DATABASES: Final = "SELECT name FROM system.databases WHERE name = {database:String}"
 
 
@@ -128,7 +133,20 @@ class Schema:
         for name in missing:
             client.command(statements[name])
             made.append(name)
-        client.forget_types()
+        if made:
+            client.reopen()
+        return made
+
+    def keep(self, client: Client) -> Sequence[str]:
+        """Let records be kept for as long as the settings say; what was changed."""
+        made: list[str] = []
+        for row in client.rows(_TTL, {"database": self.database}):
+            found = re.search(r"toDateTime\((\w+)\) \+ toIntervalDay\((\d+)\)", row["ttl"])
+            if (int(found[2]) if found else None) != self.ttl_days:
+                change = f"MODIFY {self._ttl('timestamp')}" if self.ttl_days is not None else "REMOVE TTL"
+                table = f"{quoted(self.database)}.{row['name']}{self._on_cluster()}"
+                client.command(f"ALTER TABLE {table} {change}")
+                made.append(f"{row['name']}: {change}")
         return made
 
     def _check_version(self, client: Client, table: str, comment: str) -> None:

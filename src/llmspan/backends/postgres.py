@@ -17,7 +17,7 @@ from ..settings import ContentMode, Settings
 from ..trace import ProviderTrace
 from . import query
 from .base import Filters, GroupBy, Page, StatsRow
-from .rows import as_page, decode
+from .rows import as_page, decode, plain_text
 
 if TYPE_CHECKING:
     from .postgres_store import Store
@@ -103,6 +103,10 @@ class PostgresBackend:
         """Store all of ``traces`` or none; known ids stay as they are."""
         self._store.write(traces)
 
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take the records with these ids out; a user who may only insert leaves them there, with a warning."""
+        self._store.remove([plain_text(name) for name in ids])
+
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``. A UUIDv7 says when it was made: the days around that are looked at first."""
         near = self._traces(lambda dialect: query.by_id(_near(dialect, trace_id), trace_id))
@@ -156,7 +160,7 @@ class PostgresBackend:
 def _bounds(since: int | None, until: int | None) -> Sequence[str]:
     """Conditions on the partitions' own column; the exact ones, on nanoseconds, stand beside them."""
     low = [] if since is None else [f"started_at >= {_timestamp(since)}"]
-    high = [] if until is None else [f"started_at <= {_timestamp(until)}"]
+    high = [] if until is None else [f"started_at <= {_timestamp(until - 1)}"]
     return low + high
 
 

@@ -27,6 +27,7 @@ __all__ = ["Connection", "Handle", "WrongSchemaError", "location", "parse", "tra
 
 T = TypeVar("T")
 
+_URI: Final = re.compile(r"postgres(ql)?://")
 _VARIABLE: Final = "LLMSPAN_POSTGRES_DSN"
 #: seconds after which the server should have given up by itself, and has not
 _GRACE: Final = 5.0
@@ -163,16 +164,29 @@ def parse(dsn: str | None) -> dict[str, str]:
     Raises:
         SettingsError: libpq cannot read it; the message shows nothing of what was in quotes.
     """
-    reason = None
     try:
-        return {key: str(value) for key, value in conninfo.conninfo_to_dict(dsn or "").items() if value is not None}
+        found = conninfo.conninfo_to_dict(dsn or "")
     except psycopg.Error as error:
         # libpq quotes what it could not read, which may be a piece of the password.
         reason = re.sub(r'"[^"]*"', '"..."', str(error).strip())
+    else:
+        given = {key: str(value) for key, value in found.items() if value is not None}
+        reason = _torn(given) if _URI.match(dsn or "") else None
+        if reason is None:
+            return given
     raise SettingsError(
         f"{_VARIABLE} cannot be read: {reason}; expected postgresql://user:password@host:5432/database, with special"
         " characters written as %40, or key=value words"
     )
+
+
+def _torn(given: Mapping[str, str]) -> str | None:
+    """A password with a special character in it ends early, and its rest is taken for the place."""
+    if any("@" in given.get(key, "") for key in ("host", "dbname")):
+        return "there is an @ in the host or the database"
+    if not re.fullmatch(r"[0-9,]*", given.get("port", "")):
+        return "the port is not a number"
+    return None
 
 
 def location(given: Mapping[str, str]) -> str:

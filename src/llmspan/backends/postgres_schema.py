@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from psycopg import errors, sql
 
@@ -180,27 +180,29 @@ def _check_server(connection: Connection) -> None:
         )
 
 
-_WHERE: Final = """
-SELECT (
-        SELECT name FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, at)
-        WHERE to_regclass(format('%I.llmspan_schema', name)) IS NOT NULL ORDER BY at LIMIT 1
-    ), current_schema(), current_user
-"""
+# One statement, and of catalogs, so that it sees one state: regclass and its like look things up in caches, which may
+# not know yet what another session has just made.
 _LOOK: Final = """
-SELECT (
-        SELECT array_agg(attname::text) FROM pg_attribute
-        WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+WITH place AS (
+    SELECT pg_namespace.oid AS namespace, nspname, EXISTS (
+            SELECT FROM pg_class WHERE relnamespace = pg_namespace.oid AND relname = 'llmspan_schema'
+        ) AS ours
+    FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, at) JOIN pg_namespace ON nspname = name
+    ORDER BY ours DESC, at LIMIT 1
+)
+SELECT nspname::text, ours, current_user::text,
+    (SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = found.oid AND attnum > 0 AND NOT attisdropped),
+    coalesce(has_table_privilege(found.oid, 'INSERT'), false),
+    coalesce(has_table_privilege(found.oid, 'SELECT'), false),
+    EXISTS (
+        SELECT FROM pg_proc WHERE pronamespace = namespace AND proname = 'provider_traces_add_day'
+            AND has_function_privilege(pg_proc.oid, 'EXECUTE')
     ),
-    coalesce(has_table_privilege(relation, 'INSERT'), false),
-    coalesce(has_table_privilege(relation, 'SELECT'), false),
-    coalesce(has_function_privilege(add_day, 'EXECUTE'), false),
-    coalesce(has_function_privilege(drop_day, 'EXECUTE'), false)
-FROM (
-    SELECT to_regclass(format('%%I.provider_traces', name)) AS relation,
-        to_regprocedure(format('%%I.provider_traces_add_day(date)', name)) AS add_day,
-        to_regprocedure(format('%%I.provider_traces_drop_day(date)', name)) AS drop_day
-    FROM (SELECT %(schema)s::text AS name) AS given
-) AS named
+    EXISTS (
+        SELECT FROM pg_proc WHERE pronamespace = namespace AND proname = 'provider_traces_drop_day'
+            AND has_function_privilege(pg_proc.oid, 'EXECUTE')
+    )
+FROM place LEFT JOIN pg_class AS found ON relnamespace = namespace AND relname = 'provider_traces'
 """
 _DAYS: Final = """
 SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
@@ -209,19 +211,18 @@ WHERE inhparent = to_regclass(%(table)s)
 
 
 def _look(connection: Connection) -> Place:
-    ours, current, user = _row(connection, _WHERE)
-    schema = ours or current
-    if schema is None:
+    row = connection.execute(_LOOK).fetchone()
+    if row is None:
         raise SettingsError(
             "LLMSPAN_POSTGRES_DSN: no schema of the search path exists in the database; CREATE SCHEMA, or name another"
             " with ?options=-csearch_path%3DNAME"
         )
-    columns, *rights = _row(connection, _LOOK, {"schema": schema})
+    schema, ours, user, columns, may_insert, may_select, may_add_days, may_drop_days = row
     version = 0
     if ours and columns is not None:
         table = sql.Identifier(schema, "llmspan_schema")
-        (version,) = _row(connection, sql.SQL("SELECT coalesce(max(version), 0) FROM {}").format(table))
-    may_insert, may_select, may_add_days, may_drop_days = rights
+        query = sql.SQL("SELECT coalesce(max(version), 0) FROM {}").format(table)
+        (version,) = connection.execute(query).fetchone() or (0,)
     return Place(
         schema=schema,
         version=version,
@@ -271,12 +272,6 @@ def _call(connection: Connection, place: Place, function: str, days: Sequence[in
     query = sql.SQL("SELECT {}(day) FROM unnest(%s::date[]) AS day").format(sql.Identifier(place.schema, function))
     with transaction(connection, _DDL_TIMEOUT):
         connection.execute(query, [[_EPOCH + timedelta(days=day) for day in days]])
-
-
-def _row(connection: Connection, query: Any, values: dict[str, str] | None = None) -> Sequence[Any]:
-    row = connection.execute(query, values).fetchone()
-    assert row is not None  # a query without FROM, or of an aggregate, has one
-    return row
 
 
 def _quoted(name: str) -> str:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from .._guard import logger
-from ..errors import SettingsError
+from ..errors import LlmspanError, SettingsError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from . import postgres_schema as schema
 from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
@@ -63,7 +63,7 @@ class Store:
     def open(self) -> None:
         """Find the tables; make or update them where that is wanted and allowed."""
         if self._place is None:
-            self._writer.run(self._settle)
+            self._or_close(self._settle)
 
     def close(self) -> None:
         """Release both connections."""
@@ -74,7 +74,7 @@ class Store:
     def check(self) -> str:
         """One line on what answers."""
         self._forget()
-        return self._writer.run(self._describe)
+        return self._or_close(self._describe)
 
     def migrate(self) -> list[str]:
         """Bring the tables to the newest version, and make the partitions of a month."""
@@ -90,7 +90,7 @@ class Store:
                 schema.drop_days(connection, place, now - self._retention_days)
             return applied
 
-        return self._writer.run(work)
+        return self._or_close(work)
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are."""
@@ -112,6 +112,23 @@ class Store:
         if traces:
             self._with_schema(self._writer, work)
 
+    def remove(self, ids: Sequence[str]) -> None:
+        """Delete records, where this user may."""
+
+        def work(connection: Connection) -> None:
+            place = self._place or self._settle(connection)
+            try:
+                with transaction(connection, self._timeout):
+                    query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)")
+                    connection.execute(query.format(sql.Identifier(place.schema, "provider_traces")), [[*ids]])
+            except errors.InsufficientPrivilege:
+                logger.warning(
+                    "llmspan: postgres: the user %r may not delete records at %s: they stay there",
+                    place.user, self._location,
+                )  # fmt: skip
+
+        self._with_schema(self._writer, work)
+
     def rows(self, ask: Callable[[Place], Query]) -> list[dict[str, Any]]:
         """The rows that answer ``ask``."""
 
@@ -123,6 +140,13 @@ class Store:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         return self._with_schema(self._reader, work)
+
+    def _or_close(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._writer.run(work)
+        except LlmspanError:
+            self._writer.close()  # who may not come in does not stay at the door
+            raise
 
     def _with_schema(self, handle: Handle, work: Callable[[Connection], T]) -> T:
         try:

@@ -35,6 +35,11 @@ Cell = str | int | None
 #: every key but the payloads
 LISTED_KEYS: Final = tuple(key for key in KEYS if key not in PAYLOAD_KEYS)
 
+_TEXTS: Final = tuple(key for key in LISTED_KEYS if KINDS[key] == "text")
+_INTEGERS: Final = tuple(key for key in KEYS if KINDS[key] == "integer")
+_OTHERS: Final = tuple(key for key in KEYS if key not in _TEXTS and key not in _INTEGERS)
+_LEAST: Final = -(2**63)
+_GREATEST: Final = 2**63 - 1
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NUL: Final = "\0"
 
@@ -45,7 +50,20 @@ def encode(trace: ProviderTrace) -> dict[str, Cell]:
     Raises:
         PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
     """
-    return {key: _cell(trace.id, key, value) for key, value in trace.to_dict().items()}
+    row = trace.to_dict()
+    # Most values are their cells already; one loop a kind, so that asking for that is all that is done to them.
+    for key in _TEXTS:
+        value = row[key]
+        if value is not None and not (value.__class__ is str and value.isascii() and _NUL not in value):
+            row[key] = _cell(trace.id, key, value)
+    for key in _INTEGERS:
+        value = row[key]
+        if value is not None and not (value.__class__ is int and _LEAST <= value <= _GREATEST):
+            row[key] = _cell(trace.id, key, value)
+    for key in _OTHERS:
+        if (value := row[key]) is not None:
+            row[key] = _cell(trace.id, key, value)
+    return row
 
 
 def decode(row: Mapping[str, Cell]) -> ProviderTrace:
@@ -63,6 +81,8 @@ def plain_text(value: str) -> str:
 
 
 def _encodable(value: str) -> str:
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -118,7 +138,7 @@ def _cell(record_id: str, key: str, value: Any) -> Cell:
 
 
 def _fits(value: object) -> bool:
-    return isinstance(value, int) and -(2**63) <= value < 2**63
+    return isinstance(value, int) and _LEAST <= value <= _GREATEST
 
 
 def _value(key: str, cell: Cell) -> Any:

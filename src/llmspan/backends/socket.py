@@ -33,6 +33,8 @@ DEFAULT_PATH: Final = Path("/run/llmspan/llmspan.sock")
 _WRONG_PLACE: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOTSOCK, errno.EPROTOTYPE, errno.ELOOP}
 )
+#: seconds for the answer to a greeting, for which a receiver need not store anything
+_GREETING: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
 #: what the receivers of v3 take in one line
 _LONGEST_LINE: Final = 128 * 1024 * 1024
@@ -165,7 +167,8 @@ class SocketBackend:
         if self._link is not None and not self._link.alive():
             self._hang_up()
         if self._link is None:
-            self._link = Link(self._path, deadline, self._max_frame)
+            # Somebody may wait for this at the start of a program, and a receiver of v3 would never answer.
+            self._link = Link(self._path, min(deadline, time.monotonic() + _GREETING), self._max_frame)
         return self._link
 
     def _fitting(self, trace: ProviderTrace, body: bytes, largest: int) -> bytes:
@@ -226,8 +229,11 @@ class SocketBackend:
     def _system_error(self, error: OSError, *, greeted: bool) -> BackendError | SettingsError:
         reason = error.strerror or str(error)
         if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN:
-            hint = "" if greeted else "; if the receiver speaks v3, set LLMSPAN_SOCKET_FRAMING=v3"
-            return RetryableError(f"{self._path}: no answer within {self._timeout:g} s{hint}")
+            if not greeted:
+                limit = min(self._timeout, _GREETING)
+                hint = "if the receiver speaks v3, set LLMSPAN_SOCKET_FRAMING=v3"
+                return RetryableError(f"{self._path}: no answer to the greeting within {limit:g} s; {hint}")
+            return RetryableError(f"{self._path}: not all was acknowledged within {self._timeout:g} s")
         if error.errno in _WRONG_PLACE:
             return self._wrong(f"{reason}; it must be a socket that this user (uid {os.getuid()}) may write to")
         if error.errno is None and "too long" in reason:

@@ -10,7 +10,9 @@ import select
 import socket
 import struct
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +57,7 @@ class Link:
         self._socket = connect(path, deadline)
         self._socket.setblocking(False)
         self._poll = select.poll()
-        self._out: list[memoryview] = []
+        self._out: list[bytes | memoryview] = []
         #: of the records last given to :meth:`deliver`, also if that raised: how many are acknowledged, and the
         #: positions of those among them that the other end will never take, with the reason
         self.acked = 0
@@ -101,9 +103,10 @@ class Link:
         sender.rejected.clear()
         try:
             while sender.acked < last:
-                while at < len(bodies) and len(self._out) < _BUFFERS and sender.room_for(bodies[at]):
-                    self._out += memoryview(sender.frame(bodies[at])), memoryview(bodies[at])
-                    at += 1
+                if at < len(bodies) and len(self._out) < _BUFFERS // 2:
+                    pieces = sender.frames(bodies, at, _BUFFERS // 4)
+                    self._out += pieces
+                    at += len(pieces) // 2
                 sent = self._send()
                 if not self._read() and not sent:
                     self._wait(deadline)
@@ -119,7 +122,7 @@ class Link:
         self._socket.close()
 
     def _greet(self, deadline: float) -> None:
-        self._out.append(memoryview(self._sender.greeting()))
+        self._out.append(self._sender.greeting())
         while not self._sender.ready:
             if not self._send() and not self._read():
                 self._wait(deadline)
@@ -138,15 +141,12 @@ class Link:
         return True
 
     def _forget(self, sent: int) -> None:
-        done = 0
-        for buffer in self._out:
-            if sent < len(buffer):
-                break
-            sent -= len(buffer)
-            done += 1
+        ends = list(accumulate(map(len, self._out)))
+        done = bisect_right(ends, sent)
+        if done < len(ends):
+            rest = sent - (ends[done - 1] if done else 0)
+            self._out[done] = memoryview(self._out[done])[rest:]
         del self._out[:done]
-        if sent:
-            self._out[0] = self._out[0][sent:]
 
     def _read(self) -> bool:
         try:

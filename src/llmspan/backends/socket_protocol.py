@@ -11,7 +11,7 @@ import json
 import re
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ WINDOW_BYTES: Final = 8 * 1024 * 1024
 
 _LENGTH: Final = struct.Struct(">I")
 _RECORD: Final = re.compile(rb'\{"type":"record","seq":([0-9]{1,18}),')
-#: how much of a record's frame is not its body: the longest that :meth:`Sender.frame` puts before it
+#: how much of a record's frame is not its body: the longest that :meth:`Sender.frames` puts before it
 _HEAD: Final = len('{"type":"record","seq":,') + 18
 
 
@@ -99,7 +99,8 @@ class FrameDecoder:
         try:
             while len(buffer) - at >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(buffer, at)
-                self._check(length, at)
+                if not 0 < length <= self.max_frame:
+                    raise self._bad(length, at)
                 end = at + _LENGTH.size + length
                 if len(buffer) < end:
                     return
@@ -121,14 +122,13 @@ class FrameDecoder:
         """The frame that came last, for messages."""
         return f"frame {self._frames}"
 
-    def _check(self, length: int, at: int) -> None:
+    def _bad(self, length: int, at: int) -> ProtocolError:
         where = f"frame {self._frames + 1}, at byte {self._offset + at}"
         if length == 0:
-            raise ProtocolError("malformed", f"{where}: it is empty")
-        if length > self.max_frame:
-            text = self._frames == 0 and bytes(self._buffer[:4]).isascii()
-            hint = "; this looks like text, such as the lines of v3, not like protocol v4" if text else ""
-            raise ProtocolError("too_large", f"{where}: {length} bytes, the limit is {self.max_frame}{hint}")
+            return ProtocolError("malformed", f"{where}: it is empty")
+        text = self._frames == 0 and bytes(self._buffer[:4]).isascii()
+        hint = "; this looks like text, such as the lines of v3, not like protocol v4" if text else ""
+        return ProtocolError("too_large", f"{where}: {length} bytes, the limit is {self.max_frame}{hint}")
 
 
 class Sender:
@@ -158,18 +158,24 @@ class Sender:
         hello = {"type": "hello", "version": VERSION, "max_frame": self.max_frame, "software": self._software}
         return encode_frame(hello)
 
-    def room_for(self, body: bytes) -> bool:
-        """Whether the window lets this record go now."""
-        records, size = self._window
-        return not self._sizes or (len(self._sizes) < records and self._under_way + len(body) <= size)
+    def frames(self, bodies: Sequence[bytes], at: int, most: int) -> list[bytes]:
+        """The frames of the bodies from ``at`` on, at most ``most``, that the window lets go now.
 
-    def frame(self, body: bytes) -> bytes:
-        """What goes before ``body`` (a JSON object without its opening brace), which from now on is under way."""
-        self.sent += 1
-        self._sizes.append(len(body))
-        self._under_way += len(body)
-        head = b'{"type":"record","seq":%d,' % self.sent
-        return _LENGTH.pack(len(head) + len(body)) + head
+        Each is two pieces, what goes before the body (a JSON object without its opening brace) and the body. They are
+        under way from now on.
+        """
+        records, size = self._window
+        pieces: list[bytes] = []
+        for body in bodies[at : at + min(most, max(records - len(self._sizes), 0 if self._sizes else 1))]:
+            length = len(body)
+            if self._sizes and self._under_way + length > size:
+                break
+            self.sent += 1
+            self._sizes.append(length)
+            self._under_way += length
+            head = b'{"type":"record","seq":%d,' % self.sent
+            pieces += (_LENGTH.pack(len(head) + length) + head, body)
+        return pieces
 
     def feed(self, data: bytes) -> None:
         """Take what the receiver says.

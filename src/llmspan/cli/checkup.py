@@ -34,6 +34,7 @@ _TRACES_ITSELF: Final = {"anthropic": "1.14"}
 _LENGTH_LIMITS: Final = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
 _COUNT_LIMITS: Final = ("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
 _CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_DAY: Final = 86_400 * 1_000_000_000
 #: as many as a span of ours can have
 _ATTRIBUTES: Final = 64
 
@@ -170,8 +171,7 @@ def _backend(backend: Backend) -> Iterator[Finding]:
     said: list[str] = []
     error = outcome(lambda: said.append(backend.check()))
     if error is None and backend.readable:
-        error = outcome(_probe, backend)
-        said.append("wrote a record and read it back" + _left_behind(backend))
+        error = outcome(lambda: said.append(_probed(backend)))
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
     outcome(backend.shutdown)
     if error is not None:
@@ -180,25 +180,30 @@ def _backend(backend: Backend) -> Iterator[Finding]:
         yield Finding(f"backend {backend.name}", "ok", f"{'; '.join(said)}; {took}")
 
 
-def _probe(backend: Backend) -> None:
-    """Write a record, read it back, and take it out again where that is possible."""
-    probe = ProviderTrace(
-        id=new_id(), provider="llmspan", operation="probe", api="doctor", status="ok", source="llmspan doctor",
-        call_type="probe", started_at=time.time_ns(), duration_ns=0, request_json='{"probe":true}', content="full",
-    )  # fmt: skip
+def _probed(backend: Backend) -> str:
+    """Write a record, read it back, and take it out again where that is possible; what was done."""
+    probe = _probe(passing=isinstance(backend, Removes))
     backend.open()
     backend.write([probe])
     found = backend.get(probe.id)
-    if isinstance(backend, Removes):
-        backend.remove([probe.id])
+    gone = isinstance(backend, Removes) and outcome(backend.remove, [probe.id]) is None
     if found is None:
         raise LookupError("a record was written without an error, but is not there")
     if found.started_at != probe.started_at:
         raise LookupError("a record that was written is read back with other values")
+    stays = "" if gone else f" (it stays: {probe.id}, provider llmspan, operation probe)"
+    return f"wrote a record and read it back{stays}"
 
 
-def _left_behind(backend: Backend) -> str:
-    return "" if isinstance(backend, Removes) else " (it stays there, with provider=llmspan, operation=probe)"
+def _probe(*, passing: bool) -> ProviderTrace:
+    """A record that cannot be taken for a call. One that may have to stay is the same all day: there is one a day."""
+    now = time.time_ns()
+    today = now - now % _DAY
+    return ProviderTrace(
+        id=new_id() if passing else f"llmspan-probe-{today // _DAY}",
+        provider="llmspan", operation="probe", api="doctor", status="ok", source="llmspan doctor", call_type="probe",
+        started_at=now if passing else today, duration_ns=0, request_json='{"probe":true}', content="full",
+    )  # fmt: skip
 
 
 def _one_line(error: BaseException) -> str:

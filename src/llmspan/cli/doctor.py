@@ -21,9 +21,9 @@ _MARKS: Final = {"ok": ("âœ“", "green"), "note": ("!", "yellow"), "problem": ("â
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: bool) -> None:
-    """Check the set-up, and write a record to each backend and read it back.
+    """Check the set-up, backends and all.
 
-    The exit code is 1 if there is a problem.
+    A record is written to each backend and read back. The exit code is 1 if there is a problem.
     """
     from .checkup import checkup
 

@@ -90,5 +90,10 @@ def _no_circle(stores: Sequence[Backend], path: Path) -> None:
 
 
 def _told(status: Status) -> str:
-    dropped = ", ".join(f"{number} dropped ({reason})" for reason, number in status.dropped.items())
-    return f"{status.backend}: {status.delivered} stored{', ' if dropped else ''}{dropped}"
+    counts = {
+        "stored": status.delivered,
+        "kept as dead letters": status.dead_lettered,
+        "left in the spool": status.spooled,
+    }
+    counts |= {f"dropped ({reason})": number for reason, number in status.dropped.items()}
+    return f"{status.backend}: {', '.join(f'{n} {what}' for what, n in counts.items() if n or what == 'stored')}"

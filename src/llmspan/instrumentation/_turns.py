@@ -87,9 +87,9 @@ def _turns(
         hooks.observer.sink.later(span.end)
         raise
     except BaseException as error:
-        _fail(span, error)
+        guarded("tool_runner.fail", _fail, span, error)
         raise
-    span.end()
+    guarded("tool_runner.end", span.end)
 
 
 async def _turns_async(
@@ -122,9 +122,9 @@ async def _turns_async(
             hooks.observer.sink.later(span.end)
         raise
     except BaseException as error:
-        _fail(span, error)
+        guarded("tool_runner.fail", _fail, span, error)
         raise
-    span.end()
+    guarded("tool_runner.end", span.end)
 
 
 def _fail(span: Span, error: BaseException) -> None:

@@ -50,7 +50,7 @@ class CountReader(BodyReader):
     """``POST /v1/messages/count_tokens`` and ``POST /responses/input_tokens``: the body is the count.
 
     Source: anthropic ``MessageTokensCount``, openai ``InputTokenCountResponse``. Nothing was spent: the number is what
-    a call would cost, and belongs into ``usage.raw`` only (the record's operation sees to that).
+    a call would cost, and is in ``usage.raw`` only.
     """
 
     def _usage(self, data: JsonObject) -> Usage:

@@ -1,0 +1,45 @@
+"""Runs ``smoke.py`` on old, new and turning-point versions of the SDKs, each in a throw-away environment.
+
+``uv run python tests/compat/run.py`` runs all of them; ``openai`` or ``openai==2.0.0`` behind it, only those.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+#: version -> what has to be pinned beside it (the SDK of that day did not know how its dependencies would change)
+MATRIX = {
+    "openai": {"1.50.0": ["httpx<0.28"], "2.0.0": [], "3.0.0": [], "3.54.0": []},
+    "anthropic": {"0.51.0": [], "0.125.0": [], "1.0.0": [], "2.12.0": []},
+}
+
+
+def run(package: str, version: str) -> bool:
+    """Whether the smoke test passes on one version; prints its line."""
+    wanted = [f"{package}=={version}", *MATRIX[package].get(version, []), "websockets>=13"]
+    command = ["uv", "run", "--quiet", "--isolated", "--no-project", "--with-editable", str(ROOT)]
+    for requirement in wanted:
+        command += ["--with", requirement]
+    done = subprocess.run([*command, "python", str(HERE / "smoke.py"), package], check=False, cwd=ROOT)
+    return done.returncode == 0
+
+
+def main(names: list[str]) -> int:
+    """Run what is asked for; the number of versions that failed."""
+    cases = [(package, version) for package, versions in MATRIX.items() for version in versions]
+    chosen = [case for case in cases if not names or case[0] in names or "==".join(case) in names]
+    if not chosen:
+        print(f"nothing is called {', '.join(names)}; there are {', '.join('=='.join(case) for case in cases)}")
+        return 2
+    failed = [case for case in chosen if not run(*case)]
+    print(f"compat: {len(chosen) - len(failed)} of {len(chosen)} versions")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

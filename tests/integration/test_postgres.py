@@ -1,0 +1,477 @@
+"""What is special about the Postgres backend: where records are, how exact they are, how days come and go."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+from psycopg import sql
+
+from llmspan.backends import postgres_schema, query
+from llmspan.backends.base import Filters
+from llmspan.backends.postgres import _DIALECT, PostgresBackend, _near
+from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
+from llmspan.settings import Settings
+from llmspan.trace import KEYS, ProviderTrace
+from records import DAY, NOON, full_trace, make_trace
+from stores.postgres import PASSWORD, execute, locked, new_schema, superuser
+
+TODAY = time.time_ns() // DAY * DAY
+ODD_TIMES = [0, -1, 1_999, -1_999, 2**63 - 1, -(2**63)]
+
+
+@pytest.fixture
+def dsn() -> str:
+    """A new, empty schema."""
+    return new_schema()
+
+
+@pytest.fixture
+def make(dsn: str) -> Iterator[Callable[..., PostgresBackend]]:
+    """Backends of the same schema, shut down at the end."""
+    with ExitStack() as stack:
+
+        def make(**options) -> PostgresBackend:
+            backend = PostgresBackend(dsn, **options)
+            stack.callback(backend.shutdown)
+            return backend
+
+        yield make
+
+
+def days_ago(days: int) -> ProviderTrace:
+    return make_trace(started_at=TODAY - days * DAY + 5)
+
+
+def partition_of(dsn: str, trace: ProviderTrace) -> str:
+    statement = sql.SQL("SELECT tableoid::regclass::text FROM provider_traces WHERE id = {}").format(trace.id)
+    ((name,),) = execute(dsn, statement)
+    return name
+
+
+def partitions(dsn: str) -> list[str]:
+    rows = execute(
+        dsn, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'provider_traces'::regclass"
+    )
+    return sorted(name for (name,) in rows)
+
+
+def named(day: int) -> str:
+    return f"provider_traces_{time.strftime('%Y%m%d', time.gmtime(day // 1_000_000_000))}"
+
+
+# -- without a driver
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_naming_the_backend_imports_no_driver():
+    """Loading the backend, making one and asking for its name leaves psycopg alone."""
+    done = python(
+        "import sys; from llmspan.backends import load_backends; from llmspan.settings import Settings;"
+        "load_backends(Settings(backends=('postgres',))); sys.exit('psycopg' in sys.modules)"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_the_driver():
+    """Without psycopg, making a backend and its location do not fail, and opening it says what to install."""
+    done = python(
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from llmspan.backends.postgres import PostgresBackend; backend = PostgresBackend(); print(backend.location)\n"
+        "from llmspan.errors import SettingsError\n"
+        "try: backend.open()\n"
+        "except SettingsError as error: print(error)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'llmspan[postgres]'" in done.stdout.splitlines()[-1]
+
+
+# -- the DSN
+
+
+def test_location_has_no_password(dsn):
+    """The location says host, port, user, database and search path, and no password, however the DSN is written."""
+    assert PASSWORD not in PostgresBackend(dsn).location
+    assert PostgresBackend("postgresql://me:pw%40x@db.example:5433/traces").location == (
+        "postgresql://me@db.example:5433/traces"
+    )
+    assert PostgresBackend("host=db.example port=5433 user=me password=pw dbname=traces").location == (
+        "postgresql://me@db.example:5433/traces"
+    )
+    assert PostgresBackend("postgresql://me:pw@h/d?options=-csearch_path%3Dx").location.endswith(
+        "h:5432/d?options=-csearch_path%3Dx"
+    )
+    assert PostgresBackend("host=/run/pg user=me dbname=d").location == "postgresql://me@%2Frun%2Fpg:5432/d"
+
+
+def test_location_without_a_dsn(monkeypatch):
+    """Without a DSN it is libpq's variables that say where."""
+    for name, value in {"PGHOST": "db.example", "PGUSER": "me", "PGPORT": "1", "PGPASSWORD": "pw"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PGDATABASE", raising=False)
+    assert PostgresBackend().location == "postgresql://me@db.example:1/me"
+
+
+@pytest.mark.parametrize("bad", ["postgresql://me:se cret@h", "host=h se#cret", "port", "postgresql://h:80:secret/"])
+def test_bad_dsn(bad):
+    """A DSN that libpq cannot read is an error that names the variable and the form, and quotes nothing of it."""
+    backend = PostgresBackend(bad)
+    assert "cret" not in backend.location
+    with pytest.raises(SettingsError, match=r"LLMSPAN_POSTGRES_DSN.*postgresql://user:password@host") as caught:
+        backend.open()
+    assert "cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_reach_the_backend(dsn):
+    """What the settings say is what the backend does."""
+    settings = Settings(
+        postgres_dsn=dsn, postgres_payload="metadata", postgres_retention_days=3, auto_migrate=False, write_timeout=7
+    )
+    backend = PostgresBackend.from_settings(settings)
+    assert (backend.name, backend.location) == ("postgres", PostgresBackend(dsn).location)
+    assert backend._options == {"keep_payload": False, "retention_days": 3, "auto_migrate": False, "timeout": 7}
+
+
+# -- what is stored
+
+
+def test_json_is_compressed_with_lz4(dsn, make):
+    """Payloads are `json`, not `jsonb`, compressed with lz4, in the partitions too."""
+    trace = days_ago(0)
+    make().write([trace])
+    statement = (
+        "SELECT attname, atttypid::regtype::text, attcompression FROM pg_attribute"
+        f" WHERE attrelid = '{partition_of(dsn, trace)}'::regclass AND attname LIKE 're%_json' ORDER BY 1"
+    )
+    expected = [("request_json", "json", b"l"), ("response_json", "json", b"l")]
+    found = [
+        (name, kind, bytes(how, "ascii") if isinstance(how, str) else how)
+        for name, kind, how in execute(dsn, statement)
+    ]
+    assert found == expected
+
+
+def test_columns_are_the_keys(dsn, make):
+    """The table's columns are the record's keys in their order, and the exact start beside its timestamp."""
+    make().open()
+    where = "attrelid = 'provider_traces'::regclass AND attnum > 0"
+    rows = execute(dsn, f"SELECT attname FROM pg_attribute WHERE {where} ORDER BY attnum")
+    at = KEYS.index("started_at") + 1
+    assert [name for (name,) in rows] == [*KEYS[:at], "started_at_ns", *KEYS[at:]]
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["copied", "inserted"])
+@pytest.mark.parametrize("at", [*ODD_TIMES, NOON + 999, TODAY + 1])
+def test_the_timestamp_is_the_start(dsn, make, at, times):
+    """``started_at`` is the microsecond in which the call began, ``started_at_ns`` the nanosecond, however written."""
+    traces = [make_trace(started_at=at, step_id=f"{n}") for n in range(2)]
+    backend = make()
+    backend.write(traces[: 3 - times])
+    backend.write(traces)
+    found = execute(
+        dsn, "SELECT (extract(epoch FROM started_at) * 1000000)::numeric(30), started_at_ns FROM provider_traces"
+    )
+    assert [(int(micro), nano) for micro, nano in found] == [(at // 1000, at)] * 2
+    assert backend.get(traces[1].id) == traces[1]
+
+
+def test_metadata_only(dsn, make):
+    """With ``payload=metadata`` requests and responses are not stored, the record says so, and reads work the same."""
+    lean, full = make(payload="metadata"), make()
+    kept, left_out = full_trace(content="full"), full_trace(content="full")
+    full.write([kept])
+    lean.write([left_out])
+    expected = dataclasses.replace(left_out, request_json=None, response_json=None, content="metadata")
+    for backend in (lean, full):
+        assert backend.get(left_out.id) == expected
+        assert backend.get(kept.id) == kept
+    assert full.get(left_out.id).request_bytes == left_out.request_bytes
+    assert execute(dsn, "SELECT count(*) FROM provider_traces WHERE request_json IS NULL") == [(1,)]
+
+
+@pytest.mark.parametrize("key", ["request_json", "response_json"])
+def test_poison(make, key):
+    """A payload that is not JSON is refused for ever, nothing of its batch stays, and the message does not show it."""
+    good, bad = make_trace(), make_trace(**{key: '{"password": hunter2}'})
+    backend = make()
+    with pytest.raises(PermanentError, match=f"invalid input syntax for type json in {key}") as caught:
+        backend.write([good, bad, make_trace()])
+    assert "hunter2" not in str(caught.value)
+    assert backend.stats([])[0].calls == 0
+    backend.write([good])
+    with pytest.raises(PermanentError, match="invalid input syntax for type json"):
+        backend.write([good, bad])
+    assert backend.stats([])[0].calls == 1
+
+
+def test_json_that_jsonb_refuses(make):
+    """Escaped NUL, numbers of any size and lone halves of an emoji, which providers send, are stored as they came."""
+    payload = '{"a":"\\u0000","b":1e200000,"c":"\\ud83d","a":1}'
+    trace = make_trace(request_json=payload, usage=dataclasses.replace(make_trace().usage, raw={"x": "a\0b"}))
+    make().write([trace])
+    assert make().get(trace.id) == trace
+
+
+def test_redelivery_with_other_boundaries(make):
+    """Batches that overlap with what is there, over several days, store the rest and leave what was first."""
+    traces = [make_trace(step_id="s", started_at=TODAY - at * DAY) for at in range(8)]
+    backend = make()
+    backend.write(traces[2:5])
+    changed = [dataclasses.replace(trace, step_id="other") for trace in traces]
+    backend.write(changed[3:8])
+    backend.write(traces)
+    assert {trace.id for trace in backend.list_by_step_id("s")} == {trace.id for trace in [*traces[:5]]}
+    assert {trace.id for trace in backend.list_by_step_id("other")} == {trace.id for trace in traces[5:]}
+
+
+# -- days
+
+
+def test_a_day_has_its_partition(dsn, make):
+    """Records of today, of the days before and of those not far ahead are in the partitions of their days."""
+    traces = [days_ago(days) for days in (0, 1, 30, 400, -3)]
+    make().write(traces)
+    assert [partition_of(dsn, trace) for trace in traces] == [named(trace.started_at) for trace in traces]
+
+
+@pytest.mark.parametrize("at", [*ODD_TIMES, TODAY - 402 * DAY, TODAY + 5 * DAY])
+def test_odd_times_have_no_partition(dsn, make, at):
+    """A time long past or far ahead goes to the default partition, and is read like any other."""
+    trace = make_trace(started_at=at)
+    make().write([trace])
+    assert partition_of(dsn, trace) == "provider_traces_default"
+    assert make().get(trace.id) == trace
+    assert [one.id for one in make().list(Filters(since=at)).traces] == [trace.id]
+
+
+def test_days_are_made_ahead(dsn, make):
+    """The first write makes partitions for today and the next three days; no write after it makes more."""
+    backend = make()
+    backend.write([days_ago(0)])
+    expected = ["provider_traces_default", *(named(TODAY + day * DAY) for day in range(4))]
+    assert partitions(dsn) == sorted(expected)
+    backend.write([days_ago(0)])
+    assert partitions(dsn) == sorted(expected)
+
+
+def test_days_go_on(dsn, make, monkeypatch):
+    """A writer that is still there tomorrow makes one day more."""
+    backend = make()
+    backend.write([days_ago(0)])
+    monkeypatch.setattr(postgres_schema, "today", lambda: TODAY // DAY + 1)
+    backend.write([days_ago(0)])
+    assert named(TODAY + 4 * DAY) in partitions(dsn)
+
+
+def test_writers_at_once(dsn):
+    """Writers that all come to an empty database at the same moment make everything once, and none of them fails."""
+    backends = [PostgresBackend(dsn) for _ in range(6)]
+    together = threading.Barrier(len(backends))
+
+    def work(backend: PostgresBackend) -> None:
+        together.wait()
+        backend.write([days_ago(days) for days in range(3)])
+        backend.shutdown()
+
+    with ThreadPoolExecutor(len(backends)) as pool:
+        list(pool.map(work, backends))
+    assert execute(dsn, "SELECT count(*), count(DISTINCT tableoid) FROM provider_traces") == [(18, 3)]
+    assert execute(dsn, "SELECT version, name FROM llmspan_schema") == [(1, "0001_provider_traces.sql")]
+    assert len(partitions(dsn)) == 1 + 2 + 4
+
+
+def test_a_day_that_began_in_the_default_partition(dsn, make):
+    """A day of which records are in the default partition already goes on there; no write fails."""
+    early, late = days_ago(0), days_ago(0)
+    make().write([early])
+    today = named(TODAY)
+    execute(
+        dsn,
+        f"ALTER TABLE provider_traces DETACH PARTITION {today}",
+        f"INSERT INTO provider_traces SELECT * FROM {today}",
+        f"DROP TABLE {today}",
+        f"DROP TABLE {named(TODAY + DAY)}",
+    )
+    make().write([late])
+    assert [partition_of(dsn, trace) for trace in (early, late)] == ["provider_traces_default"] * 2
+    assert named(TODAY + DAY) in partitions(dsn)
+
+
+def test_retention(dsn, make):
+    """Partitions of days before the last thirty are dropped, and what the default partition has of them; no other."""
+    traces = {days: days_ago(days) for days in (0, 29, 30, 31, 200, 500)}
+    make().write(list(traces.values()))
+    ahead = make_trace(started_at=TODAY + 50 * DAY)
+    make(retention_days=30).write([ahead])
+    left = {trace.id for trace in make().list(limit=100).traces}
+    assert left == {traces[days].id for days in (0, 29, 30)} | {ahead.id}
+    assert partitions(dsn)[0] == named(TODAY - 30 * DAY)
+
+
+def test_without_retention_nothing_goes(make):
+    """Nothing is dropped unless the setting says how old is too old."""
+    old = days_ago(300)
+    make().write([old])
+    make().write([days_ago(0)])
+    make().migrate()
+    assert make().get(old.id) == old
+
+
+def test_days_that_are_locked_wait(dsn, make, caplog, monkeypatch):
+    """If somebody holds a lock that a new day needs, records are written without it, and it is made later."""
+    caplog.set_level(logging.WARNING, "llmspan")
+    backend = make()
+    backend.write([days_ago(0)])
+    monkeypatch.setattr(postgres_schema, "today", lambda: TODAY // DAY + 1)
+    trace = days_ago(0)
+    with locked(dsn, "LOCK TABLE provider_traces_default IN ROW EXCLUSIVE MODE"):
+        backend.write([trace])
+    assert "day partitions could not be kept" in caplog.text
+    assert "lock timeout" in caplog.text
+    assert named(TODAY + 4 * DAY) not in partitions(dsn)
+    assert backend.get(trace.id) == trace
+    make().write([days_ago(0)])
+    assert named(TODAY + 4 * DAY) in partitions(dsn)
+
+
+# -- the schema
+
+
+def test_migrate_says_what_it_did(dsn, make):
+    """The first ``migrate`` names what it applied, the next one nothing; it makes the days of a month."""
+    assert make().migrate() == ["0001_provider_traces.sql"]
+    assert make().migrate() == []
+    assert named(TODAY + 29 * DAY) in partitions(dsn)
+    assert make().check().startswith("Postgres ")
+
+
+def test_no_automatic_migration(dsn, make):
+    """Without automatic migration an empty schema is an error that names the command, and stays empty."""
+    backend = make(auto_migrate=False)
+    for use in (backend.open, backend.check, lambda: backend.write([make_trace()]), backend.list):
+        with pytest.raises(SchemaError, match=r"has no tables of llmspan.*run `llmspan migrate --backend postgres`"):
+            use()
+    assert execute(dsn, "SELECT to_regclass('provider_traces')") == [(None,)]
+    backend.migrate()
+    backend.write([days_ago(0)])
+    assert backend.stats([])[0].calls == 1
+
+
+def test_a_newer_schema(dsn, make):
+    """Tables of a newer version are left alone, with an error that says to upgrade."""
+    make().open()
+    execute(dsn, "INSERT INTO llmspan_schema (version, name) VALUES (999, 'from the future')")
+    for use in (make().open, make().check, make().migrate, lambda: make().write([make_trace()]), make().list):
+        with pytest.raises(SchemaError, match="version 999 of the tables, this llmspan knows 1; upgrade llmspan"):
+            use()
+
+
+def test_a_table_of_somebody_else(dsn, make):
+    """A table of our name that is not ours is left as it is, and the error says how to have another schema."""
+    execute(dsn, "CREATE TABLE provider_traces (id varchar PRIMARY KEY, request_json json NOT NULL)")
+    for use in (make().open, make().check, make().migrate, lambda: make().write([make_trace()]), make().list):
+        with pytest.raises(SchemaError, match=r"is not llmspan's; name another schema with \?options=-csearch_path"):
+            use()
+    assert execute(
+        dsn, "SELECT count(*) FROM pg_attribute WHERE attrelid = 'provider_traces'::regclass AND attnum > 0"
+    ) == [(2,)]
+
+
+def test_beside_a_table_of_somebody_else(dsn):
+    """Tables of ours further down the search path are found behind a table of our name that is not ours."""
+    first = new_schema()
+    execute(first, "CREATE TABLE provider_traces (id varchar PRIMARY KEY)")
+    backend = PostgresBackend(dsn)
+    trace = make_trace()
+    backend.write([trace])
+    paths = [execute(one, "SHOW search_path")[0][0] for one in (first, dsn)]
+    both = PostgresBackend(f"{superuser()} options='-csearch_path={','.join(paths)}'")
+    assert both.get(trace.id) == trace
+    both.write([make_trace()])
+    assert backend.stats([])[0].calls == 2
+    both.shutdown()
+    backend.shutdown()
+
+
+def test_a_column_is_missing(dsn, make):
+    """Tables that lost a column are an error that names it."""
+    make().open()
+    execute(dsn, "ALTER TABLE provider_traces DROP COLUMN api")
+    with pytest.raises(SchemaError, match="provider_traces has no column api"):
+        make().open()
+
+
+def test_the_table_was_dropped(make, dsn):
+    """After the table was dropped, the first write fails for now, and the next finds it made anew."""
+    backend, trace = make(), days_ago(0)
+    backend.write([days_ago(1)])
+    execute(dsn, "DROP TABLE provider_traces")
+    with pytest.raises(RetryableError, match="does not exist"):
+        backend.write([trace])
+    backend.open()
+    backend.write([trace])
+    assert backend.list().traces[0].id == trace.id
+    assert backend.stats([])[0].calls == 1
+
+
+def test_no_schema_on_the_search_path():
+    """A search path that leads nowhere is an error that says so."""
+    with pytest.raises(SettingsError, match="no schema of the search path exists"):
+        PostgresBackend(f"{superuser()} options=-csearch_path=nowhere").open()
+
+
+# -- reading
+
+
+def plan(dsn: str, asked: query.Query) -> str:
+    """The plan of a query, without the cheaper way out that a small table offers."""
+    literals = {name: sql.Literal(value).as_string() for name, value in asked.values.items()}
+    rows = execute(dsn, "SET enable_seqscan = off", f"EXPLAIN {asked.sql % literals}")
+    return "\n".join(line for (line,) in rows)
+
+
+def test_an_id_tells_its_days(dsn, make):
+    """By a UUIDv7, only the partitions around its time are looked at; if it is not there, all the others too."""
+    make().migrate()
+    trace = make_trace(started_at=TODAY + 5)
+    asked = plan(dsn, query.by_id(_near(_DIALECT, trace.id), trace.id))
+    assert named(TODAY) in asked
+    assert named(TODAY + 5 * DAY) not in asked
+    elsewhere = make_trace(started_at=NOON)
+    backend = make()
+    backend.write([trace, elsewhere])
+    assert backend.get(trace.id) == trace
+    assert backend.get(elsewhere.id) == elsewhere
+
+
+def test_times_prune_partitions(dsn, make):
+    """A listing or a sum over a time looks at that time's partitions only."""
+    make().migrate()
+    filters = Filters(since=TODAY + DAY, until=TODAY + 2 * DAY)
+    for asked in (query.listing(_DIALECT, filters, 10, None), query.stats(_DIALECT, ["day"], filters)):
+        found = plan(dsn, asked)
+        assert named(TODAY + DAY) in found
+        assert named(TODAY) not in found
+        assert named(TODAY + 2 * DAY) not in found
+
+
+@pytest.mark.parametrize("key", ["step_id", "trace_id", "run_id", "agent_id"])
+def test_lookups_use_an_index(dsn, make, key):
+    """Records of a step, trace, run or agent are found by an index, and the newest of all by another."""
+    make().open()
+    asked = query.listing(_DIALECT, Filters(**{key: "x"}), 10, None)
+    assert f"{key}_started_at_ns_idx" in plan(dsn, asked)
+    newest = plan(dsn, query.listing(_DIALECT, None, 10, None))
+    assert "Index Scan Backward using provider_traces_default_started_at_ns_idx" in newest
