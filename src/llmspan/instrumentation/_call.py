@@ -162,7 +162,7 @@ class Call:
         self.conversation_id: str | None = None
         self.stream = False
         self.options: Any = None
-        self.hides: Callable[[Any], bool] | None = None
+        self.hides: Callable[[Any], object] | None = None
         self.brief: ProviderTrace | None = None
         self.is_adopted = False
         self.is_shed = False

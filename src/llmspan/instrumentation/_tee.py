@@ -189,7 +189,7 @@ async def watched_async(events: AsyncIterator[Any], call: Call) -> AsyncIterator
     except GeneratorExit:
         try:
             close = getattr(events, "aclose", None)
-            if close is not None:
+            if close is not None and not getattr(events, "ag_running", False):  # a loop that ends closes all at once
                 await close()
         finally:
             call.abandoned()
