@@ -197,8 +197,9 @@ def test_there_are_aliases():
 
 
 @pytest.mark.parametrize(("alias", "setting"), ALIASES)
-def test_alias(alias, setting, caplog):
+def test_alias(alias, setting, caplog, monkeypatch):
     """An old name is read as the new one, with one notice that names both."""
+    monkeypatch.setattr("llmspan.settings._told", set())  # of the tests before
     value = ALIAS_VALUES.get(alias, "memory")
     with caplog.at_level(logging.WARNING, "llmspan"):
         found = Settings.from_env({alias: value})
