@@ -162,3 +162,13 @@ def call(client: Any, recording: Recording, variant: str = "") -> Any:
     return resource.create(
         **{key: value for key, value in body.items() if key in known}, **({"extra_body": extra} if extra else {})
     )
+
+
+def replay_sync(recording: Recording) -> None:
+    """Make the recorded call with the sync client and read it to its end."""
+    mock = transport(recording.response["status"], recording.response["headers"], recording.pieces)
+    with client_for(recording.provider, mock) as client:
+        result = call(client, recording)
+        if recording.streams:
+            for _ in result:
+                pass

@@ -21,7 +21,7 @@ from llmspan.content import Policy
 from llmspan.redaction import mask_keys
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
-from replay import Recording, call, client_for, recording_ids, transport
+from replay import Recording, call, client_for, recording_ids, replay_sync, transport
 from watching import Watch, watching
 
 pytestmark = [
@@ -38,16 +38,6 @@ MODELS: dict[str, type[BaseModel]] = {
     "messages": Message,
     "beta.messages": BetaMessage,
 }
-
-
-def replay_sync(recording: Recording, watch: Watch) -> None:
-    """Make the call and read it to its end."""
-    mock = transport(recording.response["status"], recording.response["headers"], recording.pieces)
-    with client_for(recording.provider, mock) as client:
-        result = call(client, recording)
-        if recording.streams:
-            for _ in result:
-                pass
 
 
 async def replay_async(recording: Recording, watch: Watch) -> None:
@@ -112,7 +102,7 @@ def test_sync(name: str) -> None:
     """One span and one record, equal to what the recording is known to hold."""
     recording = Recording.load(name)
     with watching(policy=WHOLE) as watch:
-        error = exception_of(lambda: replay_sync(recording, watch))
+        error = exception_of(lambda: replay_sync(recording))
     check(recording, watch, error)
 
 
@@ -332,7 +322,7 @@ def test_reassembled_response_is_the_sdks_model(name: str) -> None:
         assert recording.response["status"] >= 400  # an error reply: there is nothing to reassemble
         return
     with watching(policy=WHOLE) as watch:
-        exception_of(lambda: replay_sync(recording, watch))
+        exception_of(lambda: replay_sync(recording))
     (record,) = watch.records
     response = json.loads(record.response_json or "null")
     model = MODELS[recording.api]
