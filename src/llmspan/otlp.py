@@ -184,9 +184,9 @@ class OTLPSpanExporter(SpanExporter):
 
 def collision(settings: Settings) -> str | None:
     """A warning, if content is captured on spans that go to an OTLP exporter which does not bound its requests."""
-    capture = settings.otel_instrumentation_genai_capture_message_content or ""
+    capture = settings.otel_instrumentation_genai_capture_message_content
     exporters = {name.strip() for name in (settings.otel_traces_exporter or "").split(",")}
-    if not capture.upper().startswith("SPAN") or exporters.isdisjoint(_UNLIMITED):
+    if not capture.startswith("SPAN") or exporters.isdisjoint(_UNLIMITED):
         return None
     return (
         f"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT={capture} puts message content on spans, and"

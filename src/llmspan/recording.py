@@ -191,7 +191,7 @@ async def _stored(line: Pipeline, record_id: str) -> None:
 
 def _settled(line: Pipeline, accepted: list[int]) -> bool:
     """Whether each backend is done with as many records as it had accepted: they are taken in their order."""
-    done = (state.delivered + sum(state.dropped.values()) for state in line.status())
+    done = (state.accepted - state.queued - state.spooled for state in line.status())
     return all(count >= wanted for count, wanted in zip(done, accepted, strict=False))
 
 

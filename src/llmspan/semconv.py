@@ -20,7 +20,15 @@ from .errors import RecordError
 from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
 
-__all__ = ["end_attributes", "from_span", "request_attributes", "span_name", "start_attributes", "to_attributes"]
+__all__ = [
+    "end_attributes",
+    "from_span",
+    "old_names",
+    "request_attributes",
+    "span_name",
+    "start_attributes",
+    "to_attributes",
+]
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
@@ -230,6 +238,11 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
         found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
     if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
         found.update(_usage_attributes(facts["usage"]))
+
+
+def old_names(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the names said that those of ``attributes`` have replaced."""
+    return {old: attributes[new] for old, new in _OLD_NAMES.items() if new in attributes}
 
 
 def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -> ProviderTrace:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from .errors import SettingsError
 
@@ -21,6 +21,9 @@ logger = logging.getLogger("llmspan")
 
 ContentMode = Literal["full", "metadata"]
 _CONTENT: Final = ("full", "metadata")
+#: the patterns of ``redaction.py``, by name
+REDACTIONS: Final = ("keys", "email", "cards")
+Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
 SocketFraming = Literal["v4", "v3"]
 SpoolSync = Literal["always", "group", "none"]
 SpoolFull = Literal["drop_oldest", "drop_new"]
@@ -48,6 +51,11 @@ class Settings:
     write_timeout: float = 30.0
     dead_letter_dir: Path | None = None
     content: ContentMode = "full"
+    max_media_bytes: int = 64 * 1024
+    redact: Callable[[Any], Any] | str | None = None
+    redact_patterns: tuple[str, ...] = ()
+    semconv_compat: bool = False
+    chunk_metrics: bool = False
     max_payload_bytes: int = 16 * 1024 * 1024
     queue_max_bytes: int = 64 * 1024 * 1024
     queue_max_items: int = 10_000
@@ -66,7 +74,7 @@ class Settings:
     otel_exporter_otlp_protocol: str | None = "grpc"
     otel_exporter_otlp_traces_protocol: str | None = None
     otel_traces_exporter: str | None = None
-    otel_instrumentation_genai_capture_message_content: str | None = None
+    otel_instrumentation_genai_capture_message_content: Capture = "NO_CONTENT"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -148,6 +156,36 @@ def _names(value: Any) -> tuple[str, ...]:
 def _keys(value: Any) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else list(value)
     return tuple(key for part in parts if (key := str(part).strip()))
+
+
+#: what the variable meant to instrumentations that put content into events only
+_CAPTURE_FLAGS: Final = {"TRUE": "EVENT_ONLY", "FALSE": "NO_CONTENT", "": "NO_CONTENT"}
+
+
+def _capture(value: Any) -> str:
+    word = str(value).strip().upper()
+    word = _CAPTURE_FLAGS.get(word, word)
+    if word not in get_args(Capture):
+        raise ValueError(word)
+    return word
+
+
+def _function(value: Any) -> Any:
+    """A function, or the place of one as ``module:function``; imported later, when the program's modules are there."""
+    if callable(value):
+        return value
+    module, colon, name = str(value).strip().partition(":")
+    if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
+        raise ValueError(value)
+    return f"{module}:{name}"
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in _keys(value))
+    unknown = [name for name in names if name not in REDACTIONS]
+    if unknown:
+        raise _BadValueError(f"{unknown[0]!r} is none of them")
+    return names
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -289,6 +327,32 @@ TABLE: Final[tuple[Setting, ...]] = (
         "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`).",
     ),
     Setting(
+        "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", _size, "a size such as 65536, 512KiB or 16MiB", "64KiB",
+        "The largest image, sound or file in base64 that is stored; a larger one is replaced by its type, its size in"
+        " bytes and its SHA-256.",
+    ),
+    Setting(
+        "redact", "LLMSPAN_REDACT", _function, "a function as module:function", "none",
+        "A function that gets every request, response, error and attribute map as a JSON value and returns what may be"
+        " kept of it, before any store, span or event. If it fails, the value is withheld. See docs/privacy.md.",
+    ),
+    Setting(
+        "redact_patterns", "LLMSPAN_REDACT_PATTERNS", _patterns, "names out of keys, email, cards", "none",
+        "What is masked wherever it is found: vendors' API keys, mail addresses, card numbers. Keys in error messages"
+        " are always masked.",
+    ),
+    Setting(
+        "semconv_compat", "LLMSPAN_SEMCONV_COMPAT", _flag, "1 or 0", "0",
+        "Also write names that the GenAI conventions have replaced: the metrics `gen_ai.client.operation.duration` and"
+        " `gen_ai.client.token.usage`; the attributes `gen_ai.system` and `gen_ai.usage.` with"
+        " `cache_creation.input_tokens`, `prompt_tokens`, `completion_tokens`.",
+    ),
+    Setting(
+        "chunk_metrics", "LLMSPAN_CHUNK_METRICS", _flag, "1 or 0", "0",
+        "Also measure `gen_ai.client.inference.time_per_output_chunk`, which means to look at the clock once per piece"
+        " that is received.",
+    ),
+    Setting(
         "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", _size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
         "The largest request or response that is stored whole; a larger one is cut, stays valid JSON, and says so.",
     ),
@@ -372,7 +436,9 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "otel_instrumentation_genai_capture_message_content", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
-        _text, "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT", "none",
-        "Read by GenAI instrumentations. llmspan warns when it puts content on spans that OTLP does not take.",
+        _capture, "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT", "NO_CONTENT",
+        "Whether messages, instructions and tools also go on spans, into `gen_ai.client.inference.operation.details`"
+        " events, or both: to wherever OpenTelemetry sends those. `true`, of older instrumentations, is `EVENT_ONLY`."
+        " llmspan warns when it puts content on spans that OTLP does not take.",
     ),
 )  # fmt: skip

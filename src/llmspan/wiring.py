@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from opentelemetry import trace
+from opentelemetry import _logs, trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from . import _guard, defects, otlp, pipeline
@@ -20,7 +22,8 @@ from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
 from .errors import LlmspanError, SettingsError
-from .instrumentation import Observer, finish_open_calls
+from .instrumentation import Capture, Observer, finish_open_calls
+from .metrics import CallMetrics
 from .pipeline import Status, exits
 from .pipeline import metrics as pipeline_metrics
 from .settings import Settings
@@ -50,12 +53,19 @@ _lock = threading.RLock()
 
 
 def instrument(
-    *, tracer_provider: TracerProvider | None = None, providers: tuple[str, ...] | None = None, **settings: Any
+    *,
+    tracer_provider: TracerProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    providers: tuple[str, ...] | None = None,
+    **settings: Any,
 ) -> None:
     """Record the calls of the provider SDKs from now on. Imports no SDK; called again, it sets nothing up anew.
 
     Args:
         tracer_provider: where spans go; the global one by default. Without any, records are written all the same.
+        logger_provider: where events with content go, if they are asked for; the global one by default.
+        meter_provider: where metrics go; the global one by default. Without any, none are recorded.
         providers: SDKs to instrument, by entry-point name; all known ones by default.
         settings: any field of :class:`llmspan.settings.Settings`; they win over ``LLMSPAN_*`` variables.
 
@@ -63,7 +73,8 @@ def instrument(
         SettingsError: a setting is wrong, a backend's place cannot be used, or other settings are in force already.
     """
     with _lock:
-        _set_up(tracer_provider, settings)
+        Policy.from_settings(Settings.from_env(**settings)).redact.check()
+        _set_up(tracer_provider, settings, logger_provider, meter_provider)
         for name in providers if providers is not None else _provider_names():
             _instrument(name)
 
@@ -130,7 +141,12 @@ def tell_once(error: Exception) -> None:
         print(f"llmspan: {error}. Calls are not recorded.", file=sys.stderr)  # noqa: T201
 
 
-def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> None:
+def _set_up(
+    tracer_provider: TracerProvider | None,
+    given: dict[str, Any],
+    logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
     if _state.observer is not None:
         if given and Settings.from_env(**given) != _state.settings:
             raise SettingsError("llmspan is set up already; its settings are given once per process")
@@ -154,12 +170,17 @@ def _set_up(tracer_provider: TracerProvider | None, given: dict[str, Any]) -> No
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage == "auto",
         anthropic_native=settings.anthropic_native,
+        capture=Capture.of(settings.otel_instrumentation_genai_capture_message_content, policy),
+        logger=_logs.get_logger("llmspan", __version__, logger_provider),
+        compat=settings.semconv_compat,
+        metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
+        stamps_all=settings.chunk_metrics,
     )
     pipeline.shared().source = _state.observer.source
     if not _state.is_registered:
         _state.is_registered = True
-        defects.register()
-        pipeline_metrics.register(pipeline.shared)
+        defects.register(meter_provider)
+        pipeline_metrics.register(pipeline.shared, meter_provider)
         exits.at_exit(_at_exit)
 
 

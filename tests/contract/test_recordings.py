@@ -17,6 +17,8 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 from pydantic import BaseModel, ValidationError
 
+from llmspan.content import Policy
+from llmspan.redaction import mask_keys
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
 from replay import Recording, call, client_for, recording_ids, transport
@@ -27,6 +29,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning"),  # the SDK's own
 ]
 
+#: media of any size are kept: every byte is compared
+WHOLE = Policy(max_media_bytes=1 << 40)
 MODELS: dict[str, type[BaseModel]] = {
     "chat.completions": ChatCompletion,
     "completions": Completion,
@@ -107,7 +111,7 @@ async def read_async(recording: Recording, result: Any) -> None:
 def test_sync(name: str) -> None:
     """One span and one record, equal to what the recording is known to hold."""
     recording = Recording.load(name)
-    with watching() as watch:
+    with watching(policy=WHOLE) as watch:
         error = exception_of(lambda: replay_sync(recording, watch))
     check(recording, watch, error)
 
@@ -117,7 +121,7 @@ def test_sync(name: str) -> None:
 async def test_async(name: str) -> None:
     """The same through the async client."""
     recording = Recording.load(name)
-    with watching() as watch:
+    with watching(policy=WHOLE) as watch:
         error: BaseException | None = None
         try:
             await replay_async(recording, watch)
@@ -131,7 +135,7 @@ async def test_async(name: str) -> None:
 def test_raw(name: str, way: str) -> None:
     """The same where the caller takes the raw response, and parses it, or reads its lines or bytes himself."""
     recording = Recording.load(name)
-    with watching() as watch:
+    with watching(policy=WHOLE) as watch:
         error = exception_of(lambda: replay_raw(recording, way))
     check(recording, watch, error, unread=way in ("lines", "bytes"))
 
@@ -142,7 +146,7 @@ def test_raw(name: str, way: str) -> None:
 async def test_asyncraw(name: str, way: str) -> None:
     """The same through the async client."""
     recording = Recording.load(name)
-    with watching() as watch:
+    with watching(policy=WHOLE) as watch:
         error: BaseException | None = None
         try:
             await replay_raw_async(recording, way)
@@ -219,7 +223,7 @@ def check_error(recording: Recording, record: ProviderTrace, error: BaseExceptio
         assert record.status == "error"
         assert record.error_type in (told["type"], None if told["code"] is None else str(told["code"]), class_of(error))
         assert told["type"] is None or record.error_type == told["type"]
-        assert record.error_message == (told["message"] or "")[:1000]
+        assert record.error_message == mask_keys((told["message"] or "")[:1000])
     elif error is not None:
         assert (record.status, record.error_type) == ("error", class_of(error))
     else:
@@ -327,7 +331,7 @@ def test_reassembled_response_is_the_sdks_model(name: str) -> None:
     if not recording.expect["is_sse"]:
         assert recording.response["status"] >= 400  # an error reply: there is nothing to reassemble
         return
-    with watching() as watch:
+    with watching(policy=WHOLE) as watch:
         exception_of(lambda: replay_sync(recording, watch))
     (record,) = watch.records
     response = json.loads(record.response_json or "null")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import openai
 import pytest
 
+from llmspan.instrumentation._tee import watched_async
 from replay import Pieces, client_for
 from streams import ALL, BETA_MESSAGES, CHAT, MESSAGES, RESPONSES, Api
 from watching import Watch, watching
@@ -143,3 +146,27 @@ def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch
     assert first.time_to_first_chunk_ns is not None
     assert second.time_to_first_chunk_ns is None
     assert second.status == "ok"
+
+
+@pytest.mark.anyio
+async def test_a_loop_that_closes_all_generators_at_once() -> None:
+    """A loop that ends closes the SDK's generator and ours side by side; ours leaves the other one to it."""
+    gate = asyncio.Event()
+    ends: list[str] = []
+
+    async def events() -> Any:
+        try:
+            yield 1
+        finally:
+            await gate.wait()
+
+    call: Any = SimpleNamespace(hides=None, abandoned=lambda: ends.append("abandoned"))
+    theirs = events()
+    ours: Any = watched_async(theirs, call)
+    assert await anext(ours) == 1
+    closing = asyncio.create_task(theirs.aclose())
+    await asyncio.sleep(0)
+    await ours.aclose()
+    assert ends == ["abandoned"]
+    gate.set()
+    await closing

@@ -248,6 +248,27 @@ def test_a_patch_on_top_of_ours_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         kind.request = bare
 
 
+def test_a_patch_below_ours_stays() -> None:
+    """Somebody who patched before us is called by us, once a call, and has his patch back when we leave, each time."""
+    calls: list[str] = []
+    kind = openai._base_client.SyncAPIClient
+    bare = kind.request
+
+    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append("theirs")
+        return bare(self, *args, **kwargs)
+
+    kind.request = theirs
+    try:
+        for times in (1, 2):
+            with watching() as watch:
+                list(stream_of(CHAT))
+            assert kind.request is theirs
+            assert (len(calls), len(watch.records)) == (times, 1)
+    finally:
+        kind.request = bare
+
+
 def test_clients_can_be_copied_and_subclassed() -> None:
     """``copy``, ``with_options`` and subclasses of a client are observed like the client."""
 

@@ -65,6 +65,19 @@ def test_reset_after_execute(front, backend):
     assert backend.stats([])[0].calls == len(records)
 
 
+def test_token_is_the_batchs(front, backend):
+    """The same records in the same order have the same token, replayed by the driver or sent again; others another."""
+    with front.failing(clickhouse_http.drop):
+        backend.write(some())
+    backend.write(some())
+    backend.write(some()[:-1])
+    backend.write(some()[::-1])
+    first, replayed, again, fewer, reversed_ = front.tokens
+    assert first is not None
+    assert first == replayed == again
+    assert len({first, fewer, reversed_}) == 3
+
+
 def test_reset_after_execute_until_given_up(front, backend):
     """Where the answer is lost again and again, the same batch may be written again later, and is there once."""
     records = some()

@@ -133,6 +133,17 @@ def test_the_stock_exporter_loses_them(tmp_path: Path, caplog: pytest.LogCapture
     assert collector.spans() == []
 
 
+@pytest.mark.parametrize(("exporter", "warnings"), [("otlp_proto_grpc", 1), ("llmspan_otlp", 0)])
+def test_content_on_spans_with_the_stock_exporter_is_warned_of(exporter: str, warnings: int, tmp_path: Path) -> None:
+    """One line at start says that the two do not go together, and what does; the program runs."""
+    content = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"}
+    with DemoServer() as provider, Collector(tmp_path / "collector", "file") as collector:
+        env = environment(provider, tmp_path / "traces.db", **to(collector, "grpc", exporter), **content)
+        done = run("opentelemetry-instrument", sys.executable, "examples/openai_stream.py", env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("OTEL_TRACES_EXPORTER=llmspan_otlp splits them") == warnings
+
+
 def test_redaction(tmp_path: Path) -> None:
     """Planted keys, tokens, an e-mail address and a card number do not reach the file; the rest of the text does."""
     planted = [
@@ -217,6 +228,14 @@ def test_sampling_keeps_what_matters_and_metrics_count_everything(tmp_path: Path
             durations += int(point["count"])
     assert +found == +expected
     assert durations == len(calls)
+
+
+def test_more_traces_than_the_sampler_holds(tmp_path: Path) -> None:
+    """With more traces under way than it has room for, the sampler makes senders wait; no error is lost."""
+    small = {"OTELCOL_DECISION_WAIT": "1s", "OTELCOL_SAMPLE_PERCENT": "1", "OTELCOL_SAMPLE_TRACES": "100"}
+    with Collector(tmp_path, "tail-sampling", "file", **small) as collector:
+        send(collector, [call(n, error=True) for n in range(250)])
+    assert {span["attributes"]["number"] for span in collector.spans()} == set(range(250))
 
 
 def test_the_direct_backend_is_complete_when_spans_are_sampled_in_the_program(tmp_path: Path) -> None:

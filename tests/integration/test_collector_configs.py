@@ -108,9 +108,14 @@ def test_the_memory_limiter_comes_first() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_no_batch_processor(file: str) -> None:
-    """Batches are made in the exporters' queues; the ``batch`` processor loses what it holds."""
-    names = [name.partition("/")[0] for name in settings(file).get("processors", {})]
-    assert "batch" not in names
+    """Batches are made in the exporters' queues; a ``batch`` processor stands only behind the tail sampler."""
+    names = [name for name in settings(file).get("processors", {}) if name.partition("/")[0] == "batch"]
+    assert names == (["batch/decided"] if file == "tail-sampling" else [])
+    for pipeline in settings(file).get("service", {}).get("pipelines", {}).values():
+        assert "batch/decided" not in pipeline.get("processors", []) or pipeline["processors"] == [
+            "tail_sampling",
+            "batch/decided",
+        ]
 
 
 @pytest.mark.parametrize("file", ["clickhouse", "forward", "agent", "kafka-agent"])

@@ -53,6 +53,8 @@ class Front:
     def __init__(self, engine: Any, *, password: str | None = None) -> None:
         self.password = password
         self.statements: list[str] = []
+        #: the deduplication tokens of the inserts, in their order
+        self.tokens: list[str | None] = []
         self.faults: list[Fault] = []
         self.released = threading.Event()
         self.port = 0
@@ -199,6 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
         front.statements.append(statement)
         params = {name[6:]: value for name, value in keys.items() if name.startswith("param_")}
         settings = {k: v for k, v in keys.items() if k not in _TRANSPORT and not k.startswith("param_")}
+        if form:
+            front.tokens.append(settings.get("insert_deduplication_token"))
 
         def execute() -> bytes:
             return _run(front, statement, data, form, keys.get("database", ""), params, settings)

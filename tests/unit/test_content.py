@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmspan import _json
-from llmspan.content import Policy, truncated
-from records import patient
+from llmspan import _guard, _json
+from llmspan.content import WITHHELD, Policy, truncated
+from llmspan.redaction import MASK, Redactor
+from llmspan.settings import Settings
+from records import make_trace, patient
 
 MARK = {"llmspan.truncated": True}
 texts = st.text(max_size=5) | st.integers(0, 3000).map(lambda size: "ü" * size)
@@ -164,3 +168,176 @@ def test_a_request_without_credentials_is_kept_to_the_byte():
     """A tool that is merely called ``headers`` changes nothing."""
     text = '{"model" : "m", "tools": [{"name": "headers"}], "input": "1e400"}'
     assert Policy().apply(text.encode(), None)[0] == text
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 400
+
+
+def described(content: bytes, kind: str) -> dict[str, Any]:
+    return {"type": kind, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+@pytest.mark.parametrize("part", [
+    lambda data: {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+    lambda data: {"type": "input_image", "image_url": f"data:image/png;base64,{data}"},
+    lambda data: {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}},
+    lambda data: {"type": "image_generation_call", "result": data},
+    lambda data: {"b64_json": data},
+    lambda data: {"type": "blob", "mime_type": "image/png", "content": data},
+    lambda data: {"file": {"file_data": f"data:image/png;name=x;base64,{data}"}},
+])  # fmt: skip
+def test_media(part):
+    """Base64 above the cap becomes its type, size and hash, wherever the API puts it; the rest of the payload stays."""
+    data = base64.b64encode(PNG).decode()
+    text = dumped({"model": "m", "content": [part(data)]})
+    kept, _, content = Policy().apply(text.encode(), None)
+    assert content == "truncated"
+    expected = json.loads(dumped({"model": "m", "content": [part("DATA")]}))
+    found = json.loads(kept)
+    assert found["model"] == "m"
+    assert described(PNG, "image/png") in list(walk(found))
+    assert len(kept) < 1000
+    assert json.loads(kept).keys() == expected.keys()
+    assert Policy(max_media_bytes=len(PNG)).apply(text.encode(), None) == (text, None, "full")
+
+
+def walk(value: Any) -> Any:
+    yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(item)
+
+
+def test_media_kinds():
+    """Where nothing says what it is, how it begins does; audio has a format; base64url and line breaks are read too."""
+    wav = b"RIFF\x00\x00\x00\x00WAVE" + b"\xfb\xff" * 100
+    wrapped = base64.encodebytes(wav).decode()
+    url_safe = base64.urlsafe_b64encode(wav).decode().rstrip("=")
+    odd = b"\x01" * 100
+    payload = {
+        "base64": [{"data": wrapped}, {"data": url_safe}, {"data": base64.b64encode(odd).decode()}],
+        "input_audio": {"data": wrapped, "format": "mp3"},
+    }
+    kept, _, _ = Policy(max_media_bytes=50).apply(dumped(payload).encode(), None)
+    found = json.loads(kept)
+    assert found["base64"] == [
+        {"data": described(wav, "audio/wav")},
+        {"data": described(wav, "audio/wav")},
+        {"data": described(odd, "application/octet-stream")},
+    ]
+    assert found["input_audio"]["data"] == described(wav, "audio/mp3")
+
+
+def test_what_is_no_media():
+    """Long text, and long text that happens to be base64 in a member that never holds any, stays."""
+    payload = {"text": "QUJD" * 1000, "data": "base64 says: " + "a b" * 1000, "result": "x" * 60_001 + "!"}
+    text = dumped(payload)
+    assert Policy(max_media_bytes=50).apply(text.encode(), None) == (text, None, "full")
+
+
+def test_redaction_before_the_cap():
+    """What is redacted is redacted in full, also behind the place where the payload is cut."""
+    text = dumped({"a": "x" * 5000 + " ann@example.org", "b": "bob@example.org"})
+    kept, _, content = Policy(max_bytes=1000, redact=Redactor(("email",))).apply(text.encode(), None)
+    assert content == "truncated"
+    assert "bob@" not in kept
+    assert "ann@" not in kept
+
+
+def test_nothing_to_redact_is_kept_to_the_byte():
+    """A redactor that finds nothing changes nothing, not even the spacing."""
+    text = '{ "a" : 1.50 }'
+    assert Policy(redact=Redactor(("email", "keys", "cards"), lambda value: value)).apply(text, text) == (
+        text, text, "full",
+    )  # fmt: skip
+
+
+def broken(value: Any) -> Any:
+    raise ValueError(f"cannot read {value}")
+
+
+@pytest.mark.parametrize("function", [broken, lambda value: None, "no_such_module:f", lambda: 5])
+def test_what_cannot_be_redacted_is_withheld(function, caplog):
+    """Neither stored nor logged; counted, and the log says why without saying what."""
+    _guard.forget_failures()
+    policy = Policy(redact=Redactor((), function))
+    assert policy.apply('{"a":"planted"}', '{"b":"planted"}') == (None, None, "metadata")
+    facts = policy.clean(facts_of(error_message="planted", error_json={"m": "planted"}, attributes={"a": "planted"}))
+    assert facts == facts_of(error_message=WITHHELD, error_json=None, attributes={})
+    assert _guard.failures() == {"content.redact": 5}
+    assert "planted" not in caplog.text
+    assert "content.redact" in caplog.text
+    _guard.forget_failures()
+
+
+def test_one_payload_withheld():
+    """The other one is stored, and the record says that it is not all there is."""
+    only_requests = Policy(redact=Redactor((), lambda value: value if "request" in value else broken(value)))
+    assert only_requests.apply('{"request":1}', '{"response":1}') == ('{"request":1}', None, "truncated")
+    _guard.forget_failures()
+
+
+def test_cancellation_passes_through_redaction():
+    """What is not ours to keep goes on."""
+
+    def interrupt(value: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Policy(redact=Redactor((), interrupt)).apply("{}", None)
+
+
+def facts_of(**values: Any) -> dict[str, Any]:
+    keys = ("error_message", "error_json", "attributes", "llm_config", "compaction_settings", "billing_context")
+    return dict.fromkeys(keys) | values
+
+
+def test_errors_never_echo_keys():
+    """Keys in error messages and bodies are masked without being asked, and so is what the call was made with."""
+    echo = "Incorrect API key provided: sk-" + "plant*****cret; really my-odd-credential"
+    facts = Policy().clean(
+        facts_of(error_message=echo, error_json={"error": {"message": echo, "api_key": "x"}}),
+        lambda: ["my-odd-credential"],
+    )
+    masked = f"Incorrect API key provided: {MASK}; really {MASK}"
+    assert facts["error_message"] == masked
+    assert facts["error_json"] == {"error": {"message": masked, "api_key": MASK}}
+
+
+def test_context_values_lose_credentials():
+    """An API key in ``llm_config`` and the like goes nowhere; values without any are the same object."""
+    config = {"model": "m", "api_key": "x"}
+    facts = Policy().clean(facts_of(llm_config=config, attributes={"a": 1}))
+    assert facts["llm_config"] == {"model": "m", "api_key": MASK}
+    assert config["api_key"] == "x"
+
+
+def test_a_key_in_the_body():
+    """Gateways take the upstream's key in the request: it is masked there too."""
+    kept, _, content = Policy().apply('{"model":"m","api_key":"x"}', None)
+    assert (json.loads(kept), content) == ({"model": "m", "api_key": MASK}, "full")
+
+
+def test_secrets_of_the_call():
+    """What a call was authorised with is in neither payload."""
+    kept = Policy().apply('{"a":"key-1"}', '{"b":"say key-1 key-2"}', ["key-1", "key-2"])
+    assert kept == (dumped({"a": MASK}), dumped({"b": f"say {MASK} {MASK}"}), "full")
+
+
+def test_from_settings():
+    """The settings are the policy."""
+    settings = Settings.from_env({}, content="metadata", max_payload_bytes=5, max_media_bytes=6, redact="a:b")
+    assert Policy.from_settings(settings) == Policy(
+        keep=False, max_bytes=5, max_media_bytes=6, redact=Redactor((), "a:b")
+    )
+
+
+def test_records_that_are_handed_over():
+    """A record that was not observed goes through the same hands."""
+    trace = make_trace(
+        error_message="sk-" + "proj-Ab3dEf6hIj", request_json='{"a":"a@b.example"}', response_json=None,
+        attributes={"mail": "a@b.example"},
+    )  # fmt: skip
+    kept = Policy(redact=Redactor(("email",))).kept(trace)
+    assert (kept.error_message, kept.request_json) == (MASK, dumped({"a": MASK}))
+    assert (kept.attributes, kept.content) == ({"mail": MASK}, "full")
+    assert Policy().kept(make_trace(request_json=None, response_json=None)).content == "metadata"

@@ -19,6 +19,7 @@ from llmspan import pipeline, wiring
 from llmspan.backends.memory import MemoryBackend
 from llmspan.content import Policy
 from llmspan.errors import BackendError, PermanentError, RecordError, RetryableError, SettingsError
+from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from streams import CHAT
 
@@ -52,6 +53,7 @@ def store() -> Iterator[Memory]:
     memory.gate.set()
     memory.refusal = None
     wiring.close(30)
+    pipeline.shared().configure(Settings())
 
 
 def stored(store: Memory, record_id: str) -> ProviderTrace:
@@ -218,9 +220,8 @@ def test_the_content_policy_holds(store: Memory) -> None:
 
 def test_a_full_queue_takes_the_payload_only(store: Memory) -> None:
     """Out of room, the record and its numbers stay."""
-    pipeline.shared()._max_bytes = 4096
+    pipeline.shared().configure(Settings(queue_max_bytes=4096))
     trace = stored(store, llmspan.record(provider="x", request={"a": "x" * 10_000}, usage={"input_tokens": 1}))
-    pipeline.shared()._max_bytes = 64 * 1024 * 1024
     assert (trace.request_json, trace.content, trace.usage.input_tokens) == (None, "truncated", 1)
 
 

@@ -24,6 +24,12 @@ MALFORMED = {
     "LLMSPAN_WRITE_TIMEOUT": ["", "-1", "3601", "nan"],
     "LLMSPAN_DEAD_LETTER_DIR": [""],
     "LLMSPAN_CONTENT": ["", "none", "fulll"],
+    "LLMSPAN_MAX_MEDIA_BYTES": ["", "0"],
+    "LLMSPAN_REDACT": ["", "module", "module:", ":function", "a b:c", "a.:b", "os:system()"],
+    "LLMSPAN_REDACT_PATTERNS": ["phone", "keys,phones"],
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": ["maybe", "SPAN"],
+    "LLMSPAN_SEMCONV_COMPAT": ["maybe"],
+    "LLMSPAN_CHUNK_METRICS": ["maybe"],
     "LLMSPAN_MAX_PAYLOAD_BYTES": ["", "0", "-1", "1.5MiB", "ten", "10tb", "MiB", "1 0", "nan", "1e3"],
     "LLMSPAN_QUEUE_MAX_BYTES": ["", "0", "-5k", "16 MiBit"],
     "LLMSPAN_QUEUE_MAX_ITEMS": ["", "0", "-1", "1.5", "many"],
@@ -49,7 +55,6 @@ FREE = {
     "OTEL_EXPORTER_OTLP_PROTOCOL",  # the SDK's own exporters speak more; it is checked when llmspan_otlp is used
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "OTEL_TRACES_EXPORTER",
-    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
 }
 
 GOOD = [
@@ -71,6 +76,11 @@ GOOD = [
     ("LLMSPAN_WRITE_TIMEOUT", "5", "write_timeout", 5.0),
     ("LLMSPAN_DEAD_LETTER_DIR", "/x", "dead_letter_dir", Path("/x")),
     ("LLMSPAN_CONTENT", "Metadata", "content", "metadata"),
+    ("LLMSPAN_MAX_MEDIA_BYTES", "1MiB", "max_media_bytes", 1024**2),
+    ("LLMSPAN_REDACT", " shop.privacy:Redact.call ", "redact", "shop.privacy:Redact.call"),
+    ("LLMSPAN_REDACT_PATTERNS", "Email, keys", "redact_patterns", ("email", "keys")),
+    ("LLMSPAN_SEMCONV_COMPAT", "1", "semconv_compat", True),
+    ("LLMSPAN_CHUNK_METRICS", "1", "chunk_metrics", True),
     ("LLMSPAN_MAX_PAYLOAD_BYTES", "65536", "max_payload_bytes", 65536),
     ("LLMSPAN_MAX_PAYLOAD_BYTES", "512KiB", "max_payload_bytes", 512 * 1024),
     ("LLMSPAN_MAX_PAYLOAD_BYTES", "16 mb", "max_payload_bytes", 16 * 1024**2),
@@ -95,11 +105,14 @@ GOOD = [
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "otel_exporter_otlp_protocol", "http/protobuf"),
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc", "otel_exporter_otlp_traces_protocol", "grpc"),
     ("OTEL_TRACES_EXPORTER", "otlp,console", "otel_traces_exporter", "otlp,console"),
-    (
-        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
-        "SPAN_ONLY",
-        "otel_instrumentation_genai_capture_message_content",
-        "SPAN_ONLY",
+    *(
+        (
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+            value,
+            "otel_instrumentation_genai_capture_message_content",
+            mode,
+        )
+        for value, mode in (("span_only", "SPAN_ONLY"), ("true", "EVENT_ONLY"), ("False", "NO_CONTENT"))
     ),
 ]
 #: values of old names that are not just any text
@@ -190,8 +203,9 @@ def test_there_are_aliases():
 
 
 @pytest.mark.parametrize(("alias", "setting"), ALIASES)
-def test_alias(alias, setting, caplog):
+def test_alias(alias, setting, caplog, monkeypatch):
     """An old name is read as the new one, with one notice that names both."""
+    monkeypatch.setattr("llmspan.settings._told", set())  # of the tests before
     value = ALIAS_VALUES.get(alias, "memory")
     with caplog.at_level(logging.WARNING, "llmspan"):
         found = Settings.from_env({alias: value})

@@ -6,14 +6,13 @@ FINAL, so that a row which came twice never shows, merged or not. Listings never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 from ..errors import SchemaError, SettingsError
 from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
-from .base import Filters, GroupBy, Page, StatsRow
 from .clickhouse_client import Client, parameter, quoted
 from .clickhouse_dsn import parse, shown
 from .clickhouse_engine import EngineClient
@@ -21,7 +20,7 @@ from .clickhouse_errors import MissingError
 from .clickhouse_otel import OTEL_COLUMNS, otel_rows
 from .clickhouse_rows import as_rows, token
 from .clickhouse_schema import VERSION, Schema
-from .rows import as_page, decode
+from .reads import Ask, SQLReads
 
 __all__ = ["ClickHouseBackend"]
 
@@ -36,7 +35,7 @@ _DAY: Final = (
 )
 
 
-class ClickHouseBackend:
+class ClickHouseBackend(SQLReads):
     """Provider traces in a ClickHouse database.
 
     Args:
@@ -110,30 +109,6 @@ class ClickHouseBackend:
             if spans:
                 self._insert("otel_traces", OTEL_COLUMNS, spans, name)
 
-    def get(self, trace_id: str, /) -> ProviderTrace | None:
-        """The record with this ``id``."""
-        return next(iter(self._traces(query.by_id(self._dialect(), trace_id))), None)
-
-    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
-        """The newest record of a step."""
-        return next(iter(self._traces(query.by_step(self._dialect(), step_id, newest=True))), None)
-
-    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
-        """All records of a step, oldest first, with payloads."""
-        return self._traces(query.by_step(self._dialect(), step_id, newest=False))
-
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, without payloads."""
-        return as_page(self._traces(query.listing(self._dialect(), filters, limit, cursor)), limit)
-
-    def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
-        """At most ``limit`` ids that begin with ``prefix``, in their order."""
-        return [str(row["id"]) for row in self._rows(query.ids_with_prefix(self._dialect(), prefix, limit))]
-
-    def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
-        """Sums per group, in the order of the group's values."""
-        return [query.stats_row(group_by, row) for row in self._rows(query.stats(self._dialect(), group_by, filters))]
-
     def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> None:
         settings: dict[str, Any] = {
             "async_insert": 0,  # batches are made here
@@ -156,10 +131,8 @@ class ClickHouseBackend:
         self.open()
         return use()
 
-    def _traces(self, asked: query.Query) -> Sequence[ProviderTrace]:
-        return [decode(row) for row in self._rows(asked)]
-
-    def _rows(self, asked: query.Query) -> Sequence[dict[str, Any]]:
+    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
+        asked = ask(self._dialect())
         return self._with_tables(lambda: self._client().rows(asked.sql, asked.values))
 
     def _demand_all(self) -> None:

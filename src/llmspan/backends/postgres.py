@@ -7,7 +7,7 @@ backend is opened. ``postgres_store`` does the work, ``postgres_driver`` connect
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,8 +16,8 @@ from ..errors import SettingsError
 from ..settings import ContentMode, Settings
 from ..trace import ProviderTrace
 from . import query
-from .base import Filters, GroupBy, Page, StatsRow
-from .rows import as_page, decode, plain_text
+from .reads import Ask, SQLReads
+from .rows import plain_text
 
 if TYPE_CHECKING:
     from .postgres_store import Store
@@ -29,7 +29,7 @@ _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class PostgresBackend:
+class PostgresBackend(SQLReads):
     """Provider traces in Postgres 14 or later.
 
     Args:
@@ -109,32 +109,8 @@ class PostgresBackend:
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``. A UUIDv7 says when it was made: the days around that are looked at first."""
-        near = self._traces(lambda dialect: query.by_id(_near(dialect, trace_id), trace_id))
-        if near or not _UUID7.fullmatch(trace_id):
-            return next(iter(near), None)
-        return next(iter(self._traces(lambda dialect: query.by_id(dialect, trace_id))), None)
-
-    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
-        """The newest record of a step."""
-        return next(iter(self._traces(lambda dialect: query.by_step(dialect, step_id, newest=True))), None)
-
-    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
-        """All records of a step, oldest first, with payloads."""
-        return self._traces(lambda dialect: query.by_step(dialect, step_id, newest=False))
-
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, without payloads."""
-        return as_page(self._traces(lambda dialect: query.listing(dialect, filters, limit, cursor)), limit)
-
-    def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
-        """At most ``limit`` ids that begin with ``prefix``, in their order."""
-        rows = self._rows(lambda dialect: query.ids_with_prefix(dialect, prefix, limit))
-        return [str(row["id"]) for row in rows]
-
-    def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
-        """Sums per group, in the order of the group's values."""
-        rows = self._rows(lambda dialect: query.stats(dialect, group_by, filters))
-        return [query.stats_row(group_by, row) for row in rows]
+        near = self._first(lambda dialect: query.by_id(_near(dialect, trace_id), trace_id))
+        return super().get(trace_id) if near is None and _UUID7.fullmatch(trace_id) else near
 
     @property
     def _store(self) -> Store:
@@ -150,10 +126,7 @@ class PostgresBackend:
         # The first of several threads wins; a store that is not used has not connected.
         return self._made.setdefault("store", Store(parse(self._dsn), **self._options))
 
-    def _traces(self, ask: Callable[[query.Dialect], query.Query]) -> Sequence[ProviderTrace]:
-        return [decode(row) for row in self._rows(ask)]
-
-    def _rows(self, ask: Callable[[query.Dialect], query.Query]) -> Sequence[dict[str, Any]]:
+    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
         return self._store.rows(lambda place: ask(replace(_DIALECT, table=place.table)))
 
 

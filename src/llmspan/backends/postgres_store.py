@@ -210,13 +210,9 @@ class Store:
             cursor.executemany(statement, rows)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def _encoded(self, traces: Sequence[ProviderTrace]) -> Iterator[list[Any]]:
-        """The cells of each record, ``started_at`` twice, in nanoseconds; of several with one id only the first."""
-        seen: set[Cell] = set()
+        """The cells of each record, ``started_at`` twice, in nanoseconds."""
         for trace in traces:
             cells = encode(trace)
-            if cells["id"] in seen:
-                continue
-            seen.add(cells["id"])
             if not self._keep_payload:
                 cells |= _NO_PAYLOAD
             row: list[Any] = list(cells.values())

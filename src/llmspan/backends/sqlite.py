@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
 from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
-from .base import Filters, GroupBy, Page, StatsRow
-from .rows import Cell, as_page, decode, encode, plain_text
+from .reads import Ask, SQLReads
+from .rows import Cell, encode, plain_text
 from .sqlite_file import Handle, refusals, transaction
 
 __all__ = ["SQLiteBackend", "default_path"]
@@ -46,7 +46,7 @@ def default_path() -> Path:
     return base / "llmspan" / "traces.db"
 
 
-class SQLiteBackend:
+class SQLiteBackend(SQLReads):
     """Provider traces in a SQLite file, at :func:`default_path` unless ``path`` says otherwise."""
 
     name: ClassVar[str] = "sqlite"
@@ -104,34 +104,8 @@ class SQLiteBackend:
         with refusals(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany("DELETE FROM provider_traces WHERE id = ?", [(plain_text(name),) for name in ids])
 
-    def get(self, trace_id: str, /) -> ProviderTrace | None:
-        """The record with this ``id``."""
-        return next(iter(self._traces(query.by_id(_DIALECT, trace_id))), None)
-
-    def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
-        """The newest record of a step."""
-        return next(iter(self._traces(query.by_step(_DIALECT, step_id, newest=True))), None)
-
-    def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
-        """All records of a step, oldest first, with payloads."""
-        return self._traces(query.by_step(_DIALECT, step_id, newest=False))
-
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, without payloads."""
-        return as_page(self._traces(query.listing(_DIALECT, filters, limit, cursor)), limit)
-
-    def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
-        """At most ``limit`` ids that begin with ``prefix``, in their order."""
-        return [str(row["id"]) for row in self._rows(query.ids_with_prefix(_DIALECT, prefix, limit))]
-
-    def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
-        """Sums per group, in the order of the group's values."""
-        return [query.stats_row(group_by, row) for row in self._rows(query.stats(_DIALECT, group_by, filters))]
-
-    def _traces(self, asked: query.Query) -> Sequence[ProviderTrace]:
-        return [decode(row) for row in self._rows(asked)]
-
-    def _rows(self, asked: query.Query) -> Sequence[dict[str, Cell]]:
+    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Cell]]:
+        asked = ask(_DIALECT)
         with refusals(self._path), self._reader.use() as connection:
             cursor = connection.execute(asked.sql, asked.values)
             names = [column[0] for column in cursor.description]

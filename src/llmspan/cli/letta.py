@@ -15,13 +15,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from .. import _json
-from ..content import without_credentials
+from ..content import Policy
 from ..errors import RecordError
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
 from ..wire import READERS, Reply, read_error
 
 __all__ = ["COLUMNS", "record_id", "to_record"]
+
+#: nothing is cut: what is imported was small enough for where it was. Credentials are masked, as ever.
+_WHOLE: Final = Policy(max_bytes=1 << 62, max_media_bytes=1 << 62)
 
 #: what is read of a row, if the table has it: it grew over the years
 COLUMNS: Final = (
@@ -56,7 +59,7 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
     reply = _reply(api, response)
     error_type, error_message = _error(response, reply)
     created = _moment(row)
-    return ProviderTrace(
+    trace = ProviderTrace(
         id=record_id(str(row["id"]), created),
         step_id=row.get("step_id"),
         run_id=row.get("run_id"),
@@ -83,13 +86,14 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
         started_at=created,
         duration_ns=0,
         usage=reply.usage,
-        request_json=without_credentials(_json.canonical(row["request_json"])),
+        request_json=_json.canonical(row["request_json"]),
         response_json=_json.canonical(row["response_json"]),
         content="full",
         llm_config=config,
         compaction_settings=_value(row, "compaction_settings"),
         billing_context=_value(row, "billing_context"),
     )
+    return _WHOLE.kept(trace)
 
 
 def record_id(letta_id: str, created: int) -> str:

@@ -5,6 +5,7 @@ finished calls go to a :class:`Sink`.
 """
 
 from ._call import Pending, Sink
+from ._content import Capture
 from ._observe import Observer, finish_open_calls
 
-__all__ = ["Observer", "Pending", "Sink", "finish_open_calls"]
+__all__ = ["Capture", "Observer", "Pending", "Sink", "finish_open_calls"]

@@ -16,12 +16,13 @@ from typing import Any, Final, NamedTuple
 
 from .. import _json
 from .._guard import guarded, note
+from ..redaction import mask_keys
 from ..trace import ProviderTrace, Status
 from ..wire import ReplyError
 from ..wire.batches import BatchResult, read_result
 from ._body import UNREADABLE, Body, decoding
 from ._call import Call
-from ._record import record_facts
+from ._record import record_facts, secrets_of
 
 _AT_ONCE: Final = 256 * 1024
 _REMEMBERED: Final = 1000
@@ -150,11 +151,15 @@ class _ResultRecord:
         facts = record_facts(call, result.reply)
         policy = call.judge.policy
         text = None if result.response is None else _json.dumps(result.response)
-        request_json, response_json, content = policy.apply(None, text)
+        failed = result.reply.error is not None
+        request_json, response_json, content = policy.apply(
+            None, mask_keys(text) if text and failed else text, secrets_of(call, failed=failed)
+        )
         if self._line is None and policy.keep:
             content = "truncated"
+        told = facts | _of_the_batch(results, result, facts) | _outcome(result)
         return ProviderTrace(
-            **facts | _of_the_batch(results, result, facts) | _outcome(result),
+            **policy.clean(told, lambda: secrets_of(call, failed=True)),
             request_json=request_json,
             response_json=response_json,
             content=content,

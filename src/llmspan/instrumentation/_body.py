@@ -92,8 +92,10 @@ def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:
     decoded: list[bytes] = []
     try:
         decoded.extend(map(decoding(encoding), pieces))
-    except UNREADABLE as error:
+    except ValueError as error:
         note("body.decompress", error)
+    except UNREADABLE:
+        pass  # broken on its way: the SDK has told the caller, it is no defect of ours
     return decoded
 
 

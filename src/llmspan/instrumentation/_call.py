@@ -105,6 +105,9 @@ class Judge(Protocol):
     def policy(self) -> Policy: ...
 
     @property
+    def stamps_all(self) -> bool: ...
+
+    @property
     def open_calls(self) -> dict[int, Call]: ...
 
     def conclude(self, call: Call, /) -> None:
@@ -116,7 +119,7 @@ class Judge(Protocol):
         ...
 
     def full(self, call: Call, /) -> ProviderTrace:
-        """The whole record."""
+        """The whole record, or the brief one of a call that had to let go of its payload."""
         ...
 
 
@@ -159,7 +162,7 @@ class Call:
         self.conversation_id: str | None = None
         self.stream = False
         self.options: Any = None
-        self.hides: Callable[[Any], bool] | None = None
+        self.hides: Callable[[Any], object] | None = None
         self.brief: ProviderTrace | None = None
         self.is_adopted = False
         self.is_shed = False
@@ -278,7 +281,7 @@ class Call:
 
     def build(self) -> ProviderTrace:
         """The record; see :class:`Pending`."""
-        return self.brief if self.is_shed and self.brief is not None else self.judge.full(self)
+        return self.judge.full(self)
 
     def shed(self) -> None:
         """Drop request and response; the record says ``truncated``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -19,8 +20,10 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from .. import scope, semconv
 from .._guard import guarded
 from ..content import Policy
+from ..metrics import CallMetrics
 from ..trace import ProviderTrace, new_id
 from ._call import Call, Route, Sink, Target
+from ._content import Capture, emit_details, span_content
 from ._record import brief_facts, brief_record, full_record
 
 #: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
@@ -42,6 +45,14 @@ class Observer:
     baggage_keys: tuple[str, ...] = ()
     include_usage: bool = True
     anthropic_native: str = "suppress"
+    #: content for OpenTelemetry, and the logger of its events
+    capture: Capture = field(default_factory=Capture)
+    logger: Any = None
+    #: whether replaced names of the conventions are written too
+    compat: bool = False
+    metrics: CallMetrics | None = None
+    #: whether the time of every piece is taken, not only those up to the first output
+    stamps_all: bool = False
     #: calls that have not ended, so that the end of the program can end them
     open_calls: dict[int, Call] = field(default_factory=dict[int, Call])
 
@@ -78,6 +89,8 @@ class Observer:
         attributes[semconv.RECORD_ID] = call.id
         if call.stream:
             attributes[semconv.STREAM] = True
+        if self.compat:
+            attributes |= semconv.old_names(attributes)
         parent = current.get_span_context()
         call.parent = parent if parent.is_valid else None
         call.span = self.tracer.start_span(
@@ -118,12 +131,21 @@ class Observer:
         return brief_record(call)
 
     def full(self, call: Call) -> ProviderTrace:
-        """The whole record of a finished call."""
-        return full_record(call)
+        """The whole record of a finished call; on the worker, which also sees to events and metrics."""
+        record = call.brief if call.is_shed and call.brief is not None else full_record(call)
+        if self.metrics is not None:
+            guarded("observe.metrics", self.metrics.record, record, _gaps(call, record) if self.stamps_all else ())
+        if self.capture.in_events and self.logger is not None:
+            guarded("observe.details", emit_details, self.logger, call, record, self.capture)
+        return record
 
     def _describe(self, call: Call, span: Span) -> None:
         facts, reply = brief_facts(call)
         found = semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint)
+        if self.capture.on_spans:
+            found |= guarded("observe.content", span_content, call, self.capture) or {}
+        if self.compat:
+            found |= semconv.old_names(found)
         if call.is_adopted:  # what its owner has said stands; he may be about to say the rest
             known: Mapping[str, Any] = getattr(span, "attributes", None) or {}
             span.set_attributes({name: value for name, value in found.items() if name not in known})
@@ -137,6 +159,15 @@ def finish_open_calls(observer: Observer) -> None:
     """End the calls that are still open: the program is ending, nobody will read on."""
     for call in list(observer.open_calls.values()):
         call.abandoned()
+
+
+def _gaps(call: Call, record: ProviderTrace) -> list[int]:
+    """The nanoseconds between the pieces that were received from the first output on."""
+    if call.body is None or record.time_to_first_chunk_ns is None:
+        return []
+    first = call.started + record.time_to_first_chunk_ns
+    times = [moment for moment in call.body.times if moment >= first]
+    return [later - moment for moment, later in pairwise(times)]
 
 
 def _describes(span: Span, operation: str) -> bool:

@@ -6,10 +6,13 @@ is for the stores, on a worker: it reads everything. Both judge a call in the sa
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from .. import _json
 from .._guard import guarded
+from ..content import Policy
+from ..redaction import mask_keys
 from ..scope import EMPTY
 from ..semconv import NOT_BILLED
 from ..trace import ProviderTrace, Status
@@ -19,6 +22,15 @@ from ._body import Body
 from ._call import Call
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
+#: headers that hold credentials, and those that may; what a provider says of an error may echo any of them
+_SECRET_HEADERS: Final = re.compile(
+    "authorization|x-api-key|api-key|x-goog-api-key|proxy-authorization|cookie", re.IGNORECASE
+)
+_DUBIOUS_HEADERS: Final = re.compile(".*(?:auth|cookie|key|passw|secret|session|token).*", re.IGNORECASE)
+_SEPARATORS: Final = re.compile(r"[\s;=,]+")
+#: shorter ones are placeholders ("not-needed"), and may well be words of the conversation
+_SHORTEST_SECRET: Final = 16
+_SHORTEST_DUBIOUS: Final = 8
 _MESSAGE_LIMIT: Final = 1000
 
 
@@ -52,7 +64,7 @@ def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
     status = _status(call, reply)
     scope = call.scope or EMPTY
     within = call.span_context or call.parent
-    return {
+    facts: dict[str, Any] = {
         "id": call.id,
         "trace_id": f"{within.trace_id:032x}" if within else None,
         "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
@@ -97,6 +109,7 @@ def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "response_bytes": call.body.received if call.body is not None else None,
         "billing_context": scope.billing_context,
     }
+    return call.judge.policy.clean(facts, lambda: secrets_of(call, failed=True))
 
 
 def _status(call: Call, reply: Reply) -> Status:
@@ -162,15 +175,36 @@ def _request_bytes(call: Call) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _payload(call: Call, body: bytes, reply: Reply, response: Any) -> tuple[str | None, str | None, Any]:
+def payload(call: Call, policy: Policy) -> tuple[str | None, str | None, Any]:
+    """The texts of request and response as ``policy`` has them, apart from any record."""
+    body = _decoded(call)
+    reply, response = reassemble(call.route.api, body, call.media_type)
+    return _payload(call, body, reply, response, policy)
+
+
+def secrets_of(call: Call, *, failed: bool) -> list[str]:
+    """What the call was authorised with: texts that must not be anywhere else."""
+    names, shortest = (_DUBIOUS_HEADERS, _SHORTEST_DUBIOUS) if failed else (_SECRET_HEADERS, _SHORTEST_SECRET)
+    headers = getattr(call.request, "headers", None)
+    values = [value for name, value in headers.items() if names.fullmatch(name)] if headers is not None else []
+    found = {part for value in values for part in _SEPARATORS.split(value) if len(part) >= shortest}
+    return sorted(found, key=len, reverse=True)
+
+
+def _payload(
+    call: Call, body: bytes, reply: Reply, response: Any, policy: Policy | None = None
+) -> tuple[str | None, str | None, Any]:
     if call.results is not None and reply.error is None:
         text: str | None = _json.dumps(call.results.overview())
     elif response is not None and (reply.chunk_count is not None or reply.plain):
         text = _json.dumps(_uncut(response, call.body))
     else:
         text = _json.canonical(body) if body else None
+    failed = reply.error is not None or call.error is not None
+    if failed and text is not None:
+        text = mask_keys(text)
     request = call.sent if call.upload is None else call.upload.as_json().encode()
-    return call.judge.policy.apply(request, text)
+    return (policy or call.judge.policy).apply(request, text, secrets_of(call, failed=failed))
 
 
 def _uncut(response: Any, body: Body | None) -> Any:

@@ -213,7 +213,8 @@ class Stainless:
         if self.provider.prepare is not None:
             prepared = guarded("request.prepare", self.provider.prepare, observer, client, options, body, stream)
             if prepared is not None:
-                call.options, call.hides = prepared
+                call.options = prepared.options
+                call.hides = functools.partial(guarded, "stream.hides", prepared.hides) if prepared.hides else None
         return call
 
     def _sending(self, call: Call, request: Any) -> None:

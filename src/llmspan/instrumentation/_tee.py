@@ -23,6 +23,8 @@ _clock = time.perf_counter_ns
 #: time is for the first output, and asking for it is the dearest thing done per piece: once a piece looks like output,
 #: so many more are stamped and then no more. Should the first output come even later, its time is not known.
 _STAMPS = 64
+#: more than there can be pieces
+_EVERY = 1 << 62
 _OUTPUT = b"delta"
 
 
@@ -65,7 +67,8 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, limit, size, stamps = body.pieces.append, body.times.append, body.limit, 0, _STAMPS
+        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
         try:
             for piece in self._stream:
                 keep(piece)
@@ -92,7 +95,8 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, limit, size, stamps = body.pieces.append, body.times.append, body.limit, 0, _STAMPS
+        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
         try:
             async for piece in pieces:
                 keep(piece)
@@ -185,7 +189,7 @@ async def watched_async(events: AsyncIterator[Any], call: Call) -> AsyncIterator
     except GeneratorExit:
         try:
             close = getattr(events, "aclose", None)
-            if close is not None:
+            if close is not None and not getattr(events, "ag_running", False):  # a loop that ends closes all at once
                 await close()
         finally:
             call.abandoned()

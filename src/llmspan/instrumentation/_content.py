@@ -1,0 +1,73 @@
+"""Content for OpenTelemetry: messages on spans and in events, where the user asked for it and nowhere else.
+
+Stores get the provider's own JSON; this is the other way, to wherever spans and logs are sent, in the conventions'
+schema. What goes on a span has to be ready before the span ends, so it is read on the caller's thread; events are made
+on the worker. With capture off, nothing here is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry._logs import LogRecord
+
+from .. import _json, semconv
+from ..content import Policy
+from ..messages import content_attributes
+from ..settings import Capture as Mode
+from ..trace import ProviderTrace
+from ._call import Call
+from ._record import payload
+
+EVENT: Final = "gen_ai.client.inference.operation.details"
+#: the first OpenTelemetry whose spans take maps, and lists of maps
+_STRUCTURED: Final = (1, 45)
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Where content goes beside the stores. ``policy`` is theirs, less that they may have been told to keep none."""
+
+    on_spans: bool = False
+    in_events: bool = False
+    policy: Policy = field(default_factory=Policy)
+
+    @classmethod
+    def of(cls, mode: Mode, policy: Policy) -> Capture:
+        """The capture that a value of ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` asks for."""
+        on_spans, in_events = "SPAN" in mode, "EVENT" in mode
+        return cls(on_spans, in_events, replace(policy, keep=True))
+
+
+def span_content(call: Call, capture: Capture) -> dict[str, Any]:
+    """The content attributes of a call's span; as JSON text where spans take no maps."""
+    found = _read(payload(call, capture.policy))[1]
+    return found if _takes_maps() else {name: _json.dumps(value) for name, value in found.items()}
+
+
+def emit_details(logger: Any, call: Call, record: ProviderTrace, capture: Capture) -> None:
+    """Emit the event of a finished call: all that its span says, and its content."""
+    kept = record.request_json, record.response_json
+    body, content = _read(kept if any(kept) else payload(call, capture.policy))
+    attributes = semconv.to_attributes(record) | semconv.request_attributes(record.api, body) | content
+    place = call.span_context or call.parent
+    context = None if place is None else trace.set_span_in_context(trace.NonRecordingSpan(place))
+    ended = record.started_at + record.duration_ns
+    logger.emit(LogRecord(timestamp=ended, context=context, event_name=EVENT, attributes=attributes))
+
+
+def _read(texts: tuple[Any, ...]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """The request, and the content attributes of request and response."""
+    request, response = (None if text is None else json.loads(text) for text in texts[:2])
+    return request if isinstance(request, dict) else {}, content_attributes(request, response)
+
+
+@cache
+def _takes_maps() -> bool:
+    return tuple(int(part) for part in version("opentelemetry-api").split(".")[:2]) >= _STRUCTURED

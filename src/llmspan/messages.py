@@ -1,0 +1,296 @@
+"""Provider-native requests and responses as messages of the GenAI conventions. Pure: JSON values in and out.
+
+The conventions' schemas: ``gen-ai-input-messages.json``, ``-output-messages.json``, ``-system-instructions.json`` and
+``-tool-definitions.json`` of open-telemetry/semantic-conventions-genai. A part that they have no type for is kept as
+it is, under its own type, which the schemas allow: nothing is left out silently.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from .wire.reply import JsonObject, obj, objects
+
+__all__ = ["INPUT", "INSTRUCTIONS", "OUTPUT", "TOOLS", "content_attributes"]
+
+INPUT: Final = "gen_ai.input.messages"
+OUTPUT: Final = "gen_ai.output.messages"
+INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOOLS: Final = "gen_ai.tool.definitions"
+
+Part = dict[str, Any]
+
+_REASONS: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_calls": "tool_call",
+    "tool_use": "tool_call",
+    "function_call": "tool_call",
+    "refusal": "content_filter",
+    "failed": "error",
+    "cancelled": "error",
+}
+_TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+_MODALITY: Final = {"image": "image", "audio": "audio", "video": "video"}
+#: OpenAI's audio formats
+_AUDIO: Final = {"mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac", "opus": "audio/opus"}
+_ROLES: Final = {"function": "tool"}
+
+
+def content_attributes(request: Any, response: Any) -> dict[str, Any]:
+    """The conventions' content attributes, structured, of a request and a response as JSON values.
+
+    They are told apart by their shape, which is that of chat completions, Responses, messages or completions; what is
+    in none of these shapes has no attributes.
+    """
+    sent, received = obj(request), obj(response)
+    instructions = [*_instructions(sent.get("system")), *_instructions(sent.get("instructions"))]
+    found = {
+        INSTRUCTIONS: instructions,
+        INPUT: [*_input(sent)],
+        TOOLS: [*_tools(sent)],
+        OUTPUT: [*_output(received)],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def _instructions(value: Any) -> Iterator[Part]:
+    """Text parts only: the conventions know no others here."""
+    if isinstance(value, str) and value:
+        yield {"type": "text", "content": value}
+    for part in objects(value):
+        if isinstance(part.get("text"), str):
+            yield {"type": "text", "content": part["text"]}
+
+
+def _input(request: JsonObject) -> Iterator[JsonObject]:
+    yield from (_message(message, "user") for message in objects(request.get("messages")))
+    given = request.get("input", request.get("prompt"))
+    for text in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
+        if isinstance(text, str):
+            yield {"role": "user", "parts": [{"type": "text", "content": text}]}
+        elif isinstance(text, dict):
+            item = _item(obj(text), "user")
+            if not all(map(_is_hidden, item["parts"])) or not item["parts"]:
+                yield item
+
+
+def _tools(request: JsonObject) -> Iterator[JsonObject]:
+    for tool in (*objects(request.get("tools")), *objects(request.get("functions"))):
+        kind = tool.get("type")
+        inner = obj(tool.get(str(kind))) or tool
+        name = inner.get("name") or inner.get("server_label") or kind
+        if kind not in (None, "function", "custom"):  # a tool of the provider's
+            yield _told({"type": kind, "name": name, "description": inner.get("description")})
+            continue
+        parameters = inner.get("parameters", inner.get("input_schema"))
+        yield {"type": "function", "name": name} | _told(
+            {"description": inner.get("description"), "parameters": parameters}
+        )
+
+
+# -- responses --------------------------------------------------------------------------------------------------------
+
+
+def _output(response: JsonObject) -> Iterator[JsonObject]:
+    for choice in objects(response.get("choices")):
+        message = choice.get("message")
+        made = (
+            _message(obj(message), "assistant")
+            if isinstance(message, dict)
+            else {"role": "assistant", "parts": [*_parts(choice.get("text"))]}
+        )
+        yield made | _reason(choice.get("finish_reason"))
+    if isinstance(response.get("output"), list):
+        items = [_item(item, "assistant") for item in objects(response["output"])]
+        parts = [part for item in items for part in item["parts"] if not _is_hidden(part)]
+        if parts:
+            yield {"role": "assistant", "parts": parts} | _reason(_responses_reason(response, parts))
+    elif isinstance(response.get("content"), list):
+        yield {"role": response.get("role") or "assistant", "parts": [*_parts(response["content"])]} | _reason(
+            response.get("stop_reason")
+        )
+
+
+def _responses_reason(response: JsonObject, parts: list[Part]) -> Any:
+    """A Responses object has a status instead of a reason."""
+    if response.get("status") == "completed":
+        return "tool_call" if any(part["type"] == "tool_call" for part in parts) else "stop"
+    return obj(response.get("incomplete_details")).get("reason") or response.get("status")
+
+
+def _reason(reason: Any) -> Part:
+    return {} if reason is None else {"finish_reason": _REASONS.get(reason, reason) if isinstance(reason, str) else "?"}
+
+
+# -- messages and parts -----------------------------------------------------------------------------------------------
+
+
+def _message(message: JsonObject, role: str) -> JsonObject:
+    """A message of chat completions or of the messages API, in or out."""
+    role = str(message.get("role") or role)
+    role = _ROLES.get(role, role)
+    if role == "tool":
+        answer = message.get("content")
+        call = message.get("tool_call_id") or message.get("name")
+        return {"role": role, "parts": [{"type": "tool_call_response", "id": call, "response": _plain(answer)}]}
+    thoughts = [message.get(key) for key in ("reasoning_content", "reasoning")]
+    parts: list[Part] = [
+        {"type": "reasoning", "content": thought} for thought in thoughts if isinstance(thought, str) and thought
+    ]
+    parts += _parts(message.get("content"))
+    parts += _parts(message.get("refusal"))
+    parts += [_call(call) for call in objects(message.get("tool_calls"))]
+    parts += [_call({"function": call}) for call in objects([message.get("function_call")])]
+    audio = obj(message.get("audio"))
+    if audio:
+        parts.append(_blob("audio", None, audio.get("data")) | _told({"transcript": audio.get("transcript")}))
+    return {"role": role, "parts": parts} | _told({"name": message.get("name")})
+
+
+def _item(item: JsonObject, role: str) -> JsonObject:
+    """An item of the Responses API: a message, or something that stands for one part."""
+    kind = item.get("type")
+    if kind in (None, "message"):
+        return _message(item, role)
+    part = _item_part(str(kind), item)
+    is_answer = part["type"] == "tool_call_response"
+    return {"role": "tool" if is_answer else "assistant" if role == "assistant" or _is_said(part) else role,
+            "parts": [part]}  # fmt: skip
+
+
+def _is_said(part: Part) -> bool:
+    return part["type"] in ("tool_call", "server_tool_call", "reasoning", "compaction")
+
+
+def _is_hidden(part: Part) -> bool:
+    """Reasoning of which the provider shows nothing."""
+    return part == {"type": "reasoning", "content": ""}
+
+
+def _item_part(kind: str, item: JsonObject) -> Part:
+    if kind in ("function_call", "custom_tool_call"):
+        arguments = item.get("arguments", item.get("input"))
+        return {"type": "tool_call", "id": item.get("call_id") or item.get("id"), "name": item.get("name"),
+                "arguments": _parsed(arguments)}  # fmt: skip
+    if kind.endswith("_call_output"):
+        return {"type": "tool_call_response", "id": item.get("call_id"), "response": _plain(item.get("output"))}
+    if kind == "reasoning":
+        said = [*objects(item.get("summary")), *objects(item.get("content"))]
+        return {"type": "reasoning", "content": "\n".join(str(part.get("text") or "") for part in said)}
+    if kind == "compaction":
+        return {"type": "compaction"} | _told({"id": item.get("id"), "content": item.get("encrypted_content")})
+    if kind.endswith("_call"):
+        return _server_call(kind.removesuffix("_call"), item)
+    return _part(item)
+
+
+def _server_call(name: str, item: JsonObject) -> Part:
+    """A call of a tool that the provider runs: what it did is in the call itself."""
+    about = {key: value for key, value in item.items() if key not in ("id", "name", "type")}
+    return {"type": "server_tool_call", "id": item.get("id"), "name": item.get("name") or name,
+            "server_tool_call": {"type": name, **about}}  # fmt: skip
+
+
+def _parts(content: Any) -> Iterator[Part]:
+    if isinstance(content, str):
+        if content:
+            yield {"type": "text", "content": content}
+    elif isinstance(content, list):
+        for part in content:
+            if isinstance(part, str):
+                yield {"type": "text", "content": part}
+            elif isinstance(part, dict):
+                yield _part(obj(part))
+
+
+def _part(part: JsonObject) -> Part:
+    kind = str(part.get("type") or "text")
+    if kind in _TEXTS:
+        return {"type": "text", "content": part.get("text") or ""}
+    if kind == "refusal":
+        return {"type": "text", "content": part.get("refusal") or ""}
+    if kind in ("thinking", "redacted_thinking"):
+        return {"type": "reasoning", "content": part.get("thinking") or part.get("data") or ""}
+    if kind == "tool_use":
+        return {"type": "tool_call", "id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")}
+    if kind == "tool_result":
+        return {"type": "tool_call_response", "id": part.get("tool_use_id"), "response": _plain(part.get("content"))}
+    if kind.endswith("_tool_use"):
+        return _server_call(str(part.get("name") or kind), part)
+    if kind.endswith("_tool_result"):
+        return {"type": "server_tool_call_response", "id": part.get("tool_use_id"),
+                "server_tool_call_response": {"type": kind.removesuffix("_tool_result"),
+                                              "content": part.get("content")}}  # fmt: skip
+    return _media(kind, part) or {**part, "type": kind}
+
+
+def _media(kind: str, part: JsonObject) -> Part | None:
+    """Images, sounds and files, wherever the API puts what they are: inline, by URL or by id."""
+    modality = next((name for mark, name in _MODALITY.items() if mark in kind), None)
+    if modality is None and kind not in ("file", "input_file", "document"):
+        return None
+    modality = modality or "document"
+    inline = part.get(kind)
+    if isinstance(inline, str) and not inline.startswith(("http:", "https:")):  # mistral: the data itself
+        return _blob(modality, None, inline)
+    source = obj(part.get("source")) or obj(inline) or part
+    url = source.get("url") or source.get("file_url") or source.get("image_url") or inline
+    data = source.get("data") or source.get("file_data")
+    if isinstance(url, str) and not url.startswith("data:"):
+        return {"type": "uri", "modality": modality, "uri": url}
+    if isinstance(source.get("file_id"), str):
+        return {"type": "file", "modality": modality, "file_id": source["file_id"]}
+    if data is None and url is None:
+        return None
+    if source.get("type") == "text" and isinstance(data, str):  # anthropic: a document that is plain text
+        data = base64.b64encode(data.encode("utf-8", "replace")).decode()
+    told = source.get("media_type") or _AUDIO.get(str(source.get("format")))
+    return _blob(modality, told, url if data is None else data)
+
+
+def _blob(modality: str, mime_type: Any, data: Any) -> Part:
+    """Inline data; an object instead of base64 is what the content policy left of it, and says its own type."""
+    if isinstance(data, dict):
+        return {"type": "blob", "modality": modality, "mime_type": obj(data).get("type"), "content": data}
+    head, comma, content = str(data).partition(",")
+    if comma and head.startswith("data:"):
+        return {"type": "blob", "modality": modality, "mime_type": head[5:].partition(";")[0], "content": content}
+    return {"type": "blob", "modality": modality, "mime_type": mime_type, "content": data}
+
+
+def _call(call: JsonObject) -> Part:
+    inner = obj(call.get("function")) or obj(call.get("custom")) or call
+    arguments = inner.get("arguments", inner.get("input"))
+    return {"type": "tool_call", "id": call.get("id"), "name": inner.get("name"), "arguments": _parsed(arguments)}
+
+
+def _plain(content: Any) -> Any:
+    """A tool's answer: its text if it is nothing but one text."""
+    parts = objects(content)
+    if len(parts) == 1 and parts == content and parts[0].get("type") in _TEXTS:
+        return parts[0].get("text")
+    return content
+
+
+def _parsed(arguments: Any) -> Any:
+    """Arguments as the value that their JSON text stands for; as they are if it is none (a stream broke off)."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _told(values: JsonObject) -> JsonObject:
+    return {key: value for key, value in values.items() if value is not None}

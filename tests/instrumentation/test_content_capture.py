@@ -1,0 +1,187 @@
+"""Content for OpenTelemetry: nowhere unless asked for, then on spans, in events, or both; redacted first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+
+from llmspan import semconv
+from llmspan.content import Policy
+from llmspan.instrumentation import Capture, _content
+from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
+from llmspan.redaction import MASK, Redactor
+from replay import client_for, transport
+from streams import ALL, CHAT, MESSAGES
+from watching import watching
+
+SSE = {"content-type": "text/event-stream"}
+JSON = {"content-type": "application/json"}
+CONTENT = {INPUT, OUTPUT, INSTRUCTIONS, TOOLS}
+
+
+class Logs:
+    """A logger of its own, and what it was told."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemoryLogRecordExporter()
+        self.provider = LoggerProvider(shutdown_on_exit=False)
+        self.provider.add_log_record_processor(SimpleLogRecordProcessor(self.exporter))
+        self.logger = self.provider.get_logger("llmspan")
+
+    @property
+    def events(self) -> list[Any]:
+        return [data.log_record for data in self.exporter.get_finished_logs()]
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    found = Logs()
+    yield found
+    found.provider.shutdown()
+
+
+def stream(api: Any = CHAT, **arguments: Any) -> None:
+    client = client_for(api.provider, transport(200, SSE, list(api.stream)))
+    for _ in api.method(client)(**api.arguments | arguments, stream=True):
+        pass
+
+
+def words(messages: Any) -> list[tuple[str, list[Any]]]:
+    return [(message["role"], [part.get("content") for part in message["parts"]]) for message in messages]
+
+
+@pytest.mark.parametrize("mode", ["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"])
+def test_where_content_goes(mode: Any, logs: Logs) -> None:
+    """Each mode puts it where its name says and nowhere else; stores have it in any case."""
+    with watching(capture=Capture.of(mode, Policy()), logger=logs.logger) as watch:
+        stream()
+        record, span = watch.only()
+    assert record.content == "full"
+    on_span = {name for name in span.attributes or {} if name in CONTENT}
+    assert on_span == ({INPUT, OUTPUT} if "SPAN" in mode else set())
+    in_events = [{name for name in event.attributes if name in CONTENT} for event in logs.events]
+    assert in_events == ([{INPUT, OUTPUT}] if "EVENT" in mode else [])
+
+
+@pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
+def test_messages_of_every_api(api: Any, logs: Logs) -> None:
+    """Span and event say what was asked and what was answered, as structured values."""
+    with watching(capture=Capture.of("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:
+        stream(api)
+        _, span = watch.only()
+    for attributes in (span.attributes or {}, logs.events[0].attributes):
+        assert words(attributes[INPUT]) == [("user", ["hi"])]
+        assert words(attributes[OUTPUT]) == [("assistant", ["Hello, wörld!"])]
+
+
+def test_the_event_says_what_the_span_says(logs: Logs) -> None:
+    """Same name of the call, parameters, numbers and ids; at its end, in its place."""
+    with watching(capture=Capture.of("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+        stream(MESSAGES, max_tokens=77)
+        record, span = watch.only()
+    (event,) = logs.events
+    assert event.event_name == "gen_ai.client.inference.operation.details"
+    assert event.timestamp == record.started_at + record.duration_ns == span.end_time
+    context = span.get_span_context()
+    assert context is not None
+    assert (event.trace_id, event.span_id) == (context.trace_id, context.span_id)
+    said = {name: value for name, value in (span.attributes or {}).items() if name.startswith("gen_ai.")}
+    assert said.items() <= dict(event.attributes).items()
+    assert event.attributes["gen_ai.request.max_tokens"] == 77
+
+
+def test_content_for_others_although_stores_keep_none(logs: Logs) -> None:
+    """``LLMSPAN_CONTENT=metadata`` is about the stores; what was asked for elsewhere is there."""
+    policy = Policy(keep=False)
+    with watching(policy=policy, capture=Capture.of("SPAN_AND_EVENT", policy), logger=logs.logger) as watch:
+        stream()
+        record, span = watch.only()
+    assert (record.content, record.request_json) == ("metadata", None)
+    for attributes in (span.attributes or {}, logs.events[0].attributes):
+        assert words(attributes[OUTPUT]) == [("assistant", ["Hello, wörld!"])]
+
+
+def test_redaction_comes_first(logs: Logs) -> None:
+    """What is redacted is so on spans and in events as well; what cannot be redacted is on none of them."""
+    secret = [{"role": "user", "content": "I am ann@example.org"}]
+    policy = Policy(redact=Redactor(("email",)))
+    with watching(policy=policy, capture=Capture.of("SPAN_AND_EVENT", policy), logger=logs.logger) as watch:
+        stream(messages=secret)
+        record, span = watch.only()
+    for attributes in (span.attributes or {}, logs.events[0].attributes):
+        assert words(attributes[INPUT]) == [("user", [f"I am {MASK}"])]
+    assert "ann@" not in record.to_json()
+
+
+def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:
+    """A redaction that fails withholds content from span, event and store; the call and its numbers are recorded."""
+    from llmspan import _guard
+
+    def broken(value: Any) -> Any:
+        raise ValueError(value)
+
+    policy = Policy(redact=Redactor((), broken))
+    with watching(policy=policy, capture=Capture.of("SPAN_AND_EVENT", policy), logger=logs.logger) as watch:
+        stream(messages=[{"role": "user", "content": "planted"}])
+        record, span = watch.only()
+        assert _guard.failures().keys() == {"content.redact"}
+        _guard.forget_failures()
+    assert (record.content, record.usage.input_tokens) == ("metadata", CHAT.input_tokens)
+    assert not CONTENT & (span.attributes or {}).keys()
+    assert not CONTENT & set(logs.events[0].attributes)
+    assert "planted" not in f"{record}{span.to_json()}{logs.events}{caplog.text}"
+
+
+def test_text_where_spans_take_no_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before OpenTelemetry 1.45 span attributes hold JSON text of the same."""
+    monkeypatch.setattr(_content, "_takes_maps", lambda: False)
+    with watching(capture=Capture.of("SPAN_ONLY", Policy())) as watch:
+        stream()
+        _, span = watch.only()
+    assert words(json.loads(str((span.attributes or {})[OUTPUT]))) == [("assistant", ["Hello, wörld!"])]
+
+
+def test_nothing_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With capture off, and for a span that does not record, content is not even looked at."""
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+    looked: list[Any] = []
+    monkeypatch.setattr(_content, "content_attributes", lambda *texts: looked.append(texts) or {})
+    with watching() as watch:
+        stream()
+        assert len(watch.records) == 1
+    with watching(sampler=ALWAYS_OFF, capture=Capture.of("SPAN_ONLY", Policy())) as watch:
+        stream()
+        assert len(watch.records) == 1
+    assert looked == []
+
+
+def test_errors_have_their_request() -> None:
+    """A call that was refused has what was asked on its span, and no answer."""
+    mock = transport(429, JSON, [b'{"error": {"message": "slow down"}}'])
+    with watching(capture=Capture.of("SPAN_ONLY", Policy())) as watch:
+        with pytest.raises(Exception, match="slow down"):
+            CHAT.method(client_for("openai", mock))(**CHAT.arguments)
+        _, span = watch.only()
+    assert words((span.attributes or {})[INPUT]) == [("user", ["hi"])]
+    assert OUTPUT not in (span.attributes or {})
+
+
+def test_replaced_names_on_request() -> None:
+    """``LLMSPAN_SEMCONV_COMPAT``: what the current names say, under the old ones too."""
+    with watching(compat=True) as watch:
+        stream(MESSAGES)
+        _, span = watch.only()
+    attributes = span.attributes or {}
+    assert attributes["gen_ai.system"] == attributes[semconv.PROVIDER]
+    assert attributes["gen_ai.usage.cache_creation.input_tokens"] == 2000
+    assert attributes["gen_ai.usage.completion_tokens"] == MESSAGES.output_tokens
+    with watching() as watch:
+        stream(MESSAGES)
+        _, span = watch.only()
+    assert not {"gen_ai.system", "gen_ai.usage.cache_creation.input_tokens"} & (span.attributes or {}).keys()

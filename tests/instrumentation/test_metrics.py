@@ -1,0 +1,200 @@
+"""Metrics of observed calls: current names, attributes, boundaries; nothing without a provider or a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from llmspan.metrics import CallMetrics
+from llmspan.usage import Usage
+from records import make_trace
+from replay import client_for, events_of, transport
+from streams import CHAT, MESSAGES
+from watching import watching
+
+SSE = {"content-type": "text/event-stream"}
+JSON = {"content-type": "application/json"}
+INFERENCE = "gen_ai.client.inference."
+SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+
+
+class Meters:
+    """A meter provider of its own, and its points by metric."""
+
+    def __init__(self) -> None:
+        self.reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
+
+    def metrics(self) -> dict[str, Any]:
+        data = self.reader.get_metrics_data()
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+        return {metric.name: metric for scope in scopes for metric in scope.metrics}
+
+    def points(self) -> dict[str, list[Any]]:
+        return {name: list(metric.data.data_points) for name, metric in self.metrics().items()}
+
+    def sums(self, name: str) -> dict[str, int]:
+        """A counter's values by modality."""
+        return {point.attributes["gen_ai.token.modality"]: point.value for point in self.points()[INFERENCE + name]}
+
+
+@pytest.fixture
+def meters() -> Iterator[Meters]:
+    found = Meters()
+    yield found
+    found.provider.shutdown()
+
+
+def stream(api: Any) -> None:
+    client = client_for(api.provider, transport(200, SSE, events_of(b"".join(api.stream))))
+    for _ in api.method(client)(**api.arguments, stream=True):
+        pass
+
+
+def test_a_stream(meters: Meters) -> None:
+    """Duration, time to first chunk, tokens as sums with their subsets, and as distributions: one point each."""
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        stream(MESSAGES)
+        (record,) = watch.records
+    points = meters.points()
+    assert points.keys() == {
+        INFERENCE + name
+        for name in (
+            "duration", "time_to_first_chunk", "usage.input_tokens", "usage.output_tokens",
+            "usage.cache_read.input_tokens", "usage.cache_write.input_tokens", "usage.reasoning.output_tokens",
+            "operation.input_tokens", "operation.output_tokens",
+        )
+    }  # fmt: skip
+    assert {name: meters.sums(name) for name in (
+        "usage.input_tokens", "usage.output_tokens", "usage.cache_read.input_tokens", "usage.cache_write.input_tokens",
+        "usage.reasoning.output_tokens",
+    )} == {
+        "usage.input_tokens": {"unknown": 32012}, "usage.output_tokens": {"unknown": 250},
+        "usage.cache_read.input_tokens": {"unknown": 30000}, "usage.cache_write.input_tokens": {"unknown": 2000},
+        "usage.reasoning.output_tokens": {"unknown": 90},
+    }  # fmt: skip
+    (duration,) = points[INFERENCE + "duration"]
+    assert (duration.count, duration.sum) == (1, record.duration_ns / 1e9)
+    assert duration.attributes == {
+        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": record.request_model, "gen_ai.response.model": record.response_model,
+        "server.address": "api.anthropic.com", "server.port": 443,
+    }  # fmt: skip
+    (first,) = points[INFERENCE + "time_to_first_chunk"]
+    assert first.sum == (record.time_to_first_chunk_ns or 0) / 1e9
+    (tokens,) = points[INFERENCE + "operation.input_tokens"]
+    assert (tokens.count, tokens.sum) == (1, 32012)
+
+
+def test_units_and_boundaries(meters: Meters) -> None:
+    """The conventions' units and bucket boundaries."""
+    with watching(metrics=CallMetrics(meters.provider, compat=True), stamps_all=True) as watch:
+        stream(MESSAGES)
+        assert len(watch.records) == 1
+    for name, metric in meters.metrics().items():
+        assert metric.unit == ("{token}" if "token" in name else "s")
+        for point in metric.data.data_points:
+            bounds = getattr(point, "explicit_bounds", None)
+            assert bounds is None or tuple(bounds) == (TOKENS if "token" in name else SECONDS)
+
+
+def test_a_refused_call(meters: Meters) -> None:
+    """A failed call counts, with its kind of error; its tokens are a sum of 0 and no distribution."""
+    mock = transport(429, JSON, [b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'])
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        with pytest.raises(Exception, match="slow down"):
+            CHAT.method(client_for("openai", mock))(**CHAT.arguments)
+        assert len(watch.records) == 1
+    points = meters.points()
+    assert points.keys() == {INFERENCE + name for name in ("duration", "usage.input_tokens", "usage.output_tokens")}
+    (duration,) = points[INFERENCE + "duration"]
+    assert duration.attributes["error.type"] == "rate_limit_exceeded"
+    assert meters.sums("usage.input_tokens") == {"unknown": 0}
+    assert all("error.type" not in point.attributes for point in points[INFERENCE + "usage.input_tokens"])
+
+
+def test_chunk_times_on_request(meters: Meters) -> None:
+    """Time between the pieces of output, one point for each after the first; without the switch, none."""
+    with watching(metrics=CallMetrics(meters.provider), stamps_all=True) as watch:
+        stream(CHAT)
+        assert len(watch.records) == 1
+    (gaps,) = meters.points()[INFERENCE + "time_per_output_chunk"]
+    pieces = len(events_of(b"".join(CHAT.stream)))
+    assert gaps.count == pieces - 1 - CHAT.first_output
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        stream(CHAT)
+        assert len(watch.records) == 1
+    (gaps,) = meters.points()[INFERENCE + "time_per_output_chunk"]
+    assert gaps.count == pieces - 1 - CHAT.first_output
+
+
+def test_other_operations(meters: Meters) -> None:
+    """Embeddings have metrics of their own; what spends no tokens has a duration only."""
+    recorded = CallMetrics(meters.provider)
+    recorded.record(make_trace(operation="embeddings"))
+    recorded.record(make_trace(operation="fetch_response"))
+    assert meters.points().keys() == {
+        "gen_ai.client.embeddings.duration", "gen_ai.client.embeddings.operation.input_tokens",
+        "gen_ai.client.operation.duration",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({}, {"unknown": 10}),
+        ({"audio_input_tokens": 0}, {"unknown": 10}),
+        ({"audio_input_tokens": 4}, {"audio": 4, "unknown": 6}),
+        ({"audio_input_tokens": 4, "text_input_tokens": 6}, {"audio": 4, "text": 6}),
+        ({"audio_input_tokens": 40}, {"unknown": 10}),
+    ],
+)
+def test_modalities(details: dict[str, int], expected: dict[str, int], meters: Meters) -> None:
+    """As far as the provider tells them apart; the sum over them is always its total."""
+    usage = Usage(input_tokens=10, output_tokens=1, details=details, source="provider")
+    CallMetrics(meters.provider).record(make_trace(usage=usage))
+    assert meters.sums("usage.input_tokens") == expected
+
+
+def test_zero_is_a_number(meters: Meters) -> None:
+    """A success that took no tokens is in the distribution; what was not reported is not, nor a subset of it."""
+    recorded = CallMetrics(meters.provider)
+    recorded.record(make_trace(usage=Usage(input_tokens=0, cache_read_tokens=0, source="provider")))
+    points = meters.points()
+    assert points[INFERENCE + "operation.input_tokens"][0].count == 1
+    assert INFERENCE + "operation.output_tokens" not in points
+    assert meters.sums("usage.cache_read.input_tokens") == {"unknown": 0}
+    assert INFERENCE + "usage.reasoning.output_tokens" not in points
+
+
+def test_replaced_names_on_request(meters: Meters) -> None:
+    """The metrics that the conventions had before, beside the current ones."""
+    with watching(metrics=CallMetrics(meters.provider, compat=True)) as watch:
+        stream(MESSAGES)
+        assert len(watch.records) == 1
+    points = meters.points()
+    assert {"gen_ai.client.operation.duration", "gen_ai.client.operation.time_to_first_chunk"} <= points.keys()
+    tokens = {point.attributes["gen_ai.token.type"]: point.sum for point in points["gen_ai.client.token.usage"]}
+    assert tokens == {"input": 32012, "output": 250}
+
+
+def test_nothing_without_a_provider() -> None:
+    """Where nobody has set up metrics, not even an instrument is made."""
+    recorded = CallMetrics()
+    recorded.record(make_trace())
+    assert recorded._histograms == {}
+    assert recorded._counters == {}
+
+
+def test_a_call_that_lost_its_payload_counts(meters: Meters) -> None:
+    """Out of room, a call gives up its payload, not its numbers."""
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        stream(CHAT)
+        watch.pending[0].shed()
+        assert watch.records[0].content == "truncated"
+    assert meters.sums("usage.input_tokens") == {"unknown": CHAT.input_tokens}

@@ -1,0 +1,270 @@
+"""Provider-native JSON as messages of the GenAI conventions, compared with what the official instrumentations make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS, content_attributes
+from llmspan.wire import reassemble
+from records import patient
+from replay import Recording, call, client_for, recording_ids, transport
+
+#: the types of parts that the conventions know
+PARTS = {
+    "text", "reasoning", "tool_call", "tool_call_response", "server_tool_call", "server_tool_call_response", "blob",
+    "file", "uri", "compaction",
+}  # fmt: skip
+#: and those of items that stay as the provider has them
+OTHERS = {"mcp_approval_request", "mcp_list_tools", "program", "program_output", "tool_search_output"}
+
+
+def user(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "user", "parts": list(parts)}
+
+
+def text(content: str) -> dict[str, Any]:
+    return {"type": "text", "content": content}
+
+
+CASES: list[tuple[str, dict[str, Any], Any]] = [
+    ("text", {"messages": [{"role": "user", "content": "hi"}]}, [user(text("hi"))]),
+    ("name", {"messages": [{"role": "user", "name": "ann", "content": "hi"}]}, [user(text("hi")) | {"name": "ann"}]),
+    ("no content", {"messages": [{"role": "user", "content": None}]}, [user()]),
+    ("prompt", {"prompt": "hi"}, [user(text("hi"))]),
+    ("prompts", {"prompt": ["a", "b"]}, [user(text("a")), user(text("b"))]),
+    ("tokens", {"prompt": [1, 2]}, None),
+    ("responses text", {"input": "hi"}, [user(text("hi"))]),
+    ("developer", {"input": [{"role": "developer", "content": "x"}]}, [{"role": "developer", "parts": [text("x")]}]),
+    (
+        "tool answer",
+        {"messages": [{"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]}]},
+        [{"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "42"}]}],
+    ),
+    (
+        "call and answer of Responses",
+        {"input": [
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":1}'},
+            {"type": "function_call_output", "call_id": "c1", "output": "42"},
+            {"type": "reasoning", "summary": []},
+        ]},
+        [
+            {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "f", "arguments": {"a": 1}}]},
+            {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "42"}]},
+        ],
+    ),
+    (
+        "messages blocks",
+        {"messages": [{"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+            {"type": "server_tool_use", "id": "t2", "name": "web_search", "input": {"q": "x"}},
+            {"type": "web_search_tool_result", "tool_use_id": "t2", "content": []},
+        ]}]},
+        [{"role": "assistant", "parts": [
+            {"type": "reasoning", "content": "hm"},
+            {"type": "tool_call", "id": "t1", "name": "f", "arguments": {"a": 1}},
+            {"type": "server_tool_call", "id": "t2", "name": "web_search",
+             "server_tool_call": {"type": "web_search", "input": {"q": "x"}}},
+            {"type": "server_tool_call_response", "id": "t2",
+             "server_tool_call_response": {"type": "web_search", "content": []}},
+        ]}],
+    ),
+    (
+        "media",
+        {"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}},
+            {"type": "input_image", "file_id": "file-1"},
+            {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "mp3"}},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "QQ=="}},
+            {"type": "image", "source": {"type": "url", "url": "https://x.example/b.png"}},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "A"}},
+            {"type": "input_audio", "input_audio": "QQ=="},
+            {"type": "image_url", "image_url": {"url": {"type": "image/png", "bytes": 9, "sha256": "f"}}},
+            {"type": "new_kind", "x": 1},
+        ]}]},
+        [user(
+            {"type": "uri", "modality": "image", "uri": "https://x.example/a.png"},
+            {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "QQ=="},
+            {"type": "file", "modality": "image", "file_id": "file-1"},
+            {"type": "blob", "modality": "audio", "mime_type": "audio/mpeg", "content": "QQ=="},
+            {"type": "blob", "modality": "image", "mime_type": "image/gif", "content": "QQ=="},
+            {"type": "uri", "modality": "image", "uri": "https://x.example/b.png"},
+            {"type": "blob", "modality": "document", "mime_type": "text/plain", "content": "QQ=="},
+            {"type": "blob", "modality": "audio", "mime_type": None, "content": "QQ=="},
+            {"type": "blob", "modality": "image", "mime_type": "image/png",
+             "content": {"type": "image/png", "bytes": 9, "sha256": "f"}},
+            {"type": "new_kind", "x": 1},
+        )],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("request_body", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_input(request_body, expected):
+    """Each way to say something to a model has its parts; a part that the conventions do not know stays as it is."""
+    assert content_attributes(request_body, None).get(INPUT) == expected
+
+
+def test_instructions_and_tools():
+    """What stands beside the conversation: text parts only, tools by name, schema and kind."""
+    found = content_attributes(
+        {
+            "system": [{"type": "text", "text": "a"}, {"type": "image"}],
+            "instructions": "b",
+            "tools": [
+                {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}},
+                {"type": "function", "name": "g", "parameters": {}},
+                {"name": "h", "input_schema": {"type": "object"}},
+                {"type": "web_search_20250305", "name": "web_search"},
+                {"type": "mcp", "server_label": "wiki", "authorization": "never"},
+            ],
+        },
+        None,
+    )
+    assert found[INSTRUCTIONS] == [text("a"), text("b")]
+    assert found[TOOLS] == [
+        {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}},
+        {"type": "function", "name": "g", "parameters": {}},
+        {"type": "function", "name": "h", "parameters": {"type": "object"}},
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"type": "mcp", "name": "wiki"},
+    ]
+
+
+def test_output():
+    """Choices, items and blocks; reasons by the conventions' words; arguments that broke off stay text."""
+    calls = [{"id": "c", "function": {"name": "f", "arguments": '{"a":'}}]
+    chat = {"choices": [
+        {"message": {"role": "assistant", "content": None, "tool_calls": calls}, "finish_reason": "tool_calls"},
+        {"message": {"role": "assistant", "refusal": "no", "audio": {"data": "QQ==", "transcript": "t"}}},
+        {"text": "completed", "finish_reason": "length"},
+    ]}  # fmt: skip
+    assert content_attributes(None, chat)[OUTPUT] == [
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "c", "name": "f", "arguments": '{"a":'}],
+         "finish_reason": "tool_call"},
+        {"role": "assistant", "parts": [text("no"), {
+            "type": "blob", "modality": "audio", "mime_type": None, "content": "QQ==", "transcript": "t"}]},
+        {"role": "assistant", "parts": [text("completed")], "finish_reason": "length"},
+    ]  # fmt: skip
+    message = {"role": "assistant", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"}
+    assert content_attributes(None, message)[OUTPUT] == [
+        {"role": "assistant", "parts": [text("hi")], "finish_reason": "stop"}
+    ]
+    items = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]},
+        {"type": "web_search_call", "id": "w", "status": "completed"},
+    ]
+    cut = {"output": items, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    (made,) = content_attributes(None, cut)[OUTPUT]
+    assert [part["type"] for part in made["parts"]] == ["reasoning", "text", "server_tool_call"]
+    assert made["finish_reason"] == "length"
+
+
+def test_nothing_to_say():
+    """What is in none of the shapes has no attributes."""
+    for value in (None, [], "text", 5, {}, {"data": [{"embedding": [0.1]}]}, {"messages": "x", "choices": None}):
+        assert content_attributes(value, value) == {}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["messages", "input", "content", "type", "role", "tool_calls", "function", "choices", "message",
+                 "output", "image_url", "source", "data", "tools", "system", "arguments", "summary", "text",
+                 "finish_reason"]
+            ),
+            inner | st.sampled_from(["image", "tool_use", "reasoning", "function_call", "input_audio", "document"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@patient
+@given(json_values, json_values)
+def test_odd_shapes_are_survived(request_body, response):
+    """Whatever a gateway sends, the result is JSON, and each message has a role and parts with a type."""
+    found = content_attributes(request_body, response)
+    json.dumps(found)
+    for message in [*found.get(INPUT, []), *found.get(OUTPUT, [])]:
+        assert isinstance(message["role"], str)
+        assert all(isinstance(part["type"], str) for part in message["parts"])
+
+
+@pytest.fixture(scope="module")
+def official() -> Iterator[InMemorySpanExporter]:
+    """The official instrumentations at work, content on."""
+    from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
+    from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+        instrumentors = [OpenAIInstrumentor(), AnthropicInstrumentor()]
+        for instrumentor in instrumentors:
+            instrumentor.instrument(tracer_provider=provider, skip_dep_check=True)
+        yield exporter
+        for instrumentor in instrumentors:
+            instrumentor.uninstrument()
+    provider.shutdown()
+
+
+def compared() -> list[str]:
+    """Finished calls of the three APIs that the official instrumentations read."""
+    names = [name for name in recording_ids() if name.startswith(("chat_completions-", "responses-", "messages-"))]
+    return [name for name in names if Recording.load(name).sdk_replay["outcome"] == "ok"]
+
+
+def told(messages: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The parts that the official instrumentations make whole: no empty ones, none of kinds that they pass over."""
+    return [
+        (message["role"], {key: value for key, value in part.items() if value is not None})
+        for message in messages
+        for part in message["parts"]
+        if part.get("type") != "blob" and (part.get("content") or part.get("type") == "tool_call_response")
+    ]
+
+
+@pytest.mark.recordings
+@pytest.mark.filterwarnings("ignore:The model:DeprecationWarning")
+@pytest.mark.parametrize("name", compared())
+def test_agrees_with_the_official_instrumentations(name: str, official: InMemorySpanExporter) -> None:
+    """On recorded calls of many vendors, what they say was said is what we say was said."""
+    recording = Recording.load(name)
+    official.clear()
+    seen: list[Any] = []
+    mock = transport(recording.response["status"], recording.response["headers"], recording.pieces, seen)
+    client = client_for(recording.provider if recording.provider == "anthropic" else "openai", mock)
+    with suppress(TypeError):  # three recordings make the official one break its caller's call; its span is there
+        result = call(client, recording)
+        if recording.streams:
+            for _ in result:
+                pass
+    span = next(iter(official.get_finished_spans()), None)
+    if span is None or not seen or span.attributes is None or INPUT not in span.attributes:
+        return  # a response that was fetched by its id
+    _, response = reassemble(recording.record_api, recording.wire)
+    ours = content_attributes(json.loads(seen[-1].content or b"null"), response)
+    for key in (INPUT, OUTPUT):
+        found = told(ours.get(key, []))
+        for part in told(json.loads(str(span.attributes.get(key, "[]")))):
+            assert part in found
+    kinds = {part["type"] for key in (INPUT, OUTPUT) for message in ours.get(key, []) for part in message["parts"]}
+    assert kinds <= PARTS | OTHERS
