@@ -120,6 +120,12 @@ ALIAS_VALUES = {"LETTA_TELEMETRY_PROVIDER_TRACE_PG_METADATA_ONLY": "True"}
 ALIASES = [(alias, setting) for setting in TABLE for alias in setting.aliases]
 
 
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
+    """Each test meets old names for the first time, in whatever order tests run."""
+    monkeypatch.setattr("llmspan.settings._told", set())
+
+
 @pytest.mark.parametrize(("variable", "value"), [(name, value) for name in MALFORMED for value in MALFORMED[name]])
 def test_malformed_value(variable, value):
     """A value that cannot be read is an error that names the variable, the value and what is expected."""
