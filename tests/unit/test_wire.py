@@ -1081,7 +1081,7 @@ def test_response_cut_mid_item():
         item(4, "mcp_call", arguments=""), of_item("mcp_call_arguments.delta", 4, delta="{}"),
         item(5, "code_interpreter_call", code=None), of_item("code_interpreter_call_code.delta", 5, delta="1+1"),
     ))  # fmt: skip
-    assert (reply.terminal, reply.finish_reasons, reply.usage) == (False, ("in_progress",), Usage())
+    assert (reply.terminal, reply.finish_reasons, reply.usage) == (False, (None,), Usage())
     assert response["status"] == "in_progress"
     reasoning, function, message, custom, mcp, code = response["output"]
     assert reasoning["summary"] == [

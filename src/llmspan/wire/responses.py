@@ -71,14 +71,15 @@ class ResponsesReader(Reader):
     def reply(self) -> Reply:
         """What is known by now."""
         status = text(self._response.get("status"))
+        is_over = status in _OVER
         return Reply(
             response_id=text(self._response.get("id")),
             response_model=text(self._response.get("model")),
-            finish_reasons=(status,) if status else (),
+            finish_reasons=() if status is None else (None,) if self._streamed and not is_over else (status,),
             usage=Usage.from_raw(self._response.get("usage")),
             service_tier=text(self._response.get("service_tier")),
             error=self._error,
-            terminal=status in _OVER or (bool(self._response) and not self._streamed),
+            terminal=is_over or (bool(self._response) and not self._streamed),
         )
 
     def response(self) -> Any:
