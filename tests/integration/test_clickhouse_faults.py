@@ -299,3 +299,17 @@ def test_compression(front, compress):
         backend.open()
         backend.write(some())
         assert [trace.request_json for trace in map(backend.get, ids(backend)) if trace] == ['{"model":"gpt-5"}'] * 20
+
+
+@pytest.mark.parametrize("compress", ["lz4", "zstd", "gzip", "none"])
+def test_large_batches_arrive_whole(compress: str) -> None:
+    """A batch that the driver sends in several blocks is stored whole, however it is compressed."""
+    dsn = f"{clickhouse.server_dsn()}?compress={compress}"
+    backend = ClickHouseBackend.from_settings(clickhouse.settings(dsn))
+    with shutting_down(backend):
+        backend.open()
+        records = [make_trace(request_json=f'"{at}{"x" * 2_000_000}"') for at in range(5)]
+        backend.write(records)
+        backend.write(records)
+        assert [backend.get(trace.id) for trace in records] == records
+        assert backend.stats([])[0].calls == 5

@@ -280,10 +280,20 @@ class _Handler(BaseHTTPRequestHandler):
             pass
 
 
+def _lz4_frames(raw: bytes) -> bytes:
+    """The driver sends each block of a large insert as a frame of its own."""
+    parts: list[bytes] = []
+    while raw:
+        frame = lz4.frame.LZ4FrameDecompressor()
+        parts.append(frame.decompress(raw))
+        raw = frame.unused_data or b""
+    return b"".join(parts)
+
+
 _DECODERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    "lz4": lz4.frame.decompress,
-    "zstd": lambda raw: zstandard.ZstdDecompressor().decompressobj().decompress(raw),
+    "lz4": _lz4_frames,
+    "zstd": lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True).read(),
     "gzip": gzip.decompress,
 }
 

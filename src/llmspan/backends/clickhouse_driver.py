@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -24,7 +25,19 @@ def open_client(place: Place, **options: Any) -> Any:
     except ImportError as error:
         extra = "clickhouse" if place.path is None else "chdb"
         raise SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {error}; install 'llmspan[{extra}]'") from error
+    _load_all()
     return driver.get_client(**options)
+
+
+def _load_all() -> None:
+    """Have the driver import now what it would import at its first insert (pandas, if it is there).
+
+    That may be at the end of the program, when Python lets nothing be imported that makes threads.
+    """
+    with suppress(ImportError):
+        options = import_module("clickhouse_connect.driver.options")
+        for name in ("pd", "np", "arrow"):
+            getattr(options, name, None)
 
 
 def exceptions() -> Any:
