@@ -26,6 +26,7 @@ import llmspan
 from fault_program import program
 from llmspan import _guard, defects, pipeline
 from llmspan.content import Policy
+from llmspan.errors import RetryableError
 from llmspan.exporter import SQLiteSpanExporter
 from llmspan.instrumentation import Capture, Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
@@ -34,6 +35,8 @@ from llmspan.metrics import CallMetrics
 from llmspan.pipeline.delivery import Delivery
 from llmspan.redaction import Redactor
 from llmspan.settings import Settings
+from records import make_trace
+from scripted import Ready, Scripted, pipeline_to, raising, until
 
 ROOT = Path(__file__).parents[2]
 SSE = {"content-type": "text/event-stream"}
@@ -120,9 +123,10 @@ def _raising(kind: type[Exception]) -> Callable[..., None]:
 
 
 def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The program with all of us around it: hooks, exporter, pipeline; then once more with no room in the queue."""
+    """The program with all of us around it: hooks, exporter, pipeline, spool; then once more with no room anywhere."""
     seen: list[Any] = []
-    for settings, native in ((Settings(), "suppress"), (Settings(queue_max_bytes=1), "both")):
+    spooled = Settings(spool_dir=folder / "spool")
+    for settings, native in ((spooled, "suppress"), (Settings(queue_max_bytes=1), "both")):
         line = pipeline.Pipeline()
         line.configure(settings)
         monkeypatch.setattr(pipeline, "shared", lambda line=line: line)
@@ -144,6 +148,15 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+def leave_something(spool: Path) -> None:
+    """A process that ended while its store was away, and left a record in its spool."""
+    gone = Scripted(*[raising(RetryableError("away"))] * 100)
+    line = pipeline_to(gone, spool_dir=spool)
+    line.accept(Ready(make_trace()))
+    until(lambda: line.status()[0].spooled == 1)
+    line.close(0.1)
+
+
 @pytest.fixture(scope="module")
 def bare() -> list[Any]:
     """What the program sees without us."""
@@ -159,6 +172,8 @@ def test_a_hook_that_raises(
     reader = InMemoryMetricReader()
     defects.register(MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
     _guard.forget_failures()
+    leave_something(tmp_path / "spool")
+    caplog.clear()
     break_place(place, when, monkeypatch)
     for seen in observed(tmp_path, monkeypatch):
         if place not in HIDING:
