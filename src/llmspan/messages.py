@@ -116,7 +116,7 @@ def _output(response: JsonObject) -> Iterator[JsonObject]:
         if parts:
             yield {"role": "assistant", "parts": parts} | _reason(_responses_reason(response, parts))
     elif isinstance(response.get("content"), list):
-        yield {"role": response.get("role") or "assistant", "parts": [*_parts(response["content"])]} | _reason(
+        yield {"role": str(response.get("role") or "assistant"), "parts": [*_parts(response["content"])]} | _reason(
             response.get("stop_reason")
         )
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -198,6 +198,7 @@ json_values = st.recursive(
 
 @patient
 @given(json_values, json_values)
+@example(None, {"role": 1, "content": []})
 def test_odd_shapes_are_survived(request_body, response):
     """Whatever a gateway sends, the result is JSON, and each message has a role and parts with a type."""
     found = content_attributes(request_body, response)
