@@ -78,7 +78,7 @@ def check(fault: str, pipeline: Pipeline, ids: list[str], backend: Backend) -> N
 @pytest.mark.parametrize("with_spool", [False, True])
 @pytest.mark.parametrize("seed", range(min(SEEDS, 10)))
 def test_postgres_is_killed(seed: int, with_spool: bool, server: postgres.Server, tmp_path: Path) -> None:
-    """SIGKILL of the whole server while batches are written; it recovers, and every record is there once."""
+    """A crash of the whole server (SIGQUIT) while batches are written; it recovers, and every record is there once."""
     backend = PostgresBackend(server.dsn())
     pipeline = pipeline_for(backend, tmp_path / "spool" if with_spool else None)
     first = feed(pipeline, seed)
