@@ -271,6 +271,8 @@ async def test_create_waits_for_its_own_only(store: Memory) -> None:
     def busy() -> None:
         while not stop.is_set():
             llmspan.record(provider="busy")
+            while llmspan.status()[0].queued > 100 and not stop.wait(0.001):  # not so many that the queue drops some
+                pass
 
     thread = threading.Thread(target=busy)
     thread.start()
