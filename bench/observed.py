@@ -1,0 +1,90 @@
+"""llmspan switched on and off in one process, in each of the ways that are compared with the bare SDK.
+
+A way is a pair: whether spans are recorded (or all are sampled out), and whether there is a backend (SQLite) that
+records go to (without one they are made, and go nowhere).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+import llmspan
+from llmspan import pipeline, wiring
+
+
+@dataclass(frozen=True)
+class Way:
+    """How llmspan is set up."""
+
+    name: str
+    span: bool
+    backend: bool
+
+
+BOTH = Way("both", span=True, backend=True)
+WAYS = (
+    Way("neither", span=False, backend=False),
+    Way("span", span=True, backend=False),
+    Way("backend", span=False, backend=True),
+    BOTH,
+)
+
+
+class Discard(SpanExporter):
+    """Where recorded spans go."""
+
+    def export(self, spans: Any) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+class Observed:
+    """The switch. Off is the bare SDK: every patched attribute is back in its place."""
+
+    def __init__(self) -> None:
+        recording, dropping = TracerProvider(sampler=ALWAYS_ON), TracerProvider(sampler=ALWAYS_OFF)
+        for provider in (recording, dropping):
+            provider.add_span_processor(BatchSpanProcessor(Discard()))
+        self._providers = (recording, dropping)
+        self._tracers = {True: recording.get_tracer("llmspan"), False: dropping.get_tracer("llmspan")}
+        self._deliveries = pipeline.shared()._deliveries
+
+    def on(self, way: Way = BOTH) -> None:
+        llmspan.flush(30)
+        pipeline.shared()._deliveries = self._deliveries if way.backend else ()
+        self.observer.tracer = self._tracers[way.span]
+        llmspan.instrument()
+
+    def off(self) -> None:
+        llmspan.uninstrument()
+
+    @property
+    def observer(self) -> Any:
+        return wiring._state.observer
+
+    def close(self) -> None:
+        pipeline.shared()._deliveries = self._deliveries
+        wiring.close(30)
+        for provider in self._providers:
+            provider.shutdown()
+
+
+@contextmanager
+def switch() -> Iterator[Observed]:
+    """llmspan set up with a SQLite file of its own, switched off for now."""
+    with tempfile.TemporaryDirectory() as folder:
+        llmspan.instrument(backends="sqlite", sqlite_path=Path(folder) / "bench.db")
+        llmspan.uninstrument()
+        observed = Observed()
+        try:
+            yield observed
+        finally:
+            observed.close()
