@@ -28,7 +28,8 @@ import openai
 import llmspan
 from llmspan import pipeline, wiring
 from llmspan.backends.memory import MemoryBackend
-from overhead import CHAT_BODY, chat_chunks, streaming
+from replies import chat_chunks
+from sdk_calls import CHAT_BODY, CHUNKS, streaming
 
 STREAMS, BACKENDS = 500, 3
 
@@ -88,7 +89,7 @@ def middle(rounds: list[Round]) -> Round:
 
 
 async def run(rounds: int, chunks: int) -> Result:
-    pieces = chat_chunks()
+    pieces = chat_chunks(CHUNKS)
     client = openai.AsyncOpenAI(
         api_key="k", http_client=httpx2.AsyncClient(transport=streaming([*pieces[:chunks], *pieces[-3:]]))
     )

@@ -26,15 +26,16 @@ class Way:
     """How llmspan is set up."""
 
     name: str
+    title: str
     span: bool
     backend: bool
 
 
-BOTH = Way("both", span=True, backend=True)
+BOTH = Way("both", "recording span, backend", span=True, backend=True)
 WAYS = (
-    Way("neither", span=False, backend=False),
-    Way("span", span=True, backend=False),
-    Way("backend", span=False, backend=True),
+    Way("neither", "sampled out, no backend", span=False, backend=False),
+    Way("span", "recording span, no backend", span=True, backend=False),
+    Way("backend", "sampled out, backend", span=False, backend=True),
     BOTH,
 )
 
@@ -55,16 +56,23 @@ class Observed:
             provider.add_span_processor(BatchSpanProcessor(Discard()))
         self._providers = (recording, dropping)
         self._tracers = {True: recording.get_tracer("llmspan"), False: dropping.get_tracer("llmspan")}
-        self._deliveries = pipeline.shared()._deliveries
+        line = pipeline.shared()
+        line.ensure_started()  # with its deliveries: they start together
+        self._deliveries = line._deliveries
 
     def on(self, way: Way = BOTH) -> None:
-        llmspan.flush(30)
-        pipeline.shared()._deliveries = self._deliveries if way.backend else ()
+        self._deliver(to_backend=way.backend)
         self.observer.tracer = self._tracers[way.span]
         llmspan.instrument()
 
-    def off(self) -> None:
+    def off(self, *, backend: bool = True) -> None:
+        """``backend``: whether records that come all the same are stored."""
         llmspan.uninstrument()
+        self._deliver(to_backend=backend)
+
+    def _deliver(self, *, to_backend: bool) -> None:
+        llmspan.flush(30)
+        pipeline.shared()._deliveries = self._deliveries if to_backend else ()
 
     @property
     def observer(self) -> Any:
