@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ _USAGE = {"include_usage": True}
 class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     """A body that comes in pieces."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces = pieces
 
     def __iter__(self) -> Any:
@@ -41,12 +41,23 @@ class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
             yield piece
 
 
-def _mock(pieces: list[bytes], content_type: str) -> httpx2.MockTransport:
+class Copies:
+    """Pieces that are nobody else's, as if they had been read from a socket."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Any:
+        for piece in self.pieces:
+            yield bytes(bytearray(piece))
+
+
+def _mock(pieces: Iterable[bytes], content_type: str) -> httpx2.MockTransport:
     headers = {"content-type": content_type, "x-request-id": "req_1", "request-id": "req_1"}
     return httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Events(pieces)))
 
 
-def streaming(pieces: list[bytes]) -> httpx2.MockTransport:
+def streaming(pieces: Iterable[bytes]) -> httpx2.MockTransport:
     """A provider that answers with these events."""
     return _mock(pieces, "text/event-stream")
 
@@ -89,7 +100,7 @@ class Surface:
 
     def client(self, chunks: int = CHUNKS) -> Any:
         """A client whose provider answers this call."""
-        transport = streaming(self.reply(chunks)) if callable(self.reply) else unary(self.reply)
+        transport = streaming(Copies(self.reply(chunks))) if callable(self.reply) else unary(self.reply)
         return async_client(self.sdk, transport) if self.is_async else sync_client(self.sdk, transport)
 
     def run(self, client: Any) -> None:
