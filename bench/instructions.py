@@ -16,7 +16,6 @@ they are what the regression gate (``run.py --check``) looks at.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import report
 import valgrind_marks
 
 _PROGRAM = Path(__file__).with_name("instructions_program.py")
@@ -135,18 +135,18 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = report.parser(__doc__)
     parser.add_argument("--only", default="", help="count only surfaces whose name contains this")
     parser.add_argument("--ways", choices=["both", "all"], default="both", help="which set-ups to count")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     reason = why_not()
     if reason is not None:
         print(reason, file=sys.stderr)
         return
-    rows = measure(options.only, _WAYS[1:] if options.ways == "all" else ("both",), options.repeat)
-    print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
+    ways = _WAYS[1:] if options.ways == "all" else ("both",)
+    rows = measure("embeddings", ways, 1) if options.quick else measure(options.only, ways, options.repeat)
+    report.give(options, [asdict(row) for row in rows], table(rows))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ while the worker is held up, and in a backend's queue while its write is; the co
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import threading
 import time
 import tracemalloc
@@ -22,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import llmspan
+import report
 from llmspan import pipeline
 from observed import Observed, switch
 from sdk_calls import CHUNKS, Surface, surfaces
@@ -68,14 +67,15 @@ def grown(make: Callable[[], Any]) -> tuple[int, Any]:
 
 def settled() -> int:
     """The bytes that exist once all threads have let go of what they were done with."""
-    last = -1
-    while True:
+    last, now = -1024, 0
+    for _ in range(50):
         gc.collect()
         time.sleep(0.02)
         now, _ = tracemalloc.get_traced_memory()
         if abs(now - last) < 512:
-            return now
+            break
         last = now
+    return now
 
 
 def half_read(surface: Surface, client: Any, chunks: int, loop: asyncio.AbstractEventLoop) -> Any:
@@ -96,9 +96,9 @@ async def _begun(request: Any, chunks: int) -> Any:
     return stream
 
 
-def open_streams(observed: Observed, surface: Surface, count: int, chunks: int) -> Row:
+def open_streams(observed: Observed, surface: Surface, client: Any, count: int, chunks: int) -> Row:
     """What a stream holds of which ``chunks`` chunks have been read."""
-    client, loop = surface.client(), asyncio.new_event_loop()
+    loop = asyncio.new_event_loop()
     calls = observed.observer.open_calls
 
     def opened() -> list[Any]:
@@ -197,12 +197,18 @@ def _row(what: str, surface: Surface, chunks: int | None, count: int, bare: int,
 
 def run(only: str = "", count: int = 50, chunks: int = CHUNKS // 2) -> list[Row]:
     """All rows, from ``count`` streams or records each; streams have just begun, and have been read to ``chunks``."""
+    gc.freeze()  # what is imported need not be looked at each time
     tracemalloc.start()
     try:
         with switch() as observed:
             streams = [surface for surface in surfaces(only) if surface.is_stream]
             waiting = [surface for surface in surfaces(only) if surface.name in _WAITING]
-            rows = [open_streams(observed, surface, count, read) for surface in streams for read in (1, chunks)]
+            clients = [(surface, surface.client(2 * chunks)) for surface in streams]
+            rows = [
+                open_streams(observed, surface, client, count, read)
+                for surface, client in clients
+                for read in (1, chunks)
+            ]
             rows += [in_inbox(observed, surface, count) for surface in waiting]
             rows += [in_queue(observed, surface, count) for surface in waiting]
         return rows
@@ -224,13 +230,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = report.parser(__doc__)
     parser.add_argument("--only", default="", help="measure only surfaces whose name contains this")
     parser.add_argument("--count", type=int, default=50, help="streams and records that are held at once")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = run(options.only, options.count)
-    print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
+    rows = run(options.only or "chat", 2, 10) if options.quick else run(options.only, options.count)
+    report.give(options, [asdict(row) for row in rows], table(rows))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,7 @@ one with a record of an earlier call), so that the difference is what a call cos
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import llmspan
+import report
 from llmspan import pipeline
 from observed import BOTH, WAYS, Observed, Way, switch
 from sdk_calls import CHUNKS, Surface, surfaces
@@ -118,14 +117,16 @@ def pairs_of(
     return found
 
 
-def measure(observed: Observed, surface: Surface, ways: Sequence[Way], pairs: int, calls: int = 100) -> list[Row]:
+def measure(
+    observed: Observed, surface: Surface, ways: Sequence[Way], *, pairs: int, calls: int, chunks: int
+) -> list[Row]:
     """The rows of one surface. ``calls`` in a block; of a stream, a twenty-fifth of it."""
     calls = max(calls // 25, 1) if surface.is_stream else calls
-    found = pairs_of(observed, surface.call(), ways, calls=calls, pairs=pairs)
-    return [_row(surface, way, found[way]) for way in ways]
+    found = pairs_of(observed, surface.call(chunks), ways, calls=calls, pairs=pairs)
+    return [_row(surface, way, found[way], chunks) for way in ways]
 
 
-def _row(surface: Surface, way: Way, pairs: Sequence[Pair]) -> Row:
+def _row(surface: Surface, way: Way, pairs: Sequence[Pair], chunks: int) -> Row:
     added = statistics.median(pair.observed - pair.bare for pair in pairs)
     return Row(
         surface.name,
@@ -133,15 +134,21 @@ def _row(surface: Surface, way: Way, pairs: Sequence[Pair]) -> Row:
         round(statistics.median(pair.bare for pair in pairs), 1),
         round(added, 1),
         round(statistics.median(pair.observed / pair.bare for pair in pairs), 3),
-        round(added / CHUNKS, 3) if surface.is_stream else None,
+        round(added / chunks, 3) if surface.is_stream else None,
         round(statistics.median(pair.beside for pair in pairs), 1),
     )
 
 
-def run(only: str = "", ways: Sequence[Way] = (BOTH,), pairs: int = 20, calls: int = 100) -> list[Row]:
+def run(
+    only: str = "", ways: Sequence[Way] = (BOTH,), *, pairs: int = 20, calls: int = 100, chunks: int = CHUNKS
+) -> list[Row]:
     """All rows."""
     with switch() as observed:
-        return [row for surface in surfaces(only) for row in measure(observed, surface, ways, pairs, calls)]
+        return [
+            row
+            for surface in surfaces(only)
+            for row in measure(observed, surface, ways, pairs=pairs, calls=calls, chunks=chunks)
+        ]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -176,27 +183,20 @@ def _cell(row: Row) -> str:
     return f"{row.added_us:,.0f}" if row.added_us_per_chunk is None else f"{row.added_us_per_chunk:.2f} a chunk"
 
 
-def write_readme(text: str) -> None:
-    begin, end = "<!-- overhead: begin -->", "<!-- overhead: end -->"
-    before, _, rest = README.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = report.parser(__doc__)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--only", default="", help="measure only surfaces whose name contains this")
     parser.add_argument("--ways", choices=["both", "all"], default="both", help="which set-ups to measure")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
-    rows = run(options.only, WAYS if options.ways == "all" else (BOTH,), options.pairs)
-    print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
-    if options.ways == "all" and not options.json:
-        print(f"\n{matrix(rows)}")
+    ways = WAYS if options.ways == "all" else (BOTH,)
+    counts = {"pairs": 1, "calls": 1, "chunks": 20} if options.quick else {"pairs": options.pairs}
+    rows = run(options.only, ways, **counts)
+    tables = [table(rows), matrix(rows)] if options.ways == "all" else [table(rows)]
+    report.give(options, [asdict(row) for row in rows], "\n\n".join(tables))
     if options.readme:
-        write_readme(table(rows))
+        report.write_between(README, "overhead", table(rows))
 
 
 if __name__ == "__main__":

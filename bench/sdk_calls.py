@@ -133,6 +133,7 @@ def _drain(stream: Any) -> None:
 async def _adrain(request: Any) -> None:
     async for _ in await request:
         pass
+    await asyncio.sleep(0)  # what the SDK has left to the loop belongs to the call
 
 
 async def _awaited(request: Any) -> None:
