@@ -197,7 +197,6 @@ def _row(what: str, surface: Surface, chunks: int | None, count: int, bare: int,
 
 def run(only: str = "", count: int = 50, chunks: int = CHUNKS // 2) -> list[Row]:
     """All rows, from ``count`` streams or records each; streams have just begun, and have been read to ``chunks``."""
-    gc.freeze()  # what is imported need not be looked at each time
     tracemalloc.start()
     try:
         with switch() as observed:

@@ -6,6 +6,7 @@ records go to (without one they are made, and go nowhere).
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,8 @@ def switch() -> Iterator[Observed]:
         llmspan.instrument(backends="sqlite", sqlite_path=Path(folder) / "bench.db")
         llmspan.uninstrument()
         observed = Observed()
+        gc.collect()
+        gc.freeze()  # what is imported need not be looked at by every collection
         try:
             yield observed
         finally:

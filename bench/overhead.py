@@ -105,6 +105,8 @@ def pairs_of(
     observed.observer.sink = tap
     observed.on(ways[0])
     call()
+    gc.collect()
+    gc.freeze()  # what this call has imported and made for good need not be looked at in each block
     found: dict[Way, list[Pair]] = {way: [] for way in ways}
     for _ in range(pairs):
         for backend in sorted({way.backend for way in ways}):
