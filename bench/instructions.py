@@ -3,7 +3,7 @@
     uv run python bench/instructions.py                      # table
     uv run python bench/instructions.py --json               # the same as JSON
     uv run python bench/instructions.py --only "chat"        # surfaces whose name contains this
-    uv run python bench/instructions.py --ways all           # also without spans, without backends
+    uv run python bench/instructions.py --ways all           # calls also without spans, without backends
 
 Each call runs warm, bare and observed, in one process; only the calls themselves are counted (callgrind, between
 marks), and of several repetitions the least counts, as whatever comes between only adds. "Added" is what the caller's
@@ -71,6 +71,7 @@ def measure(
 ) -> list[Row]:
     """Run the program under callgrind and read what it counted."""
     asked = {"only": only, "ways": ["bare", *ways], "repeat": repeat, "chunks": lengths}
+    asked["stream_ways"] = ["bare", "both"]  # a chunk costs the same in all of them
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--dump-line=no"]
         command += [f"--callgrind-out-file={folder}/out", sys.executable, str(_PROGRAM), json.dumps(asked)]

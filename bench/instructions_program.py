@@ -31,7 +31,7 @@ def main() -> None:
             for chunks in asked["chunks"] if surface.is_stream else (0,):
                 call = surface.call(chunks)
                 warm = _WARM_STREAM if surface.is_stream else _WARM_UNARY
-                for name in asked["ways"]:
+                for name in asked["stream_ways" if surface.is_stream else "ways"]:
                     _set(observed, name)
                     _count(marks, call, warm, f"{surface.name}|{chunks}|{name}", asked["repeat"])
 

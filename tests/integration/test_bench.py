@@ -28,7 +28,8 @@ def test_the_parts_run(tmp_path: Path) -> None:
     """Each part gives figures and a table; what Valgrind would count runs too, where its marks do nothing."""
     parts = sorted(PARTS.keys() - WITH_VALGRIND - {"backends"})
     commands = [[*PARTS[part], "--quick", "--report", str(tmp_path / part)] for part in parts]
-    counted = {"only": "messages, ", "ways": ["bare", "neither", "both"], "repeat": 1, "chunks": [20, 10]}
+    counted = {"only": "messages", "repeat": 1, "chunks": [20, 10]}
+    counted |= {"ways": ["bare", "neither"], "stream_ways": ["bare", "both"]}
     commands.append(["instructions_program.py", json.dumps(counted)])
     done = run(sys.executable, "-c", IN_ONE_PROCESS, json.dumps(commands), env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (0, "")
