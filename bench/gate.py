@@ -52,7 +52,7 @@ def _of_memory(rows: Sequence[Row]) -> Ratios:
     found: Ratios = {}
     for row in rows:
         chunks = "" if row["chunks_read"] is None else f", {row['chunks_read']} chunks"
-        found[f"memory, {row['what']}, {row['surface']}{chunks}"] = row["beyond"]
+        found[f"memory, {row['what']}, {row['surface']}, {row['way']}{chunks}"] = row["beyond"]
     return found
 
 

@@ -4,7 +4,8 @@
     uv run python bench/memory.py --json     # the same as JSON
 
 Many streams are opened and read half, bare and observed; ``tracemalloc`` says what they hold. "Beyond the content" is
-what llmspan adds, less the bytes received, which are kept because they are what is recorded. Records wait in the inbox
+what llmspan adds, less the bytes received, which are kept because they are what is recorded. "Backend" is with all
+spans sampled out; "both" is with a recording span too, which the OpenTelemetry SDK makes. Records wait in the inbox
 while the worker is held up, and in a backend's queue while its write is; the content is request and response.
 """
 
@@ -22,7 +23,7 @@ from typing import Any, Self
 import llmspan
 import report
 from llmspan import pipeline
-from observed import Observed, switch
+from observed import BOTH, SAMPLED_OUT, Observed, Way, switch
 from sdk_calls import CHUNKS, Surface, surfaces
 
 AIM = 2048
@@ -35,6 +36,7 @@ class Row:
 
     what: str
     surface: str
+    way: str
     chunks_read: int | None
     bare: int
     added: int
@@ -79,24 +81,24 @@ def settled() -> int:
 
 
 def half_read(surface: Surface, client: Any, chunks: int, loop: asyncio.AbstractEventLoop) -> Any:
-    """A stream of which so many chunks have been read. The caller has to keep it."""
-    result = surface.request(client)
+    """A stream of which so many chunks have been read, with the last of them. The caller has to keep it."""
+    result, chunk = surface.request(client), None
     if surface.is_async:
         return loop.run_until_complete(_begun(result, chunks))
     stream = result.__enter__() if surface.is_manager else result
-    for _, _ in zip(range(chunks), stream, strict=False):
-        pass
-    return result, stream
+    for _ in range(chunks):
+        chunk = next(stream)
+    return result, stream, chunk
 
 
 async def _begun(request: Any, chunks: int) -> Any:
-    stream = await request
+    stream, chunk = await request, None
     for _ in range(chunks):
-        await anext(stream)
-    return stream
+        chunk = await anext(stream)
+    return stream, chunk
 
 
-def open_streams(observed: Observed, surface: Surface, client: Any, count: int, chunks: int) -> Row:
+def open_streams(observed: Observed, surface: Surface, client: Any, way: Way, *, count: int, chunks: int) -> Row:
     """What a stream holds of which ``chunks`` chunks have been read."""
     loop = asyncio.new_event_loop()
     calls = observed.observer.open_calls
@@ -113,7 +115,7 @@ def open_streams(observed: Observed, surface: Surface, client: Any, count: int, 
     dropped(opened())
     bare, kept = grown(opened)
     kept = dropped(kept)
-    observed.on()
+    observed.on(way)
     dropped(opened())
     dropped(None)
     known = set(calls)
@@ -122,7 +124,7 @@ def open_streams(observed: Observed, surface: Surface, client: Any, count: int, 
     kept = dropped(kept)
     dropped(kept)
     loop.close()
-    return _row("open stream", surface, chunks, count, bare, total, content)
+    return _row("open stream", surface, way, chunks, count, bare, total, content)
 
 
 def in_inbox(observed: Observed, surface: Surface, count: int) -> Row:
@@ -139,7 +141,7 @@ def in_inbox(observed: Observed, surface: Surface, count: int) -> Row:
         total, _ = grown(made)
         content = sum(len(taken.pending.sent or b"") + taken.pending.body.size for taken in line._inbox)
     llmspan.flush(60)
-    return _row("call that waits for the worker", surface, None, count, bare, total, content)
+    return _row("call that waits for the worker", surface, BOTH, None, count, bare, total, content)
 
 
 def in_queue(observed: Observed, surface: Surface, count: int) -> Row:
@@ -161,7 +163,7 @@ def in_queue(observed: Observed, surface: Surface, count: int) -> Row:
         content = sum(len(text) for record in records for text in (record.request_json, record.response_json))
         del delivery.backend.write
     llmspan.flush(60)
-    return _row("record that waits for its backend", surface, None, count, bare, total, content)
+    return _row("record that waits for its backend", surface, BOTH, None, count, bare, total, content)
 
 
 def _bare(observed: Observed, call: Callable[[], None], made: Callable[[], None]) -> int:
@@ -189,10 +191,12 @@ def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.001)
 
 
-def _row(what: str, surface: Surface, chunks: int | None, count: int, bare: int, total: int, content: int) -> Row:
+def _row(
+    what: str, surface: Surface, way: Way, chunks: int | None, count: int, bare: int, total: int, content: int
+) -> Row:
     added = round((total - bare) / count)
     kept = round(content / count)
-    return Row(what, surface.name, chunks, round(bare / count), added, kept, added - kept)
+    return Row(what, surface.name, way.name, chunks, round(bare / count), added, kept, added - kept)
 
 
 def run(only: str = "", count: int = 50, chunks: int = CHUNKS // 2) -> list[Row]:
@@ -204,8 +208,9 @@ def run(only: str = "", count: int = 50, chunks: int = CHUNKS // 2) -> list[Row]
             waiting = [surface for surface in surfaces(only) if surface.name in _WAITING]
             clients = [(surface, surface.client(2 * chunks)) for surface in streams]
             rows = [
-                open_streams(observed, surface, client, count, read)
+                open_streams(observed, surface, client, way, count=count, chunks=read)
                 for surface, client in clients
+                for way in (SAMPLED_OUT, BOTH)
                 for read in (1, chunks)
             ]
             rows += [in_inbox(observed, surface, count) for surface in waiting]
@@ -217,14 +222,14 @@ def run(only: str = "", count: int = 50, chunks: int = CHUNKS // 2) -> list[Row]
 
 def table(rows: Sequence[Row]) -> str:
     lines = [
-        "| what | surface | chunks read | bare SDK | added | content | beyond it |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| what | surface | with | chunks read | bare SDK | added | content | beyond it |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         chunks = "" if row.chunks_read is None else str(row.chunks_read)
         figures = f"{row.bare:,} | {row.added:,} | {row.content:,} | {row.beyond:,}"
-        lines.append(f"| {row.what} | `{row.surface}` | {chunks} | {figures} |")
-    lines.append(f"| *aim, open streams* | | | | | | *{AIM:,}* |")
+        lines.append(f"| {row.what} | `{row.surface}` | {row.way} | {chunks} | {figures} |")
+    lines.append(f"| *aim, open streams* | | | | | | | *{AIM:,}* |")
     return "\n".join(lines)
 
 

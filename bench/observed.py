@@ -32,11 +32,12 @@ class Way:
     backend: bool
 
 
+SAMPLED_OUT = Way("backend", "sampled out, backend", span=False, backend=True)
 BOTH = Way("both", "recording span, backend", span=True, backend=True)
 WAYS = (
     Way("neither", "sampled out, no backend", span=False, backend=False),
     Way("span", "recording span, no backend", span=True, backend=False),
-    Way("backend", "sampled out, backend", span=False, backend=True),
+    SAMPLED_OUT,
     BOTH,
 )
 

@@ -116,7 +116,7 @@ def warm(surface: Surface, client: Any) -> None:
 
 
 def run(
-    only: str = "", lanes: Sequence[int] = LANES, *, rounds: int = 5, total: int = 64, chunks: int = CHUNKS
+    only: str = "", lanes: Sequence[int] = LANES, *, rounds: int = 5, total: int = 16, chunks: int = CHUNKS
 ) -> list[Row]:
     """All rows."""
     with switch() as observed:
@@ -146,7 +146,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--only", default="", help="measure only surfaces whose name contains this")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--streams", type=int, default=64, help="streams a round")
+    parser.add_argument("--streams", type=int, default=16, help="streams a round")
     options = parser.parse_args()
     if options.quick:
         rows = run(options.only, LANES[:2], rounds=1, total=2, chunks=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,10 @@ sys.path.append(str(ROOT / "bench"))
 import gate
 import instructions
 import report
+from run import PARTS
 
 CALL, CHUNK = "instructions, messages, stream, both, call", "instructions, messages, stream, both, chunk"
-MEMORY = "memory, open stream, messages, stream, 250 chunks"
+MEMORY = "memory, open stream, messages, stream, both, 250 chunks"
 
 
 def counted(**changed: Any) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def counted(**changed: Any) -> dict[str, Any]:
 
 def held(beyond: int) -> dict[str, Any]:
     """A row of ``memory.py``."""
-    return {"what": "open stream", "surface": "messages, stream", "chunks_read": 250, "beyond": beyond}
+    return {"what": "open stream", "surface": "messages, stream", "way": "both", "chunks_read": 250, "beyond": beyond}
 
 
 def test_ratios_are_to_the_bare_call() -> None:
@@ -178,6 +180,16 @@ def test_counts_are_read_from_what_valgrind_writes(tmp_path: Path) -> None:
     assert (row.added_per_call, row.added_per_chunk) == (150, 1)
     assert (row.worker_per_call, row.worker_per_chunk) == (40, 2)
     assert row.ratio == round(1 + (150 + 500) / (100 + 5000), 4)
+
+
+def test_every_part_has_its_place_on_the_page() -> None:
+    """docs/performance.md shows the table of each part, and states the gate's tolerances as they are."""
+    page = (ROOT / "docs" / "performance.md").read_text()
+    assert re.findall(r"<!-- (\w+): begin -->", page) == [*PARTS]
+    for part, tolerance in gate.TOLERANCES.items():
+        (line,) = [line for line in page.splitlines() if line.startswith("| `") and f"`{part}`" in line and "%" in line]
+        assert f"| {tolerance.share:.0%}".replace("%", " %") in line
+        assert f"{tolerance.noise:g}" in line
 
 
 def test_a_table_goes_between_its_markers(tmp_path: Path) -> None:
