@@ -60,15 +60,16 @@ class Held:
         self._gate.set()
 
 
-def grown(make: Callable[[], Any]) -> tuple[int, Any]:
+def grown(observed: Observed, make: Callable[[], Any]) -> tuple[int, Any]:
     """The bytes that exist more after ``make`` than before, and what it made."""
-    before = settled()
+    before = settled(observed)
     made = make()
-    return settled() - before, made
+    return settled(observed) - before, made
 
 
-def settled() -> int:
+def settled(observed: Observed) -> int:
     """The bytes that exist once all threads have let go of what they were done with."""
+    observed.export_spans()
     last, now = -1024, 0
     for _ in range(50):
         gc.collect()
@@ -113,13 +114,13 @@ def open_streams(observed: Observed, surface: Surface, client: Any, way: Way, *,
 
     observed.off()
     dropped(opened())
-    bare, kept = grown(opened)
+    bare, kept = grown(observed, opened)
     kept = dropped(kept)
     observed.on(way)
     dropped(opened())
     dropped(None)
     known = set(calls)
-    total, kept = grown(opened)
+    total, kept = grown(observed, opened)
     content = sum(call.body.size for key, call in calls.items() if key not in known)
     kept = dropped(kept)
     dropped(kept)
@@ -138,7 +139,7 @@ def in_inbox(observed: Observed, surface: Surface, count: int) -> Row:
     bare = _bare(observed, call, made)
     with Held() as held:
         line.later(held.wait)
-        total, _ = grown(made)
+        total, _ = grown(observed, made)
         content = sum(len(taken.pending.sent or b"") + taken.pending.body.size for taken in line._inbox)
     llmspan.flush(60)
     return _row("call that waits for the worker", surface, BOTH, None, count, bare, total, content)
@@ -158,7 +159,7 @@ def in_queue(observed: Observed, surface: Surface, count: int) -> Row:
         delivery.backend.write = held.wait
         call()  # the batch that is being written
         until(lambda: delivery._writing_since is not None)
-        total, _ = grown(lambda: (made(), until(lambda: len(delivery._queue) == count)))
+        total, _ = grown(observed, lambda: (made(), until(lambda: len(delivery._queue) == count)))
         records = [record for record, _ in delivery._queue._entries]
         content = sum(len(text) for record in records for text in (record.request_json, record.response_json))
         del delivery.backend.write
@@ -171,7 +172,7 @@ def _bare(observed: Observed, call: Callable[[], None], made: Callable[[], None]
     pipeline.shared().ensure_started()
     observed.off()
     made()
-    bare, _ = grown(made)
+    bare, _ = grown(observed, made)
     observed.on()
     made()
     llmspan.flush(60)

@@ -80,6 +80,11 @@ class Observed:
     def observer(self) -> Any:
         return wiring._state.observer
 
+    def export_spans(self) -> None:
+        """Let go of the spans that have ended."""
+        for provider in self._providers:
+            provider.force_flush()
+
     def close(self) -> None:
         pipeline.shared()._deliveries = self._deliveries
         wiring.close(30)
