@@ -19,7 +19,7 @@ from sdk_calls import surfaces
 from valgrind_marks import Marks
 
 #: so that the interpreter has specialised the code, and everything that is made once has been made
-_WARM_UNARY, _WARM_STREAM = 12, 4
+_WARM_UNARY, _WARM_STREAM = 30, 12
 
 
 def main() -> None:
