@@ -27,6 +27,16 @@ from ._upload import Upload
 
 id_of = id  # the builtin, beside an attribute of that name
 
+#: what stands for this process: another object in a forked child (asking the system costs more)
+_process: list[object] = [object()]
+
+
+def _after_fork() -> None:
+    _process[0] = object()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 End = Literal["returned", "exhausted", "closed", "dropped", "raised"]
 
 
@@ -127,7 +137,7 @@ class Call:
     """The state of one call. Attributes are set by the hooks; ``_record`` reads them once it is over."""
 
     __slots__ = (
-        "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id",
+        "__weakref__", "_generator", "_once", "_process", "attempts", "body", "body_limit", "brief", "conversation_id",
         "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
         "options", "parent", "path", "request", "results", "route", "scope", "source", "span", "span_context",
         "started", "started_at", "stream", "target", "upload",
@@ -168,7 +178,7 @@ class Call:
         self.is_shed = False
         self._generator: weakref.ref[Any] | None = None
         self._once = threading.Lock()
-        self._pid = os.getpid()
+        self._process = _process[0]
         judge.open_calls[id_of(self)] = self
 
     def new_body(self, encoding: str) -> Body:
@@ -261,7 +271,7 @@ class Call:
         self.end = end
         self.error = error
         self.judge.open_calls.pop(id_of(self), None)
-        if self._pid != os.getpid():  # inherited by a fork: the call is the parent's to report
+        if self._process is not _process[0]:  # inherited by a fork: the call is the parent's to report
             return
         if late:
             self.judge.sink.later(self._conclude)

@@ -24,7 +24,7 @@ from ..metrics import CallMetrics
 from ..trace import ProviderTrace, new_id
 from ._call import Call, Route, Sink, Target
 from ._content import Capture, emit_details, span_content
-from ._record import brief_facts, brief_record, full_record
+from ._record import brief_record, full_record, span_facts
 
 #: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
 _GENAI_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
@@ -140,7 +140,7 @@ class Observer:
         return record
 
     def _describe(self, call: Call, span: Span) -> None:
-        facts, reply = brief_facts(call)
+        facts, reply = span_facts(call)
         found = semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint)
         if self.capture.on_spans:
             found |= guarded("observe.content", span_content, call, self.capture) or {}
@@ -195,6 +195,8 @@ def _describes(span: Span, operation: str) -> bool:
 def _conversation(body: Mapping[str, Any]) -> str | None:
     """The Responses API's ``conversation``: an id, or an object with one."""
     value = body.get("conversation")
+    if value is None:
+        return None
     if isinstance(value, Mapping):
         value = value.get("id")
     return value if isinstance(value, str) else None
