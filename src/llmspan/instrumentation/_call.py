@@ -79,6 +79,20 @@ class Target(NamedTuple):
     sdk: str
 
 
+class Raised(NamedTuple):
+    """What is kept of an exception. Itself would keep its traceback, and with it the caller's frames and stream."""
+
+    kind: type[BaseException]
+    message: str = ""
+    #: what the provider said, as the SDK's exceptions carry it (``APIStatusError.body``, ``APIError.body``)
+    body: Any = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        """The facts of ``error``."""
+        return cls(type(error), str(error), getattr(error, "body", None))
+
+
 class Results(Protocol):
     """What becomes of a response that holds the results of many requests."""
 
@@ -143,7 +157,7 @@ class Call:
         self.started = time.perf_counter_ns()
         self.ended = 0
         self.end: End = "returned"
-        self.error: BaseException | None = None
+        self.error: Raised | None = None
         self.attempts = 0
         #: an httpx request, or the bytes of a message
         self.request: Any = None
@@ -259,7 +273,8 @@ class Call:
             return
         self.ended = time.perf_counter_ns()
         self.end = end
-        self.error = error
+        if error is not None:
+            self.error = guarded("call.raised", Raised.of, error) or Raised(type(error))
         self.judge.open_calls.pop(id_of(self), None)
         if self._pid != os.getpid():  # inherited by a fork: the call is the parent's to report
             return
