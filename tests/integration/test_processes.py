@@ -236,9 +236,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_multiprocessing(method: str, env: dict[str, str], folder: Path) -> None:
-    """Children, a pool and an executor, forked or spawned: what they called and what the parent called, once."""
+    """Children, a pool and an executor, however they are started: what they called and what the parent called, once."""
     (folder / "program.py").write_text(CHILDREN)
     done = run(sys.executable, "program.py", method, env=env, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
