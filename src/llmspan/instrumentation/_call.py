@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Protocol
@@ -79,6 +80,10 @@ class Target(NamedTuple):
     sdk: str
 
 
+#: the texts of request and response, and what ``content`` says of them, as a policy has them
+Texts = Callable[[Policy], tuple[str | None, str | None, Any]]
+
+
 class Raised(NamedTuple):
     """What is kept of an exception. Itself would keep its traceback, and with it the caller's frames and stream."""
 
@@ -124,6 +129,11 @@ class Judge(Protocol):
     @property
     def open_calls(self) -> dict[int, Call]: ...
 
+    @property
+    def results_told(self) -> OrderedDict[str, int]:
+        """Batch id -> how many of its results metrics and events have told of."""
+        ...
+
     def conclude(self, call: Call, /) -> None:
         """End the span and hand the call to the sink."""
         ...
@@ -134,6 +144,10 @@ class Judge(Protocol):
 
     def full(self, call: Call, /) -> ProviderTrace:
         """The whole record, or the brief one of a call that had to let go of its payload."""
+        ...
+
+    def tell(self, record: ProviderTrace, call: Call, texts: Texts, /, *, is_timed: bool = True) -> None:
+        """Make the metrics and the event of a record that belongs to ``call``."""
         ...
 
 
