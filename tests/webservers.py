@@ -45,14 +45,21 @@ class Provider(ThreadingHTTPServer):
         #: events that come before the gate, beside those up to the first output
         self.ahead = 0
 
+    @property
+    def openai_base_url(self) -> str:
+        return f"{self.anthropic_base_url}/v1"
+
+    @property
+    def anthropic_base_url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
     def client(self, api: Api, *, is_async: bool) -> Any:
         """A real client of this server."""
-        url = f"http://127.0.0.1:{self.server_port}"
         if api.provider == "openai":
             kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
-            return kind(api_key="sk-planted-secret", base_url=f"{url}/v1", max_retries=0)
+            return kind(api_key="sk-planted-secret", base_url=self.openai_base_url, max_retries=0)
         kind = anthropic.AsyncAnthropic if is_async else anthropic.Anthropic
-        return kind(api_key="sk-planted-secret", base_url=url, max_retries=0)
+        return kind(api_key="sk-planted-secret", base_url=self.anthropic_base_url, max_retries=0)
 
 
 class _Answering(BaseHTTPRequestHandler):

@@ -9,12 +9,16 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from integration.programs import NO_OTLP, environment, running
+from llmspan.reader import Reader
 from scripted import until
 from streams import ALL, WORDS, Api
 from watching import Watch, watching
@@ -68,6 +72,77 @@ def test_client_goes_away(api: Api, case: Case, caplog: pytest.LogCaptureFixture
     check_partial(api, left)
     assert (next_one.status, next_one.usage.output_tokens) == ("ok", api.output_tokens)
     check_spans(watch, is_inside=case.serving is uvicorn_serving)
+
+
+GUNICORN = """
+import sys
+import anthropic, openai
+import llmspan
+
+llmspan.instrument()
+
+
+def body(name, path, arguments):
+    method = anthropic.Anthropic() if "messages" in path else openai.OpenAI()
+    for part in path.split("."):
+        method = getattr(method, part)
+    with llmspan.context(step_id=name):
+        stream = method(**arguments, stream=True)
+    try:
+        for event in stream:
+            yield b"data"
+    finally:
+        print("left", name, file=sys.stderr, flush=True)
+
+
+def app(environ, start_response):
+    name = environ["PATH_INFO"].strip("/")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return body(name, *APIS[name])
+"""
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread"])
+def test_client_of_gunicorn_goes_away(worker: str, tmp_path: Path) -> None:
+    """gunicorn closes the generator when it cannot write: one record a page, closed early, with what had come.
+
+    The SDK's stream refers to itself: it is gone when Python collects it, or when the worker ends.
+    """
+    apis = {api.name: (api.path, api.arguments) for api in ALL}
+    (tmp_path / "pages.py").write_text(f"APIS = {apis!r}\n{GUNICORN}")
+    with providing() as provider:
+        env = environment(provider, tmp_path / "traces.db", PYTHONPATH=str(tmp_path), **NO_OTLP)
+        command = ("gunicorn", "-k", worker, "--threads", "1", "--bind", "127.0.0.1:0", "pages:app")
+        with running(*command, env=env, folder=tmp_path) as process:
+            port = int(said(tmp_path / "log.txt", r"Listening at: http://127\.0\.0\.1:(\d+)"))
+            for api in ALL:
+                provider.gate.clear()
+                with visiting(port, f"/{api.name}") as client:
+                    read_until(client, lambda read, api=api: read.count(b"data") > api.first_output)
+                    leave(client)
+                provider.gate.set()
+                said(tmp_path / "log.txt", f"(left {api.name}\n)")
+            process.terminate()
+            process.wait(PATIENCE)
+    for api in ALL:
+        (record,) = stored(tmp_path, api.name)
+        assert record.status == "closed_early"
+        check_partial(api, record)
+
+
+def said(log: Path, pattern: str) -> str:
+    """What a server has logged, once it has."""
+    until(lambda: re.search(pattern, log.read_text()), PATIENCE)
+    found = re.search(pattern, log.read_text())
+    assert found is not None
+    return found[1]
+
+
+def stored(folder: Path, step: str) -> list[Any]:
+    if not (folder / "traces.db").exists():
+        return []
+    with Reader.from_env(backends="sqlite", sqlite_path=str(folder / "traces.db")) as reader:
+        return list(reader.list_by_step_id(step))
 
 
 def is_over(page: Page, watch: Watch) -> bool:
