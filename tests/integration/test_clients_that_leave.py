@@ -111,7 +111,7 @@ def test_client_of_gunicorn_goes_away(worker: str, tmp_path: Path) -> None:
     apis = {api.name: (api.path, api.arguments) for api in ALL}
     (tmp_path / "pages.py").write_text(f"APIS = {apis!r}\n{GUNICORN}")
     with providing() as provider:
-        env = environment(provider, tmp_path / "traces.db", PYTHONPATH=str(tmp_path), **NO_OTLP)
+        env = environment(provider, tmp_path / "traces.db", PYTHONPATH=str(tmp_path), HOME=str(tmp_path), **NO_OTLP)
         command = ("gunicorn", "-k", worker, "--threads", "1", "--bind", "127.0.0.1:0", "pages:app")
         with running(*command, env=env, folder=tmp_path) as process:
             port = int(said(tmp_path / "log.txt", r"Listening at: http://127\.0\.0\.1:(\d+)"))
