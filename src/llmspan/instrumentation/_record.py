@@ -20,7 +20,7 @@ from ..trace import ProviderTrace, Status
 from ..usage import Usage
 from ..wire import Reply, ReplyError, may_be_plain, read_error, reassemble, summarize
 from ._body import Body
-from ._call import Call
+from ._call import Call, Raised
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
 #: headers that hold credentials, and those that may; what a provider says of an error may echo any of them
@@ -133,7 +133,7 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
 
 def _status(call: Call, reply: Reply) -> Status:
     if call.error is not None:
-        return "error" if isinstance(call.error, Exception) else "cancelled"
+        return "error" if issubclass(call.error.kind, Exception) else "cancelled"
     if reply.error is not None:
         return "error"
     if call.end in ("closed", "dropped") and not reply.terminal:
@@ -150,23 +150,22 @@ def _usage(call: Call, reply: Reply) -> Usage:
     return reply.usage
 
 
-def _error_of(error: BaseException) -> ReplyError | None:
-    """What the provider said, as the SDK's exception carries it (``APIStatusError.body``, ``APIError.body``)."""
-    body = getattr(error, "body", None)
-    return read_error(body) if body else None
+def _error_of(error: Raised) -> ReplyError | None:
+    """What the provider said, as the SDK's exception carried it."""
+    return read_error(error.body) if error.body else None
 
 
-def _error_type(told: ReplyError | None, raised: BaseException | None) -> str:
+def _error_type(told: ReplyError | None, raised: Raised | None) -> str:
     if told is not None and told.kind:
         return told.kind
     if raised is None:
         return "_OTHER"
-    kind = type(raised)
+    kind = raised.kind
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _error_message(told: ReplyError | None, raised: BaseException | None) -> str | None:
-    message = (told.message if told is not None else None) or (str(raised) if raised is not None else None)
+def _error_message(told: ReplyError | None, raised: Raised | None) -> str | None:
+    message = (told.message if told is not None else None) or (raised.message if raised is not None else None)
     return message[:_MESSAGE_LIMIT] if message else None
 
 
