@@ -166,6 +166,7 @@ class _Turn:
         body = self.call.body
         body.pieces.append(b"data: %b\n\n" % (message.replace(b"\n", b" ") if b"\n" in message else message))
         if not self.is_stamped:
+            body.ends.append(body.size)
             body.times.append(time.perf_counter_ns())
             self.is_stamped = _DELTA in message
         self.unchecked += 1
