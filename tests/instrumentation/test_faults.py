@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -137,6 +138,7 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         observer.capture = Capture(on_spans=True, in_events=True)
         observer.logger, observer.metrics = LoggerProvider(shutdown_on_exit=False).get_logger("llmspan"), CallMetrics()
         hooks = [sdk.instrument(observer) for sdk in (OPENAI, ANTHROPIC)]
+        gc.freeze()  # collections have to look at the program's objects only
         try:
             seen.append(program())
             with provider.get_tracer("other").start_as_current_span("chat m") as span:
@@ -144,6 +146,9 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         finally:
             for hook in hooks:
                 hook.remove()
+            line.flush(30)
+            gc.collect()  # what was held by calls that had no record yet
+            gc.unfreeze()
             line.close(30)
     return seen
 
