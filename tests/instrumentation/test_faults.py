@@ -135,7 +135,7 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(str(folder / "traces.db"))))
         observer = Observer(sink=line, tracer=provider.get_tracer("llmspan"), anthropic_native=native)
         observer.policy = Policy(redact=Redactor(function=lambda value: value))
-        observer.capture = Capture(on_spans=True, in_events=True)
+        observer.capture = Capture.of("SPAN_AND_EVENT", Policy())
         observer.logger, observer.metrics = LoggerProvider(shutdown_on_exit=False).get_logger("llmspan"), CallMetrics()
         hooks = [sdk.instrument(observer) for sdk in (OPENAI, ANTHROPIC)]
         gc.freeze()  # collections have to look at the program's objects only

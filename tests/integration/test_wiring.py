@@ -14,6 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
 import llmspan
@@ -60,6 +61,26 @@ def test_calls_are_stored(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     (status,) = llmspan.status()
     assert (status.backend, status.accepted, status.delivered) == ("sqlite", 4, 4)
+
+
+@pytest.mark.parametrize("given", [None, "EVENT_ONLY"])
+def test_content_on_spans_by_a_variable_that_changes(
+    given: str | None, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The capture variable is obeyed when it changes in a running program, unless an argument has said what holds."""
+    variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.delenv(variable, raising=False)
+    llmspan.instrument(
+        backends="sqlite", sqlite_path=path, tracer_provider=provider, **{variable.lower(): given} if given else {}
+    )
+    for mode in (None, "SPAN_ONLY", "NO_CONTENT"):
+        if mode is not None:
+            monkeypatch.setenv(variable, mode)
+        call()
+    has_content = ["gen_ai.output.messages" in (span.attributes or {}) for span in exporter.get_finished_spans()]
+    assert has_content == [False, given is None, False]
 
 
 def test_instrumenting_twice_records_once(path: Path) -> None:
