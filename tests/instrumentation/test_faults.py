@@ -84,6 +84,7 @@ def bare() -> list[Any]:
 
 @pytest.mark.parametrize("place", sorted(ON_THE_WAY))
 @pytest.mark.parametrize("when", ["at once", "at its end"])
+@pytest.mark.peer_fault("U5")
 def test_a_hook_that_raises(
     place: str, when: str, bare: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:

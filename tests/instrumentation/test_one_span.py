@@ -42,6 +42,7 @@ def native(watch: Watch) -> dict[str, Any]:
     return {"open_telemetry": {"tracer_provider": watch.tracer_provider}}
 
 
+@pytest.mark.peer_fault("A5")
 def test_native_span_is_suppressed_by_default() -> None:
     """anthropic traces itself; for a call that we record it does not, and sends no ``traceparent``."""
     sent: list[httpx2.Request] = []
@@ -188,6 +189,7 @@ def test_suppressed_instrumentation_is_obeyed() -> None:
 
 @pytest.mark.parametrize("sampler", [ALWAYS_OFF, TraceIdRatioBased(0.0)])
 @pytest.mark.parametrize("api", [CHAT, MESSAGES], ids=lambda api: api.name)
+@pytest.mark.peer_fault("K5")
 def test_records_do_not_depend_on_the_sampler(sampler: Any, api: Api) -> None:
     """With every trace sampled away, every record is complete, and knows its trace."""
     with watching(sampler=sampler) as watch:
@@ -201,6 +203,7 @@ def test_records_do_not_depend_on_the_sampler(sampler: Any, api: Api) -> None:
         assert record.response_json is not None
 
 
+@pytest.mark.peer_fault("K6")
 def test_records_do_not_depend_on_attribute_limits() -> None:
     """Attributes may be cut to ten characters and five a span; the record is whole."""
     provider = TracerProvider(span_limits=SpanLimits(max_attributes=5, max_attribute_length=10))

@@ -86,6 +86,7 @@ def check(watch: Watch, *ids: str) -> None:
 
 
 @places
+@pytest.mark.peer_fault("S2")
 def test_each_response_is_a_call(place: str, watch: Watch) -> None:
     """Two responses on one connection are two calls, whether events are received, iterated or read as bytes."""
     with server(answering) as url, sync_client(url) as client, connect(client, place) as connection:

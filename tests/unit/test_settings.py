@@ -139,6 +139,7 @@ def test_malformed_value(variable, value):
 
 
 @pytest.mark.parametrize(("variable", "value", "name", "expected"), GOOD)
+@pytest.mark.peer_fault("U13")
 def test_good_value(variable, value, name, expected):
     """A value is read into its field, and only there."""
     found = Settings.from_env({variable: value})
@@ -198,6 +199,7 @@ def test_bad_override(override, start):
     assert str(caught.value).startswith(start)
 
 
+@pytest.mark.peer_fault("U1")
 def test_a_live_setting(caplog):
     """A variable that changes, or goes, is obeyed; a value that cannot be read is told once, and changes nothing."""
     environ = {CAPTURE: "SPAN_ONLY"}
