@@ -188,13 +188,11 @@ def test_an_empty_body():
 
 def fill(body: Body, pieces: list[bytes]) -> int:
     """Let pieces pass as the tee does; the most bytes that were held at any time."""
-    size, most = 0, 0
+    most = 0
     for moment, piece in enumerate(pieces, 1):
         body.pieces.append(piece)
         body.times.append(moment)
-        size += len(piece)
-        if size > body.limit:
-            body.drop_middle()
+        body.check()
         most = max(most, body.size)
     return most
 

@@ -120,11 +120,12 @@ class _Flowing(Body):
         super().__init__(_AT_ONCE)
         self._results = results
 
-    def drop_middle(self) -> None:
-        """Called for every piece once there were more than ``limit`` bytes."""
-        if self.size >= _AT_ONCE:
+    def check(self) -> None:
+        """Hand over what came, if it is worth it."""
+        size = self.size
+        if size >= _AT_ONCE:
             pieces = list(self.pieces)
-            self.lost += self.size
+            self.lost += size
             self.pieces.clear()
             self._results.hand_over(pieces)
 

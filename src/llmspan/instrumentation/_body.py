@@ -13,6 +13,8 @@ from typing import Any
 from .._guard import note
 
 _TAIL = 256 * 1024
+#: pieces from one look at the size of all to the next; one is seldom more than 64 KiB
+CHECKED_EVERY = 32
 
 
 class Body:
@@ -22,17 +24,21 @@ class Body:
     (usage, the end) are kept, and ``cut`` is True.
     """
 
-    __slots__ = ("cut", "encoding", "head", "limit", "lost", "pieces", "tail", "times")
+    __slots__ = ("_counted", "_head", "_head_size", "_held", "cut", "encoding", "limit", "lost", "pieces", "times")
 
     def __init__(self, limit: int, encoding: str = "") -> None:
         self.pieces: list[bytes] = []
         self.times: list[int] = []
         self.limit = limit
         self.encoding = encoding
-        self.head = 0
-        self.tail = 0
         self.lost = 0
         self.cut = False
+        #: so many pieces have been counted, and are so many bytes
+        self._counted = 0
+        self._held = 0
+        #: pieces that stay once the middle goes, and their bytes
+        self._head = 0
+        self._head_size = 0
 
     @classmethod
     def whole(cls, content: bytes) -> Body:
@@ -44,7 +50,7 @@ class Body:
     @property
     def size(self) -> int:
         """Bytes held."""
-        return sum(map(len, self.pieces))
+        return self._held + sum(map(len, self.pieces[self._counted :]))
 
     @property
     def received(self) -> int:
@@ -69,22 +75,34 @@ class Body:
     def _decoded_pieces(self) -> Iterable[bytes]:
         return _decompress(self.pieces, self.encoding) if self.encoding else self.pieces
 
-    def drop_middle(self) -> None:
-        """Make room: called for every piece once they are more than ``limit`` bytes. Cuts rarely, and then much."""
+    def check(self) -> None:
+        """Count the pieces that came since the last time and, if there is too much now, make room.
+
+        Called once every few pieces. Cuts rarely, and then much.
+        """
+        new = len(self.pieces) - self._counted
+        self._held = self.size
+        self._counted = len(self.pieces)
+        if self._held <= self.limit:
+            return
         if not self.cut:
             self.cut = True
-            self.head = max(1, len(self.pieces) - 1)
-        self.tail += len(self.pieces[-1])
-        if self.tail <= 2 * _TAIL:
-            return
+            self._head = max(1, len(self.pieces) - new)
+            self._head_size = sum(map(len, self.pieces[: self._head]))
+        if self._held - self._head_size > 2 * _TAIL:
+            self._drop_middle()
+
+    def _drop_middle(self) -> None:
         kept, first = 0, len(self.pieces)
-        while first > self.head and (kept := kept + len(self.pieces[first - 1])) <= _TAIL:
+        while first > self._head and (kept := kept + len(self.pieces[first - 1])) <= _TAIL:
             first -= 1
         first = min(first, len(self.pieces) - 1)
-        self.lost += sum(map(len, self.pieces[self.head : first]))
-        del self.pieces[self.head : first]
-        del self.times[self.head : first]
-        self.tail = sum(map(len, self.pieces[self.head :]))
+        gone = sum(map(len, self.pieces[self._head : first]))
+        del self.pieces[self._head : first]
+        del self.times[self._head : first]
+        self.lost += gone
+        self._held -= gone
+        self._counted = len(self.pieces)
 
 
 def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .. import _json
 from .._guard import guarded
+from .._pace import breathe
 from ..content import Policy
 from ..redaction import mask_keys
 from ..scope import EMPTY
@@ -50,7 +51,9 @@ def full_record(call: Call) -> ProviderTrace:
     body, api, media_type = _decoded(call), call.route.api, call.media_type
     read = guarded("record.reassemble", reassemble, api, body, media_type)
     reply, response = read or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
+    breathe()
     kept = guarded("record.payload", _payload, call, body, reply, response)
+    breathe()
     request_json, response_json, content = kept or (None, None, "metadata")
     if content == "full" and call.body is not None and call.body.cut:
         content = "truncated"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .._guard import guarded
-from ._body import Body
+from ._body import CHECKED_EVERY, Body
 from ._call import Call, Route, Target
 from ._hooks import Patch
 
@@ -155,11 +155,11 @@ def _shadow_async(socket: Any, lanes: _Lanes) -> None:
 class _Turn:
     """A response that is expected or under way; ``call`` is None if it is not to be recorded."""
 
-    __slots__ = ("call", "is_stamped", "size")
+    __slots__ = ("call", "is_stamped", "unchecked")
 
     def __init__(self, call: Call | None) -> None:
         self.call = call
-        self.size = 0
+        self.unchecked = 0
         self.is_stamped = False
 
     def keep(self, message: bytes) -> None:
@@ -171,9 +171,10 @@ class _Turn:
         if not self.is_stamped:
             body.times.append(time.perf_counter_ns())
             self.is_stamped = _DELTA in message
-        self.size += len(message) + 8
-        if self.size > body.limit:
-            body.drop_middle()
+        self.unchecked += 1
+        if self.unchecked == CHECKED_EVERY:
+            self.unchecked = 0
+            body.check()
 
 
 class _Lanes:

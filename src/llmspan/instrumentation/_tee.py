@@ -10,9 +10,10 @@ import functools
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from typing import Any
 
-from ._body import Body
+from ._body import CHECKED_EVERY, Body
 from ._call import Call
 
 #: where a response carries its call: ``extensions`` is httpx's public slot for such things and is left out of pickles
@@ -67,19 +68,26 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        keep, stamp, unchecked = body.pieces.append, body.times.append, 0
         stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
+        source = iter(self._stream)
         try:
-            for piece in self._stream:
+            for piece in source:
                 keep(piece)
                 if stamps:
                     stamp(_clock())
                     if stamps < _STAMPS or _OUTPUT in piece:
                         stamps -= 1
-                size += len(piece)
-                if size > limit:
-                    body.drop_middle()
+                unchecked += 1
+                if unchecked == CHECKED_EVERY:
+                    unchecked = 0
+                    body.check()
                 yield piece
+                if not stamps:
+                    for further in islice(source, CHECKED_EVERY - 1):
+                        keep(further)
+                        yield further
+                    unchecked = CHECKED_EVERY - 1
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -95,7 +103,7 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, limit, size = body.pieces.append, body.times.append, body.limit, 0
+        keep, stamp, unchecked = body.pieces.append, body.times.append, 0
         stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
         try:
             async for piece in pieces:
@@ -104,9 +112,10 @@ class _Tee:
                     stamp(_clock())
                     if stamps < _STAMPS or _OUTPUT in piece:
                         stamps -= 1
-                size += len(piece)
-                if size > limit:
-                    body.drop_middle()
+                unchecked += 1
+                if unchecked == CHECKED_EVERY:
+                    unchecked = 0
+                    body.check()
                 yield piece
             self._call.body_read(self._body)
         except GeneratorExit:

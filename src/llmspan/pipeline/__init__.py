@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple, Protocol
 
 from .._guard import guarded, note, outcome
+from .._pace import breathe, making_way
 from ..backends.base import Backend
 from ..content import Policy
 from ..settings import Settings
@@ -271,11 +272,18 @@ class Pipeline:
             guarded("pipeline.start", delivery.start)
 
     def _run(self) -> None:
-        while True:
-            error = outcome(self._work)
-            if error is not None:
-                note("pipeline.worker", error)
-            self._wake.get()
+        with making_way(self._is_hurried):
+            while True:
+                error = outcome(self._work)
+                if error is not None:
+                    note("pipeline.worker", error)
+                self._wake.get()
+
+    def _is_hurried(self) -> bool:
+        """Whether somebody waits for the worker, or the inbox is filling up."""
+        settings = self._settings
+        much = self._bytes > settings.queue_max_bytes // 4 or len(self._inbox) > settings.queue_max_items // 4
+        return much or bool(self._drains)
 
     def _work(self) -> None:
         """Everything that waits: late ends first, as they may add to the inbox."""
@@ -289,6 +297,7 @@ class Pipeline:
                     drain.position = self._position if drain.position is None else drain.position
                 taken = self._inbox.popleft() if self._inbox else None
             if taken is not None:
+                breathe()
                 self._make_record(taken)
             if self._group and (not self._inbox or self._is_group_full()):
                 self._store_group()

@@ -17,6 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own exporters use it too
 
 from .._guard import note, outcome
+from .._pace import making_way
 from ..backends.base import Backend
 from ..settings import Settings
 from ..trace import ProviderTrace
@@ -181,13 +182,18 @@ class Delivery:
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
-        while not self._closing:
-            error = outcome(self._step)
-            if error is not None:
-                note("pipeline.delivery", error)
-                self._sleep(1.0)
+        with making_way(self._is_hurried):
+            while not self._closing:
+                error = outcome(self._step)
+                if error is not None:
+                    note("pipeline.delivery", error)
+                    self._sleep(1.0)
         outcome(self.backend.shutdown)
         self._answer_all()
+
+    def _is_hurried(self) -> bool:
+        """Whether somebody waits for what is written now, or much waits behind it."""
+        return self._closing or bool(self._asks) or self._queue.is_filling()
 
     def _step(self) -> None:
         """Wait for something to do, and do it: a batch, or an answer to those who wait for an earlier one."""

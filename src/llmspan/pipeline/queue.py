@@ -59,6 +59,10 @@ class Queue:
     def _oldest(self) -> int:
         return self._last - len(self._entries) + 1
 
+    def is_filling(self) -> bool:
+        """Whether so much waits that it is time to hurry."""
+        return self.bytes > self._max_bytes // 4 or len(self._entries) > self._max_items // 4
+
     def put(self, trace: ProviderTrace, taken: int = 0) -> tuple[bool, int]:
         """Add ``trace``, where ``taken`` bytes of the limit are others'; whether it lost its payload, how many went."""
         limit = max(0, self._max_bytes - taken)

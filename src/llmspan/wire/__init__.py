@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
+from .._pace import breathe
 from . import frames, media, sse
 from .audio import SpeechReader, TranscriptionReader
 from .batches import BatchesReader
@@ -98,6 +99,7 @@ def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]
             continue
         chunks += 1
         reader.event(event.data, event.name)
+        breathe()
         if first_output is None and reader.carries_output(event.data):
             first_output = event.end
     reply = _conclude(reader, origin, first_output, done=done)

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 
 from ..usage import Usage
 from .media import describe
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, sign, string
+from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, read_error, sign, string
 
 
 class SpeechReader(Reader):
     """Reads speech that came as events (``stream_format="sse"``) or an error that came as JSON."""
 
     plain: ClassVar = "bytes"
-    signs: ClassVar = (sign("type", '"speech.audio.done"', '"error"'), sign("error", "{", '"'))
+    signs: ClassVar = (sign("type", '"speech.audio.done"', '"error"'), ERROR)
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None
@@ -67,7 +67,7 @@ class TranscriptionReader(Reader):
     """Reads transcriptions and translations."""
 
     plain: ClassVar = "text"
-    signs: ClassVar = (sign("type", '"transcript.text.done"', '"error"'), sign("error", "{", '"'))
+    signs: ClassVar = (sign("type", '"transcript.text.done"', '"error"'), ERROR)
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None

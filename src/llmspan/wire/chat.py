@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, string
+from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, string
 
 #: strings that identify or classify: a later chunk repeats them, it does not continue them
 _WHOLE = frozenset({"role", "type", "format", "name", "index", "finish_reason", "channel", "signature"})
@@ -21,10 +21,12 @@ class ChatReader(Reader):
 
     signs: ClassVar = (
         sign("usage", "{", settles=lambda data: _usage_in(data) is not None),
-        sign("finish_reason", '"'),
-        sign("error", "{", '"'),
-        sign("index", "1", reads_all=True),  # a further choice
-    )
+        # with one choice; of several, every one has its own, and then all events are read
+        sign("finish_reason", '"', settles=lambda data: any(map(_is_finished, objects(data.get("choices"))))),
+        ERROR,
+        sign("index", "1", reads_all=lambda data: any(map(_is_further, objects(data.get("choices")))),
+             not_behind=(b'"tool_calls":[{', b'"tool_calls": [{')),
+    )  # fmt: skip
     object_name: ClassVar[str] = "chat.completion"
 
     def __init__(self) -> None:
@@ -124,6 +126,14 @@ class ChatReader(Reader):
             "logprobs": None,
             **rest,
         }
+
+
+def _is_finished(choice: JsonObject) -> bool:
+    return bool(string(choice.get("finish_reason")))
+
+
+def _is_further(choice: JsonObject) -> bool:
+    return choice.get("index") not in (None, 0)
 
 
 def _usage_in(data: JsonObject) -> JsonObject | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, sign
+from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, read_error, sign
 
 _IMAGE_KEYS = ("b64_json", "url", "revised_prompt")
 _OF_THE_EVENT = frozenset({"type", "created_at", "usage", "sequence_number", "partial_image_index", *_IMAGE_KEYS})
@@ -20,7 +20,7 @@ class ImagesReader(Reader):
 
     signs: ClassVar = (
         sign("type", '"image_generation.completed"', '"image_edit.completed"', '"error"'),
-        sign("error", "{", '"'),
+        ERROR,
     )
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from ..usage import Usage
 
@@ -55,18 +55,30 @@ class Reply:
 class Sign(NamedTuple):
     """What an event that matters looks like on the wire."""
 
-    #: its spellings, without and with the space that JSON writers put behind a colon
+    #: its spellings, the one that JSON writers use for the wire first
     words: tuple[bytes, ...]
     #: whether an event says all of it, so that those before it need not be read; None if every one counts
     settles: Callable[[JsonObject], bool] | None = None
-    #: whether it is a sign that all events have to be read
-    reads_all: bool = False
+    #: whether an event with the sign says that all events have to be read; None if none does
+    reads_all: Callable[[JsonObject], bool] | None = None
+    #: a word right behind one of these is no sign
+    not_behind: tuple[bytes, ...] = ()
 
 
-def sign(key: str, *starts: str, settles: Callable[[JsonObject], bool] | None = None, reads_all: bool = False) -> Sign:
+def sign(
+    key: str,
+    *starts: str,
+    settles: Callable[[JsonObject], bool] | None = None,
+    reads_all: Callable[[JsonObject], bool] | None = None,
+    not_behind: tuple[bytes, ...] = (),
+) -> Sign:
     """The sign of a JSON ``key`` whose value begins with one of ``starts``."""
-    words = tuple(f'"{key}":{space}{start}'.encode() for start in starts for space in ("", " "))
-    return Sign(words, settles, reads_all)
+    words = tuple(f'"{key}":{space}{start}'.encode() for space in ("", " ") for start in starts)
+    return Sign(words, settles, reads_all, not_behind)
+
+
+#: An error, in any spelling: gateways write theirs in another one than the events that they pass on.
+ERROR: Final = Sign((b'"error"',))
 
 
 class Reader:

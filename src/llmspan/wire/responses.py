@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, Sign, obj, objects, read_error, sign, text
+from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, text
 
 _OVER: Final = ("completed", "failed", "incomplete", "cancelled")
 
@@ -34,7 +34,7 @@ class ResponsesReader(Reader):
 
     signs: ClassVar = (
         sign("response", "{", settles=lambda data: obj(data.get("response")).get("status") in _OVER),
-        Sign((b'"error"',)),
+        ERROR,
     )
 
     def __init__(self) -> None:

@@ -15,6 +15,9 @@ from typing import Literal, NamedTuple
 from .reply import JsonObject, Sign
 
 _NOT_JSON = frozenset(b'{["')
+_WHITE = " \t\r\n"
+#: ``json.loads`` less its search for encodings and white space, which takes as long as a small object
+_raw_decode = json.JSONDecoder().raw_decode
 _CR = re.compile(rb"\r\n?")
 
 
@@ -83,60 +86,95 @@ def signed_events(body: bytes, signs: Iterable[Sign]) -> Iterable[Event]:
     All events are given if JSON is spelled here as by no sign: where the first event has white space before a colon.
     """
     first = body[: body.find(b"\n\n") + 1]
+    if b'" :' in first:
+        return events(body)
     found: dict[int, Event] = {}
+    spaced = b'": ' in first
     for one in signs:
-        if b'" :' in first or not _collect(body, one, found):
+        if not _collect(body, one, found, spaced=spaced):
             return events(body)
     return [found[start] for start in sorted(found)]
 
 
-def _collect(body: bytes, wanted: Sign, found: dict[int, Event]) -> bool:
-    """Add the events with a sign, by their starts; False if it says that all have to be read."""
+def _collect(body: bytes, wanted: Sign, found: dict[int, Event], *, spaced: bool) -> bool:
+    """Add the events with a sign, by their starts; False if one says that all have to be read.
+
+    A spelling with a space is looked for where the first event has some, and for what one event settles: a gateway may
+    add that one in a style of its own.
+    """
     settled = 0
     for word in wanted.words:
+        if b": " in word and not spaced and wanted.settles is None:
+            continue
         end = len(body)
         while (at := body.rfind(word, settled, end)) != -1:
+            if _is_nothing(body, at, word, wanted):
+                end = at
+                continue
             start = body.rfind(b"\n\n", 0, at) + 2
             start = 0 if start == 1 else start
             stop = body.find(b"\n\n", at)
             end = max(start, settled)
-            if stop == -1:
-                continue
-            if wanted.reads_all:
-                return False
-            event = found.get(start) or _parse(body[start:stop], stop + 2)
+            event = None if stop == -1 else found.get(start) or _parse(body[start:stop], stop + 2)
             if event is None:
                 continue
             found[start] = event
-            if wanted.settles is not None and event.data is not None and wanted.settles(event.data):
+            if event.data is None:
+                continue
+            if wanted.reads_all is not None and wanted.reads_all(event.data):
+                return False
+            if wanted.settles is not None and wanted.settles(event.data):
                 settled = stop  # another spelling is only looked for behind it
     return True
 
 
+def _is_nothing(body: bytes, at: int, word: bytes, wanted: Sign) -> bool:
+    """Whether ``word`` at ``at`` is no sign after all: its value is null, or it means something else there."""
+    if wanted.not_behind and body.endswith(wanted.not_behind, 0, at):
+        return True
+    behind = at + len(word)
+    return word[-1:] == b'"' and body[behind : behind + 6].lstrip(b" :").startswith(b"nul")
+
+
 def events_from_last(body: bytes, mark: bytes, sooner: bytes) -> Iterator[Event]:
     """The complete events from the last one with ``mark`` or, if it comes sooner, the first one with ``sooner``."""
-    at = min(filter(lambda place: place != -1, (body.rfind(mark), body.find(sooner))), default=0)
+    last = body.rfind(mark)
+    at = max(last, 0)
+    end = len(body)
+    while (place := body.rfind(sooner, 0, end)) != -1:  # from the end: there are few, and they are near it
+        at = min(at, place) if last != -1 else place
+        end = place
     start = body.rfind(b"\n\n", 0, at) + 2
     return events(body, 0 if start == 1 else start)
 
 
 def _parse(block: bytes, end: int) -> Event | None:
     name: str | None = None
-    lines: list[bytes] = []
+    data: bytes | None = None
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if field == b"data":
-            lines.append(value)
+            data = value if data is None else data + b"\n" + value
         elif field == b"event":
             name = value.decode(errors="replace")
-    if not lines:
+    if data is None:
         return None
-    data = b"\n".join(lines)
     if data.startswith(b"[DONE]"):
         return Event(name, None, end, done=True)
+    return Event(name, json_object(data), end)
+
+
+def json_object(data: bytes) -> JsonObject | None:
+    """The JSON object that ``data`` (UTF-8, as on the wire) is; None if it is anything else."""
     try:
-        parsed = json.loads(data)
+        if data[:1] != b"{":
+            value = json.loads(data)
+        else:
+            text = data.decode("utf-8", "surrogatepass")
+            value, end = _raw_decode(text)
+            if end != len(text) and text[end:].strip(_WHITE):
+                return None
     except (ValueError, RecursionError):
-        return Event(name, None, end)
-    return Event(name, parsed if isinstance(parsed, dict) else None, end)
+        return None
+    return value if isinstance(value, dict) else None
