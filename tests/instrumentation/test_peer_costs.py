@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from importlib.metadata import entry_points, requires, version
@@ -11,12 +12,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import llmspan
 from llmspan.content import Policy
+from llmspan.instrumentation._body import CHECKED_EVERY
 from llmspan.redaction import Redactor
 from replay import client_for, transport
 from streams import CHAT, MESSAGES, RESPONSES, Api
@@ -27,6 +29,8 @@ OURS = str(Path(llmspan.__file__).parent)
 #: what a chunk costs: the tee and the frame around the SDK's generator are resumed, each once; and where we have asked
 #: for the usage of a chat stream, a guarded look whether this is the chunk to keep back
 STEPS = {"chat": 4, "responses": 2, "messages": 2}
+#: so many chunks are looked at; their bytes are counted every so often
+WINDOW = 10 * CHECKED_EVERY
 apis = pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES], ids=lambda api: api.name)
 
 
@@ -49,12 +53,14 @@ def calls_of_ours(stream: Any, chunks: int) -> int:
             found.append(frame.f_code.co_qualname)
 
     before = sys.getprofile()
+    gc.disable()  # other tests' streams may be waiting for a collection
     sys.setprofile(look)
     try:
         for _ in islice(stream, chunks):
             pass
     finally:
         sys.setprofile(before)
+        gc.enable()
     return len(found)
 
 
@@ -63,10 +69,9 @@ def calls_of_ours(stream: Any, chunks: int) -> int:
 def test_a_chunk_is_handed_on_and_nothing_else(api: Api, watch: Watch) -> None:
     """Five peers read, dump or accumulate each chunk again. Ours costs the same few steps, however long it goes on."""
     stream = stream_of(api)
-    calls_of_ours(stream, 10)
-    early, _, late = (calls_of_ours(stream, chunks) for chunks in (200, 700, 200))
+    _, early, _, late = (calls_of_ours(stream, chunks) for chunks in (10, WINDOW, 500, WINDOW))
     assert early == late
-    assert early <= 200 * STEPS[api.name]
+    assert early <= WINDOW * STEPS[api.name] + 2 * WINDOW / CHECKED_EVERY
     stream.close()
 
 
@@ -74,10 +79,14 @@ def test_a_chunk_is_handed_on_and_nothing_else(api: Api, watch: Watch) -> None:
 @apis
 def test_a_span_that_is_not_sampled_costs_no_more(api: Api) -> None:
     """Traceloop, OpenInference, official: the same work per chunk for spans that nobody will see."""
-    with watching():
-        sampled = calls_of_ours(stream_of(api), 300)
-    with watching(sampler=ALWAYS_OFF):
-        unsampled = calls_of_ours(stream_of(api), 300)
+    found: list[int] = []
+    for sampler in (ALWAYS_ON, ALWAYS_OFF):
+        with watching(sampler=sampler):
+            stream = stream_of(api)
+            calls_of_ours(stream, 10)
+            found.append(calls_of_ours(stream, WINDOW))
+            stream.close()
+    sampled, unsampled = found
     assert unsampled <= sampled
 
 
