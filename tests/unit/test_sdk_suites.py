@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,16 @@ HERE = Path(__file__).parents[1] / "sdk_suites"
 
 
 @pytest.fixture
-def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The program that runs the suites; it is a script, beside its other half."""
     monkeypatch.syspath_prepend(str(HERE))
-    yield importlib.import_module("run")
-    for name in ("run", "suites"):
-        sys.modules.pop(name, None)
+    spec = importlib.util.spec_from_file_location("sdk_suites_run", HERE / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # for its dataclasses
+    spec.loader.exec_module(module)
+    return module
 
 
 class Rerun:
