@@ -80,9 +80,12 @@ def _attach(hooks: Stainless, manager: Any, socket_of: Callable[[Any], Any], res
         return
     client = next(value for name, value in vars(manager).items() if name.endswith("__client"))
     lanes = _Lanes(hooks, hooks.provider.target(client))
+    sink = hooks.observer.sink
+    sink.ensure_started()
     shadow = _shadow_async if inspect.iscoroutinefunction(socket.recv) else _shadow
     shadow(socket, lanes)
-    weakref.finalize(socket, lanes.dropped).atexit = False
+    # a finaliser only hands over: what goes wrong is logged, and a log handler may do anything
+    weakref.finalize(socket, sink.later, functools.partial(guarded, "socket.dropped", lanes.dropped)).atexit = False
 
 
 def _shadow(socket: Any, lanes: _Lanes) -> None:
@@ -236,7 +239,7 @@ class _Lanes:
                 call.body_closed(call.body)
 
     def dropped(self) -> None:
-        """Nobody holds the connection any more (called by a finaliser)."""
+        """Nobody holds the connection any more (on the sink's thread)."""
         for call in self._take_all():
             call.abandoned()
 
