@@ -80,11 +80,11 @@ async def measured(client: openai.AsyncOpenAI, streams: int) -> Round:
     await ticking
     ordered = sorted(lags)
     p50, p99 = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
-    return Round(round(p50, 1), round(p99, 1), round(ordered[-1], 1))
+    return Round(round(p50, 3), round(p99, 3), round(ordered[-1], 3))
 
 
 def middle(rounds: list[Round]) -> Round:
-    return Round(*(round(statistics.median(getattr(r, name) for r in rounds), 1) for name in Round.__annotations__))
+    return Round(*(round(statistics.median(getattr(r, name) for r in rounds), 3) for name in Round.__annotations__))
 
 
 async def run(rounds: int, chunks: int, streams: int) -> Result:
@@ -116,7 +116,7 @@ def table(result: Result) -> str:
         ("bare SDK", result.bare, ""),
         (f"{BACKENDS} hanging backends", result.observed, f"{result.p99_ratio:.3f}"),
     ):
-        lines.append(f"| {name} | {lag.p50_ms} | {lag.p99_ms} | {lag.longest_ms} | {ratio} |")
+        lines.append(f"| {name} | {lag.p50_ms:.2f} | {lag.p99_ms:.2f} | {lag.longest_ms:.1f} | {ratio} |")
     lines.append("| *aim* | | | | *1.100* |")
     lines.append(f"\n{result.streams} streams; {result.records_waiting} records wait.")
     lines.append(f"{result.threads_added} threads of ours for {BACKENDS} backends; {result.memory_added_mib} MiB more.")

@@ -17,9 +17,9 @@ from .._guard import note
 
 _TAIL = 256 * 1024
 #: pieces from one look at the size of all to the next; one is seldom more than 64 KiB
-CHECKED_EVERY = 16
+CHECKED_EVERY = 32
 #: so many pieces are joined if they are not more bytes than this, and with those before them if they are few
-_SMALL = 64 * 1024
+_SMALL = 128 * 1024
 _SHORT = 4 * 1024
 
 
