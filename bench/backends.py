@@ -11,7 +11,6 @@ and the best round of each counts: a busy machine only ever makes things slower.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import random
@@ -22,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import report
 from llmspan.trace import ProviderTrace, new_id
 from llmspan.usage import Usage
 from records import make_trace
@@ -139,15 +139,17 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds = 1
+        SIZES.update({payload: (size, 20, 100) for payload, (size, *_) in SIZES.items()})
     figures: list[Figure] = []
     for name in given.only or PARTS:
         figures += importlib.import_module(f"backends_{name}").measure(given.rounds)
-    print(json.dumps([asdict(one) for one in figures], indent=1) if given.json else table(figures))
+    report.give(given, [asdict(one) for one in figures], table(figures))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Each line is the best of several rounds, in which all ways alternate. The receiv
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import socket
@@ -26,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import report
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
 from llmspan.backends.socket_link import Link
@@ -38,6 +38,8 @@ from llmspan.trace import ProviderTrace, new_id
 from llmspan.usage import Usage
 
 SIZES = {"5 KB": 5_000, "64 KB": 64_000}
+#: bytes of payload a round
+VOLUME = 200_000_000
 BATCH = 1000
 GROUP = 256
 FOR_EVER = 3600.0
@@ -198,12 +200,12 @@ def timed(line: Line, frames: int, function: Callable[[], None]) -> None:
     line.add(frames, time.perf_counter() - began, time.process_time() - cpu)
 
 
-def measure(size: int, rounds: int, directory: Path) -> dict[str, Line]:
+def measure(size: int, rounds: int, directory: Path, volume: int = VOLUME) -> dict[str, Line]:
     trace = record(size)
-    count = 200_000_000 // size
+    count = volume // size
     body = encode_record(trace)
     bodies = [body] * count
-    fewer = [replace(trace, id=new_id()) for _ in range(min(count, 40_000_000 // size))]
+    fewer = [replace(trace, id=new_id()) for _ in range(max(volume // 5 // size, 1))]
     ways = ["raw sendmsg", "unacked", "acked", "write", "sidecar (memory)", "sidecar (SQLite)"]
     lines = {way: Line() for way in ways}
     for at in range(rounds):
@@ -220,22 +222,26 @@ def measure(size: int, rounds: int, directory: Path) -> dict[str, Line]:
     return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="llmspan-") as name:
-        found = {label: measure(size, options.rounds, Path(name)) for label, size in SIZES.items()}
-    if options.json:
-        print(json.dumps({label: {way: vars(line) for way, line in lines.items()} for label, lines in found.items()}))
-        return
-    print("| payload | way | frames/s | of raw | CPU of the sender, µs/frame |\n|---|---|---:|---:|---:|")
+def table(found: dict[str, dict[str, Line]]) -> str:
+    rows = ["| payload | way | frames/s | of raw | CPU of the sender, µs/frame |", "|---|---|---:|---:|---:|"]
     for label, lines in found.items():
         limit = lines["raw sendmsg"].frames_per_s
-        for way, line in lines.items():
-            share = line.frames_per_s / limit
-            print(f"| {label} | {way} | {line.frames_per_s:,.0f} | {share:.2f} | {line.cpu_us:.1f} |")
+        rows += [
+            f"| {label} | {way} | {line.frames_per_s:,.0f} | {line.frames_per_s / limit:.2f} | {line.cpu_us:.1f} |"
+            for way, line in lines.items()
+        ]
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = report.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    rounds, volume = (1, VOLUME // 50) if options.quick else (options.rounds, VOLUME)
+    with tempfile.TemporaryDirectory(prefix="llmspan-") as name:
+        found = {label: measure(size, rounds, Path(name), volume) for label, size in SIZES.items()}
+    rows = {label: {way: vars(line) for way, line in lines.items()} for label, lines in found.items()}
+    report.give(options, rows, table(found))
 
 
 if __name__ == "__main__":

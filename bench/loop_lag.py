@@ -9,10 +9,8 @@ the ratio is the median over pairs of rounds. All backends hang in their first w
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import random
 import resource
 import statistics
@@ -26,9 +24,11 @@ import httpx2
 import openai
 
 import llmspan
+import report
 from llmspan import pipeline, wiring
 from llmspan.backends.memory import MemoryBackend
-from overhead import CHAT_BODY, chat_chunks, streaming
+from replies import chat_chunks
+from sdk_calls import CHAT_BODY, CHUNKS, streaming
 
 STREAMS, BACKENDS = 500, 3
 
@@ -71,11 +71,11 @@ async def tick(lags: list[float], stop: asyncio.Event) -> None:
         lags.append((time.perf_counter() - begun - 0.001) * 1000)
 
 
-async def measured(client: openai.AsyncOpenAI) -> Round:
+async def measured(client: openai.AsyncOpenAI, streams: int) -> Round:
     lags: list[float] = []
     stop = asyncio.Event()
     ticking = asyncio.create_task(tick(lags, stop))
-    await asyncio.gather(*(one(client) for _ in range(STREAMS)))
+    await asyncio.gather(*(one(client) for _ in range(streams)))
     stop.set()
     await ticking
     ordered = sorted(lags)
@@ -87,52 +87,58 @@ def middle(rounds: list[Round]) -> Round:
     return Round(*(round(statistics.median(getattr(r, name) for r in rounds), 1) for name in Round.__annotations__))
 
 
-async def run(rounds: int, chunks: int) -> Result:
-    pieces = chat_chunks()
+async def run(rounds: int, chunks: int, streams: int) -> Result:
+    pieces = chat_chunks(CHUNKS)
     client = openai.AsyncOpenAI(
         api_key="k", http_client=httpx2.AsyncClient(transport=streaming([*pieces[:chunks], *pieces[-3:]]))
     )
-    await measured(client)  # warm
+    await measured(client, streams)  # warm
     bare: list[Round] = []
     observed: list[Round] = []
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(rounds):
         llmspan.uninstrument()
         gc.collect()
-        bare.append(await measured(client))
+        bare.append(await measured(client, streams))
         llmspan.instrument()
         gc.collect()
-        observed.append(await measured(client))
+        observed.append(await measured(client, streams))
     ratio = statistics.median(o.p99_ms / b.p99_ms for o, b in zip(observed, bare, strict=True))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
     waiting = max(status.queued for status in llmspan.status())
     added = sum(thread.name.startswith("llmspan") for thread in threading.enumerate())
-    return Result(STREAMS, middle(bare), middle(observed), round(ratio, 3), added, round(grown, 1), waiting)
+    return Result(streams, middle(bare), middle(observed), round(ratio, 3), added, round(grown, 1), waiting)
+
+
+def table(result: Result) -> str:
+    lines = ["| | p50, ms | p99, ms | longest, ms | ratio of p99 |", "|---|---:|---:|---:|---:|"]
+    for name, lag, ratio in (
+        ("bare SDK", result.bare, ""),
+        (f"{BACKENDS} hanging backends", result.observed, f"{result.p99_ratio:.3f}"),
+    ):
+        lines.append(f"| {name} | {lag.p50_ms} | {lag.p99_ms} | {lag.longest_ms} | {ratio} |")
+    lines.append("| *aim* | | | | *1.100* |")
+    lines.append(f"\n{result.streams} streams; {result.records_waiting} records wait.")
+    lines.append(f"{result.threads_added} threads of ours for {BACKENDS} backends; {result.memory_added_mib} MiB more.")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--chunks", type=int, default=40)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    rounds, chunks, streams = (1, 3, 20) if options.quick else (options.rounds, options.chunks, STREAMS)
     llmspan.instrument(backends="memory", exit_timeout=0)
     line = pipeline.shared()
     for backend in line.backends:
         backend.write = Hanging().write  # type: ignore[method-assign]
     for _ in range(BACKENDS - 1):
         line.add(Hanging())
-    result = asyncio.run(run(options.rounds, options.chunks))
+    result = asyncio.run(run(rounds, chunks, streams))
     Hanging.gate.set()
     wiring.close(30)
-    if options.json:
-        print(json.dumps(asdict(result), indent=1))
-        return
-    print("| | p50, ms | p99, ms | longest, ms |\n|---|---:|---:|---:|")
-    for name, lag in (("bare SDK", result.bare), (f"{BACKENDS} hanging backends", result.observed)):
-        print(f"| {name} | {lag.p50_ms} | {lag.p99_ms} | {lag.longest_ms} |")
-    print(f"\n{result.streams} streams; p99 ratio {result.p99_ratio}; {result.records_waiting} records wait")
-    print(f"{result.threads_added} threads of ours for {BACKENDS} backends; {result.memory_added_mib} MiB more")
+    report.give(options, asdict(result), table(result))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """What llmspan adds to a call and to a chunk, over the bare SDK in the same run.
 
-    uv run python bench/overhead.py            # table
-    uv run python bench/overhead.py --json     # the same as JSON
-    uv run python bench/overhead.py --readme   # write the table into README.md
+    uv run python bench/overhead.py               # table
+    uv run python bench/overhead.py --ways all    # also without a recording span, without a backend
+    uv run python bench/overhead.py --json        # the same as JSON
+    uv run python bench/overhead.py --readme      # write the table into README.md
 
 Calls go over an in-memory transport (no sockets), a streamed reply arrives event by event. Bare and observed calls
 alternate in blocks; the figures are medians over the pairs of blocks. "Added" is CPU time of the calling thread: what
 the program waits for. "Worker" is the CPU time that llmspan spends beside it, on its own threads, to reassemble and
 store. The observed side has everything on: a recording span to a batch processor, the full record to SQLite.
+
+"Added per chunk" of a stream is all that is added to it, by its 500 chunks: the call is in it. ``instructions.py``
+tells the two apart.
 
 Between two calls the worker does its work and leaves the processor's caches cold; it does so on both sides (on the bare
 one with a record of an earlier call), so that the difference is what a call costs and not what a cold cache costs.
@@ -15,29 +19,20 @@ one with a record of an earlier call), so that the difference is what a call cos
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import gc
-import json
 import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import anthropic
-import httpx2
-import openai
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from typing import Any, NamedTuple
 
 import llmspan
-from llmspan import pipeline, wiring
+import report
+from llmspan import pipeline
+from observed import BOTH, WAYS, Observed, Way, switch
+from sdk_calls import CHUNKS, Surface, surfaces
 
-CHUNKS = 500
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -46,6 +41,7 @@ class Row:
     """One line of the table; microseconds."""
 
     surface: str
+    way: str
     bare_us: float
     added_us: float
     ratio: float
@@ -53,175 +49,12 @@ class Row:
     worker_us: float
 
 
-class Discard(SpanExporter):
-    def export(self, spans: Any) -> SpanExportResult:
-        return SpanExportResult.SUCCESS
+class Pair(NamedTuple):
+    """A block of bare calls and one of observed calls, side by side; microseconds a call."""
 
-
-class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    def __init__(self, pieces: list[bytes]) -> None:
-        self.pieces = pieces
-
-    def __iter__(self) -> Any:
-        yield from self.pieces
-
-    async def __aiter__(self) -> Any:
-        for piece in self.pieces:
-            yield piece
-
-
-def sse(event: dict[str, Any], *, named: bool = False) -> bytes:
-    name = f"event: {event['type']}\n" if named else ""
-    return f"{name}data: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
-
-
-def chat_chunks() -> list[bytes]:
-    base = {"id": "chatcmpl-9fK2", "object": "chat.completion.chunk", "created": 1790000000, "model": "gpt-5-mini"}
-    base |= {"service_tier": "default", "system_fingerprint": "fp_44709d6fcb"}
-
-    def chunk(delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return sse({**base, "choices": [choice], "usage": None, "obfuscation": "x7Kq2"})
-
-    usage = {"prompt_tokens": 1200, "completion_tokens": 350, "total_tokens": 1550}
-    usage |= {"prompt_tokens_details": {"cached_tokens": 1024}, "completion_tokens_details": {"reasoning_tokens": 128}}
-    pieces = [chunk({"role": "assistant", "content": ""})]
-    pieces += [chunk({"content": f" word{n}"}) for n in range(CHUNKS - 3)]
-    return [*pieces, chunk({}, "stop"), sse({**base, "choices": [], "usage": usage}), b"data: [DONE]\n\n"]
-
-
-def response_events() -> list[bytes]:
-    response: dict[str, Any] = {
-        "id": "resp_1", "object": "response", "created_at": 1790000000, "status": "in_progress", "model": "gpt-5-mini",
-        "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": None,
-    }  # fmt: skip
-    usage = {"input_tokens": 1200, "output_tokens": 350, "total_tokens": 1550}
-    usage |= {"input_tokens_details": {"cached_tokens": 1024}, "output_tokens_details": {"reasoning_tokens": 128}}
-    where = {"item_id": "msg_1", "output_index": 0}
-    text = "".join(f" word{n}" for n in range(CHUNKS - 6))
-    part = {"type": "output_text", "text": text, "annotations": []}
-    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
-    events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": response},
-        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
-        {"type": "response.content_part.added", **where, "content_index": 0, "part": {**part, "text": ""}},
-    ]
-    delta = {"type": "response.output_text.delta", **where, "content_index": 0, "logprobs": []}
-    events += [{**delta, "delta": f" word{n}"} for n in range(CHUNKS - 6)]
-    events += [
-        {"type": "response.output_text.done", **where, "content_index": 0, "text": text},
-        {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {
-            "type": "response.completed",
-            "response": {**response, "status": "completed", "output": [item], "usage": usage},
-        },
-    ]
-    return [sse({**event, "sequence_number": n}, named=True) for n, event in enumerate(events)]
-
-
-def message_events() -> list[bytes]:
-    usage = {"input_tokens": 12, "cache_read_input_tokens": 30000, "cache_creation_input_tokens": 2000}
-    usage |= {"cache_creation": {"ephemeral_5m_input_tokens": 1500, "ephemeral_1h_input_tokens": 500}}
-    message: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5"}
-    message |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": {**usage, "output_tokens": 7}}
-    events: list[dict[str, Any]] = [
-        {"type": "message_start", "message": message},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    ]
-    delta = {"type": "content_block_delta", "index": 0}
-    events += [{**delta, "delta": {"type": "text_delta", "text": f" word{n}"}} for n in range(CHUNKS - 5)]
-    stop = {"stop_reason": "end_turn", "stop_sequence": None}
-    events += [
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": stop, "usage": {**usage, "output_tokens": 250}},
-        {"type": "message_stop"},
-    ]
-    return [sse(event, named=True) for event in events]
-
-
-CHAT = {
-    "id": "chatcmpl-1", "object": "chat.completion", "created": 1790000000, "model": "gpt-5-mini",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Paris. " * 50}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 1200, "completion_tokens": 350, "total_tokens": 1550},
-}  # fmt: skip
-MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5",
-    "content": [{"type": "text", "text": "Paris. " * 50}], "stop_reason": "end_turn", "stop_sequence": None,
-    "usage": {
-        "input_tokens": 12, "cache_read_input_tokens": 30000, "cache_creation_input_tokens": 0, "output_tokens": 250,
-    },
-}  # fmt: skip
-PROMPT = [{"role": "user", "content": "Tell me about Paris. " * 40}]
-CHAT_BODY = {"model": "gpt-5-mini", "messages": PROMPT, "temperature": 0.2}
-RESPONSES_BODY = {"model": "gpt-5-mini", "input": PROMPT, "temperature": 0.2}
-MESSAGES_BODY = {"model": "claude-sonnet-5", "messages": PROMPT, "max_tokens": 1000}
-
-
-def mock(pieces: list[bytes], content_type: str) -> httpx2.MockTransport:
-    headers = {"content-type": content_type, "x-request-id": "req_1", "request-id": "req_1"}
-    return httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Events(pieces)))
-
-
-def streaming(pieces: list[bytes]) -> httpx2.MockTransport:
-    return mock(pieces, "text/event-stream")
-
-
-def unary(body: dict[str, Any]) -> httpx2.MockTransport:
-    return mock([json.dumps(body).encode()], "application/json")
-
-
-def openai_client(transport: httpx2.MockTransport) -> openai.OpenAI:
-    return openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=transport))
-
-
-def anthropic_client(transport: httpx2.MockTransport) -> anthropic.Anthropic:
-    return anthropic.Anthropic(api_key="k", open_telemetry=False, http_client=httpx2.Client(transport=transport))
-
-
-def drain(stream: Any) -> None:
-    for _ in stream:
-        pass
-
-
-def surfaces() -> dict[str, tuple[Callable[[], Any], int | None]]:
-    """Name -> (one call, its number of chunks)."""
-    chat, responses, messages = streaming(chat_chunks()), streaming(response_events()), streaming(message_events())
-    a, b, c = openai_client(chat), openai_client(responses), anthropic_client(messages)
-    d, e = openai_client(unary(CHAT)), anthropic_client(unary(MESSAGE))
-    loop = asyncio.new_event_loop()
-    f = openai.AsyncOpenAI(api_key="k", http_client=httpx2.AsyncClient(transport=chat))
-    g = openai.AsyncOpenAI(api_key="k", http_client=httpx2.AsyncClient(transport=responses))
-    h = anthropic.AsyncAnthropic(api_key="k", open_telemetry=False, http_client=httpx2.AsyncClient(transport=messages))
-
-    async def adrain(request: Any) -> None:
-        async for _ in await request:
-            pass
-
-    def run(make: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: loop.run_until_complete(adrain(make()))
-
-    def with_helper() -> None:
-        with c.messages.stream(**MESSAGES_BODY) as stream:  # type: ignore[arg-type]
-            drain(stream.text_stream)
-
-    options = {"include_usage": True}
-    return {
-        "chat.completions.create": (lambda: d.chat.completions.create(**CHAT_BODY), None),
-        "messages.create": (lambda: e.messages.create(**MESSAGES_BODY), None),
-        "chat.completions, stream": (
-            lambda: drain(a.chat.completions.create(**CHAT_BODY, stream=True, stream_options=options)),
-            CHUNKS,
-        ),
-        "chat.completions, async stream": (
-            run(lambda: f.chat.completions.create(**CHAT_BODY, stream=True, stream_options=options)),
-            CHUNKS,
-        ),
-        "responses, stream": (lambda: drain(b.responses.create(**RESPONSES_BODY, stream=True)), CHUNKS),
-        "responses, async stream": (run(lambda: g.responses.create(**RESPONSES_BODY, stream=True)), CHUNKS),
-        "messages, stream": (lambda: drain(c.messages.create(**MESSAGES_BODY, stream=True)), CHUNKS),
-        "messages, async stream": (run(lambda: h.messages.create(**MESSAGES_BODY, stream=True)), CHUNKS),
-        "messages.stream().text_stream": (with_helper, CHUNKS),
-    }
+    bare: float
+    observed: float
+    beside: float
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -264,71 +97,108 @@ def block(call: Callable[[], Any], calls: int, between: Callable[[], Any]) -> tu
     return statistics.median(times), others / 1000 / calls
 
 
-def measure(name: str, call: Callable[[], Any], chunks: int | None, pairs: int) -> Row:
-    calls = 100 if chunks is None else 4
-    figures: list[tuple[float, float, float]] = []
+def pairs_of(
+    observed: Observed, call: Callable[[], Any], ways: Sequence[Way], *, calls: int, pairs: int
+) -> dict[Way, list[Pair]]:
+    """Bare blocks and those of each way, in turns."""
     tap = Tap(pipeline.shared())
-    observer = wiring._state.observer
-    assert observer is not None
-    observer.sink = tap
+    observed.observer.sink = tap
+    observed.on(ways[0])
     call()
+    gc.collect()
+    gc.freeze()  # what this call has imported and made for good need not be looked at in each block
+    found: dict[Way, list[Pair]] = {way: [] for way in ways}
     for _ in range(pairs):
-        llmspan.uninstrument()
-        bare, _ = block(call, calls, tap.again)
-        llmspan.instrument()
-        observed, beside = block(call, calls, lambda: None)
-        figures.append((bare, observed, beside))
-    added = statistics.median(observed - bare for bare, observed, _ in figures)
+        for backend in sorted({way.backend for way in ways}):
+            observed.off(backend=backend)
+            bare, _ = block(call, calls, tap.again)
+            for way in ways:
+                if way.backend is backend:
+                    observed.on(way)
+                    found[way].append(Pair(bare, *block(call, calls, lambda: None)))
+    return found
+
+
+def measure(
+    observed: Observed, surface: Surface, ways: Sequence[Way], *, pairs: int, calls: int, chunks: int
+) -> list[Row]:
+    """The rows of one surface. ``calls`` in a block; of a stream, a twenty-fifth of it."""
+    calls = max(calls // 25, 1) if surface.is_stream else calls
+    found = pairs_of(observed, surface.call(chunks), ways, calls=calls, pairs=pairs)
+    return [_row(surface, way, found[way], chunks) for way in ways]
+
+
+def _row(surface: Surface, way: Way, pairs: Sequence[Pair], chunks: int) -> Row:
+    added = statistics.median(pair.observed - pair.bare for pair in pairs)
     return Row(
-        name,
-        round(statistics.median(bare for bare, _, _ in figures), 1),
+        surface.name,
+        way.name,
+        round(statistics.median(pair.bare for pair in pairs), 1),
         round(added, 1),
-        round(statistics.median(observed / bare for bare, observed, _ in figures), 3),
-        None if chunks is None else round(added / chunks, 3),
-        round(statistics.median(beside for _, _, beside in figures), 1),
+        round(statistics.median(pair.observed / pair.bare for pair in pairs), 3),
+        round(added / chunks, 3) if surface.is_stream else None,
+        round(statistics.median(pair.beside for pair in pairs), 1),
     )
 
 
-def table(rows: list[Row]) -> str:
+def run(
+    only: str = "", ways: Sequence[Way] = (BOTH,), *, pairs: int = 20, calls: int = 100, chunks: int = CHUNKS
+) -> list[Row]:
+    """All rows."""
+    with switch() as observed:
+        return [
+            row
+            for surface in surfaces(only)
+            for row in measure(observed, surface, ways, pairs=pairs, calls=calls, chunks=chunks)
+        ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows with everything on, as a Markdown table."""
     lines = [
         "| surface | bare SDK, µs | added, µs | ratio | added per chunk, µs | worker, µs |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        chunk = "" if row.added_us_per_chunk is None else f"{row.added_us_per_chunk:.2f}"
-        figures = f"{row.bare_us:,.0f} | {row.added_us:,.0f} | {row.ratio:.3f} | {chunk} | {row.worker_us:,.0f}"
-        lines.append(f"| `{row.surface}` | {figures} |")
+        if row.way == BOTH.name:
+            chunk = "" if row.added_us_per_chunk is None else f"{row.added_us_per_chunk:.2f}"
+            figures = f"{row.bare_us:,.0f} | {row.added_us:,.0f} | {row.ratio:.3f} | {chunk} | {row.worker_us:,.0f}"
+            lines.append(f"| `{row.surface}` | {figures} |")
+    lines.append("| *aim, calls* | | *60* | | | |")
+    lines.append("| *aim, streams* | | | *1.030* | *1.00* | |")
     return "\n".join(lines)
 
 
-def write_readme(text: str) -> None:
-    begin, end = "<!-- overhead: begin -->", "<!-- overhead: end -->"
-    before, _, rest = README.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+def matrix(rows: Sequence[Row]) -> str:
+    """What is added in each of the ways, as a Markdown table: microseconds a call, and for streams a chunk."""
+    names = [way.name for way in WAYS]
+    lines = [f"| added, µs | {' | '.join(way.title for way in WAYS)} |", "|---|" + "---:|" * len(names)]
+    cells = {(row.surface, row.way): _cell(row) for row in rows}
+    lines += [
+        f"| `{surface}` | {' | '.join(cells.get((surface, name), '') for name in names)} |"
+        for surface in dict.fromkeys(row.surface for row in rows)
+    ]
+    return "\n".join(lines)
+
+
+def _cell(row: Row) -> str:
+    return f"{row.added_us:,.0f}" if row.added_us_per_chunk is None else f"{row.added_us_per_chunk:.2f} a chunk"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = report.parser(__doc__)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--only", default="", help="measure only surfaces whose name contains this")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--ways", choices=["both", "all"], default="both", help="which set-ups to measure")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Discard()))
-    trace.set_tracer_provider(provider)
-    with tempfile.TemporaryDirectory() as folder:
-        llmspan.instrument(backends="sqlite", sqlite_path=Path(folder) / "bench.db")
-        rows = [
-            measure(name, call, chunks, options.pairs)
-            for name, (call, chunks) in surfaces().items()
-            if options.only in name
-        ]
-        llmspan.flush(30)
-    print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
+    ways = WAYS if options.ways == "all" else (BOTH,)
+    counts = {"pairs": 1, "calls": 1, "chunks": 20} if options.quick else {"pairs": options.pairs}
+    rows = run(options.only, ways, **counts)
+    tables = [table(rows), matrix(rows)] if options.ways == "all" else [table(rows)]
+    report.give(options, [asdict(row) for row in rows], "\n\n".join(tables))
     if options.readme:
-        write_readme(table(rows))
+        report.write_between(README, "overhead", table(rows))
 
 
 if __name__ == "__main__":

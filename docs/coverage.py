@@ -86,6 +86,9 @@ is warned of once, and recorded; an SDK whose base client has changed where the 
 
 Every way for a call to end, times {apis}, times sync and async: {count} cells
 (`test_outcome_matrix.py`). In each: one ended span, one record, and a caller who sees what he would see without us.
+Web responses whose client goes away are also lived through on real servers (`test_clients_that_leave.py`): `cancelled`
+where the server cancels the task that waits for the provider (an async generator under uvicorn), `closed_early` where
+it closes or drops the generator (one that runs in threads, or under WSGI).
 """
 
 #: what a record has of the response

@@ -103,17 +103,24 @@ class Policy:
         return sent.text, received.text, "truncated" if sent.is_cut or received.is_cut else "full"
 
     def clean(self, facts: dict[str, Any], secrets: Callable[[], Iterable[str]] = tuple) -> dict[str, Any]:
-        """A record's values: keys masked in what errors say, credentials in what the program said, all redacted."""
-        if any(facts[key] is not None for key in _FROM_ERRORS):
-            found = tuple(secrets())
-            for key in _FROM_ERRORS:
-                if facts[key] is not None:
-                    masked = mask_members(mask_texts(facts[key], lambda text: mask_keys(_without(text, found))))
-                    facts[key] = self._redacted(masked, WITHHELD if key == "error_message" else None)
+        """A record's values: keys masked in what errors say, credentials in what the program said, all redacted.
+
+        ``facts`` have those of errors, and those of the program's as far as they are wanted; they are changed in place.
+        """
+        for key in _FROM_ERRORS:
+            if facts[key] is not None:
+                self._clean_errors(facts, tuple(secrets()))
+                break
         for key in _FROM_CONTEXT:
-            if facts[key]:
+            if facts.get(key):
                 facts[key] = self._redacted(mask_members(facts[key]), {} if key == "attributes" else None)
         return facts
+
+    def _clean_errors(self, facts: dict[str, Any], secrets: Iterable[str]) -> None:
+        for key in _FROM_ERRORS:
+            if facts[key] is not None:
+                masked = mask_members(mask_texts(facts[key], lambda text: mask_keys(_without(text, secrets))))
+                facts[key] = self._redacted(masked, WITHHELD if key == "error_message" else None)
 
     def _redacted(self, value: Any, otherwise: Any) -> Any:
         return value if not self.redact else _result(self.redact, value, otherwise)

@@ -49,15 +49,23 @@ class CallMetrics:
         self._counters: dict[str, Counter] = {}
         self._meter = metrics.get_meter("llmspan", __version__, meter_provider)
 
-    def record(self, call: ProviderTrace, gaps: Iterable[int] = ()) -> None:
-        """Record the points of one finished call; ``gaps`` are the nanoseconds between pieces of its output."""
+    def record(self, call: ProviderTrace, gaps: Iterable[int] = (), *, is_timed: bool = True) -> None:
+        """Record the points of one finished call.
+
+        Args:
+            call: its record.
+            gaps: the nanoseconds between pieces of its output.
+            is_timed: whether its duration is how long somebody waited for it; that of a batch's result is not.
+        """
         if not self._is_listened_to():
             return
         within = _context(call)
         common = _attributes(call)
         ended = {**common, "error.type": call.error_type} if call.error_type else common
         if call.operation in INFERENCE:
-            self._inference(call, common, ended, within)
+            if is_timed:
+                self._inference_times(call, common, ended, within)
+            self._inference_tokens(call, common, within)
             for gap in gaps:
                 self._time("gen_ai.client.inference.time_per_output_chunk", gap, common, within)
         elif call.operation == "embeddings":
@@ -67,18 +75,22 @@ class CallMetrics:
             self._time("gen_ai.client.operation.duration", call.duration_ns, ended, within)
             return
         if self._compat:
-            self._replaced(call, common, ended, within)
+            if is_timed:
+                self._replaced_times(call, common, ended, within)
+            self._replaced_tokens(call, common, within)
 
     def _is_listened_to(self) -> bool:
         """Whether somebody has set up a provider: that of the API alone does nothing."""
         provider = self._given or metrics.get_meter_provider()
         return not type(provider).__module__.startswith("opentelemetry.metrics")
 
-    def _inference(self, call: ProviderTrace, common: Any, ended: Any, within: Context | None) -> None:
+    def _inference_times(self, call: ProviderTrace, common: Any, ended: Any, within: Context | None) -> None:
         self._time("gen_ai.client.inference.duration", call.duration_ns, ended, within)
         if call.time_to_first_chunk_ns is not None:
             name = "gen_ai.client.inference.time_to_first_chunk"
             self._time(name, call.time_to_first_chunk_ns, common, within)
+
+    def _inference_tokens(self, call: ProviderTrace, common: Any, within: Context | None) -> None:
         for direction, total in (("input", call.usage.input_tokens), ("output", call.usage.output_tokens)):
             name = f"gen_ai.client.inference.usage.{direction}_tokens"
             for modality, count in _by_modality(call, direction, total):
@@ -94,11 +106,13 @@ class CallMetrics:
         if count is not None and call.status not in FAILED:
             self._histogram(name, "{token}", TOKENS).record(count, common)
 
-    def _replaced(self, call: ProviderTrace, common: Any, ended: Any, within: Context | None) -> None:
+    def _replaced_times(self, call: ProviderTrace, common: Any, ended: Any, within: Context | None) -> None:
         self._time("gen_ai.client.operation.duration", call.duration_ns, ended, within)
         if call.time_to_first_chunk_ns is not None:
             name = "gen_ai.client.operation.time_to_first_chunk"
             self._time(name, call.time_to_first_chunk_ns, common, within)
+
+    def _replaced_tokens(self, call: ProviderTrace, common: Any, within: Context | None) -> None:
         for direction, total in (("input", call.usage.input_tokens), ("output", call.usage.output_tokens)):
             if total is not None:
                 histogram = self._histogram("gen_ai.client.token.usage", "{token}", TOKENS)

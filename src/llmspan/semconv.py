@@ -9,7 +9,7 @@ are accepted on read. Zeros are written: 0 is reported as zero, a missing attrib
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -106,29 +106,35 @@ _TAGS: Final = "llmspan.agent.tags"
 STREAM: Final = "gen_ai.request.stream"
 _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
-#: request parameter -> (attribute, type it must have to be recorded)
-_PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...]]]] = {
-    "temperature": ("gen_ai.request.temperature", (int, float)),
-    "top_p": ("gen_ai.request.top_p", (int, float)),
-    "top_k": ("gen_ai.request.top_k", int),
-    "frequency_penalty": ("gen_ai.request.frequency_penalty", (int, float)),
-    "presence_penalty": ("gen_ai.request.presence_penalty", (int, float)),
-    "seed": ("gen_ai.request.seed", int),
-    "max_tokens": ("gen_ai.request.max_tokens", int),
-    "max_completion_tokens": ("gen_ai.request.max_tokens", int),
-    "max_output_tokens": ("gen_ai.request.max_tokens", int),
-    "previous_response_id": ("gen_ai.request.previous_response.id", str),
-    "reasoning_effort": ("gen_ai.request.reasoning.level", str),
-    "max_tokens_to_sample": ("gen_ai.request.max_tokens", int),
-    "dimensions": ("gen_ai.embeddings.dimension.count", int),
+#: request parameter -> (attribute, type it must have to be recorded, type it is recorded as)
+_PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...], type | None]]] = {
+    "temperature": ("gen_ai.request.temperature", (int, float), float),
+    "top_p": ("gen_ai.request.top_p", (int, float), float),
+    "top_k": ("gen_ai.request.top_k", int, None),
+    "frequency_penalty": ("gen_ai.request.frequency_penalty", (int, float), float),
+    "presence_penalty": ("gen_ai.request.presence_penalty", (int, float), float),
+    "seed": ("gen_ai.request.seed", int, None),
+    "max_tokens": ("gen_ai.request.max_tokens", int, None),
+    "max_completion_tokens": ("gen_ai.request.max_tokens", int, None),
+    "max_output_tokens": ("gen_ai.request.max_tokens", int, None),
+    "previous_response_id": ("gen_ai.request.previous_response.id", str, None),
+    "reasoning_effort": ("gen_ai.request.reasoning.level", str, None),
+    "max_tokens_to_sample": ("gen_ai.request.max_tokens", int, None),
+    "dimensions": ("gen_ai.embeddings.dimension.count", int, None),
 }
-_DOUBLES: Final = frozenset({"temperature", "top_p", "frequency_penalty", "presence_penalty"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+#: old name -> the name that counts if both are given
+_REPLACED: Final = {"max_tokens": "max_completion_tokens", "stop": "stop_sequences", "text": "response_format"}
 #: operations whose usage belongs to another call
 NOT_BILLED: Final = frozenset({"fetch_response"})
 #: what an API is asked for, where that is not the request's to say
 _OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
-_RESPONSES: Final = frozenset({"responses", "responses_compact"})
+#: which of OpenAI's two an API is of
+_API_TYPES: Final = {
+    "chat_completions": "chat_completions",
+    "responses": "responses",
+    "responses_compact": "responses",
+}
 
 
 #: what a span has from its start, or (the payload's fate) cannot know at its end
@@ -149,45 +155,77 @@ def start_attributes(
     *, operation: str, provider: str, model: str | None, address: str | None, port: int | None
 ) -> dict[str, Any]:
     """The attributes that samplers may decide on; they are there when the span starts."""
-    known: dict[str, Any] = {OPERATION: operation, PROVIDER: provider, REQUEST_MODEL: model, "server.address": address}
-    known["server.port"] = port if address else None
-    return {name: value for name, value in known.items() if value is not None}
+    found: dict[str, Any] = {OPERATION: operation, PROVIDER: provider}
+    if model is not None:
+        found[REQUEST_MODEL] = model
+    if address is not None:
+        found["server.address"] = address
+        if address and port is not None:
+            found["server.port"] = port
+    return found
 
 
 def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates nothing."""
+    """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates no value."""
     found: dict[str, Any] = {}
-    for key in [key for key in _PARAMETERS if key in body]:  # in this order: where two are one, the last one wins
-        name, wanted = _PARAMETERS[key]
-        value = body[key]
-        if isinstance(value, wanted) and not isinstance(value, bool):
-            found[name] = float(value) if key in _DOUBLES else value
-    for key, nested in (("reasoning", "effort"), ("output_config", "effort")):
-        level = _get(body.get(key), nested)
-        if isinstance(level, str):
-            found["gen_ai.request.reasoning.level"] = level
-    stop = body.get("stop_sequences", body.get("stop"))
-    if isinstance(stop, str):
-        found["gen_ai.request.stop_sequences"] = (stop,)
-    elif isinstance(stop, list | tuple) and all(isinstance(item, str) for item in stop):
-        found["gen_ai.request.stop_sequences"] = tuple(stop)
-    choices = body.get("n")
-    if isinstance(choices, int) and not isinstance(choices, bool) and choices != 1:
-        found["gen_ai.request.choice.count"] = choices
-    encoding = body.get("encoding_format")
-    if isinstance(encoding, str) and api == "embeddings":
-        found["gen_ai.request.encoding_formats"] = (encoding,)
-    if api == "chat_completions" or api in _RESPONSES:
-        found["openai.api.type"] = "responses" if api in _RESPONSES else api
-        tier = body.get("service_tier")
-        if isinstance(tier, str) and tier != "auto":
-            found["openai.request.service_tier"] = tier
-    output = _get(body.get("response_format"), "type") or _get(_get(body.get("text"), "format"), "type")
-    if isinstance(output, str) and output in _OUTPUT_TYPES:
-        found["gen_ai.output.type"] = _OUTPUT_TYPES[output]
-    elif api in _OUTPUT_OF:
+    if api in _API_TYPES:
+        found["openai.api.type"] = _API_TYPES[api]
+    if api in _OUTPUT_OF:
         found["gen_ai.output.type"] = _OUTPUT_OF[api]
+    for key, value in body.items():
+        if key in _REPLACED and body.get(_REPLACED[key]) is not None:
+            continue
+        if key in _PARAMETERS:
+            name, wanted, written = _PARAMETERS[key]
+            if isinstance(value, wanted) and not isinstance(value, bool):
+                found[name] = value if written is None else written(value)
+        elif key in _SHAPED_PARAMETERS:
+            found.update(_SHAPED_PARAMETERS[key](value, api))
     return found
+
+
+def _reasoning(value: object, _: str) -> dict[str, Any]:
+    level = _get(value, "effort")
+    return {"gen_ai.request.reasoning.level": level} if isinstance(level, str) else {}
+
+
+def _stop(value: object, _: str) -> dict[str, Any]:
+    words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ()
+    given = bool(words) or value in ([], ())
+    return {"gen_ai.request.stop_sequences": words} if given and all(isinstance(w, str) for w in words) else {}
+
+
+def _choices(value: object, _: str) -> dict[str, Any]:
+    is_known = isinstance(value, int) and not isinstance(value, bool) and value != 1
+    return {"gen_ai.request.choice.count": value} if is_known else {}
+
+
+def _encoding(value: object, api: str) -> dict[str, Any]:
+    is_known = isinstance(value, str) and api == "embeddings"
+    return {"gen_ai.request.encoding_formats": (value,)} if is_known else {}
+
+
+def _tier(value: object, api: str) -> dict[str, Any]:
+    is_known = isinstance(value, str) and value != "auto" and api in _API_TYPES
+    return {"openai.request.service_tier": value} if is_known else {}
+
+
+def _output(kind: object) -> dict[str, Any]:
+    return {"gen_ai.output.type": _OUTPUT_TYPES[kind]} if isinstance(kind, str) and kind in _OUTPUT_TYPES else {}
+
+
+#: request parameter -> its attributes, for those that are more than a scalar
+_SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
+    "reasoning": _reasoning,
+    "output_config": _reasoning,
+    "stop": _stop,
+    "stop_sequences": _stop,
+    "n": _choices,
+    "encoding_format": _encoding,
+    "service_tier": _tier,
+    "response_format": lambda value, _: _output(_get(value, "type")),
+    "text": lambda value, _: _output(_get(_get(value, "format"), "type")),
+}
 
 
 def end_attributes(facts: Mapping[str, Any], *, system_fingerprint: str | None = None) -> dict[str, Any]:
@@ -195,11 +233,7 @@ def end_attributes(facts: Mapping[str, Any], *, system_fingerprint: str | None =
 
     ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
     """
-    found: dict[str, Any] = {}
-    for key, name in _SAME_AT_END.items():
-        value = facts[key]
-        if value is not None:
-            found[name] = value
+    found = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
     _add_shaped(found, facts)
     if facts["status"] == "incomplete":
         found.setdefault(FINISH_REASONS, ("error",))
@@ -315,4 +349,4 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _get(value: object, key: str) -> Any:
-    return value.get(key) if isinstance(value, Mapping) else None
+    return None if value is None else value.get(key) if isinstance(value, Mapping) else None

@@ -238,13 +238,14 @@ KINDS: Final = _kinds()
 
 def new_id() -> str:
     """A fresh UUIDv7 (RFC 9562, section 5.7): ordered by creation time to the millisecond, random within it."""
-    milliseconds = time.time_ns() // 1_000_000
-    tail = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & (1 << 48) - 1) << 80 | tail
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds = time.time_ns() // 1_000_000 & (1 << 48) - 1
+    # not of a generator of ours: on a machine that was restored from a snapshot it would repeat itself
+    digits = (milliseconds.to_bytes(6, "big") + os.urandom(10)).hex()
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+#: a random hexadecimal digit as the one with the variant's two bits
+_VARIANT: Final = {digit: "89ab"[at % 4] for at, digit in enumerate("0123456789abcdef")}
 
 
 def _format_time(nanoseconds: int) -> str:

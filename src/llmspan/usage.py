@@ -166,23 +166,43 @@ def _anthropic(counts: Mapping[str, int]) -> dict[str, int | None]:
     }
 
 
+#: input, output, cache reads, cache writes, reasoning, and reasoning's other name
+_CHAT: Final = (
+    "prompt_tokens",
+    "completion_tokens",
+    "prompt_tokens_details.cached_tokens",
+    "prompt_tokens_details.cache_write_tokens",
+    "completion_tokens_details.reasoning_tokens",
+    "completion_tokens_details.thinking_tokens",
+)
+_RESPONSES: Final = (
+    "input_tokens",
+    "output_tokens",
+    "input_tokens_details.cached_tokens",
+    "input_tokens_details.cache_write_tokens",
+    "output_tokens_details.reasoning_tokens",
+    "output_tokens_details.thinking_tokens",
+)
+
+
 def _openai(raw: Raw, counts: Mapping[str, int]) -> dict[str, int | None]:
-    chat = "prompt_tokens" in raw or "completion_tokens" in raw
-    into, out = ("prompt_tokens", "completion_tokens") if chat else ("input_tokens", "output_tokens")
-    reasoning = counts.get(f"{out}_details.reasoning_tokens")
+    is_chat = "prompt_tokens" in raw or "completion_tokens" in raw
+    into, out, read, write, reasoning, thinking = _CHAT if is_chat else _RESPONSES
     return {
         "input_tokens": counts.get(into),
         "output_tokens": counts.get(out),
-        "cache_read_tokens": counts.get(f"{into}_details.cached_tokens"),
-        "cache_write_tokens": counts.get(f"{into}_details.cache_write_tokens"),
-        "reasoning_tokens": counts.get(f"{out}_details.thinking_tokens") if reasoning is None else reasoning,
+        "cache_read_tokens": counts.get(read),
+        "cache_write_tokens": counts.get(write),
+        "reasoning_tokens": counts.get(reasoning, counts.get(thinking)),
     }
 
 
 def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:
-    named = {
-        name: value for path, value in counts.items() if (name := KNOWN_COUNTS[path]) is not None and path not in skip
-    }
+    named: dict[str, int] = {}
+    for path, value in counts.items():
+        name = KNOWN_COUNTS[path]
+        if name is not None and path not in skip:
+            named[name] = value
     if "iterations_input_tokens" in named:  # inclusive, as the top-level input is
         named["iterations_input_tokens"] += named.get("iterations_cache_read_tokens", 0)
         named["iterations_input_tokens"] += named.get("iterations_cache_write_tokens", 0)
@@ -192,18 +212,20 @@ def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:
 def _collect(raw: Raw, prefix: str, found: dict[str, int]) -> None:
     """Gather the known counts of an object by path. Those of a list's items are summed: passes of one call."""
     for key, value in raw.items():
-        path = f"{prefix}{key}"
+        if value is None:
+            continue
+        path = prefix + key
         if isinstance(value, dict):
-            _collect(value, f"{path}.", found)
+            _collect(value, path + ".", found)
         elif isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
-                    _collect(item, f"{path}[].", found)
+                    _collect(item, path + "[].", found)
         elif path in KNOWN_COUNTS and (count := _integer(value)) is not None:
             found[path] = found.get(path, 0) + count if "[]" in path else count
 
 
 def _integer(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None

@@ -9,8 +9,14 @@ from typing import Any
 import httpx2
 import pytest
 
+from llmspan import semconv
+from llmspan.content import Policy
+from llmspan.instrumentation import Capture
+from llmspan.messages import INPUT, OUTPUT
+from llmspan.metrics import CallMetrics
 from replay import Pieces, client_for, split
-from streams import MESSAGES
+from signals import INFERENCE, Logs, Meters
+from streams import MESSAGES, WORDS
 from watching import Watch, watching
 
 BATCH = {
@@ -27,6 +33,8 @@ RESULTS: list[dict[str, Any]] = [
     {"custom_id": "d", "result": {"type": "expired"}},
 ]
 CREATED = 1793491200 * 10**9
+TOKENS = f"{INFERENCE}usage.output_tokens"
+colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 resources = pytest.mark.parametrize("beta", [False, True], ids=["messages", "beta.messages"])
 
 
@@ -145,6 +153,83 @@ def test_results_are_of_the_run_that_reads_them(watch: Watch) -> None:
     with llmspan.context(run_id="r", call_type="nightly"), client_for("anthropic", server()) as client:
         list(client.messages.batches.results("msgbatch_1"))
     assert {(record.run_id, record.call_type) for record in watch.records} == {("r", "nightly")}
+
+
+async def read_all(*, is_async: bool) -> None:
+    """Fetch the results, and read them to the end."""
+    client: Any = client_for("anthropic", server(), is_async=is_async)
+    if is_async:
+        async with client:
+            assert len([result async for result in await client.messages.batches.results("msgbatch_1")]) == 4
+    else:
+        with client:
+            assert len(list(client.messages.batches.results("msgbatch_1"))) == 4
+
+
+@pytest.mark.anyio
+@colours
+async def test_results_are_measured_once(is_async: bool, meters: Meters) -> None:
+    """Tokens are counted when results are first read, and not again; nobody waited for them, so they have no times."""
+    with watching(metrics=CallMetrics(meters.provider, compat=True)) as watch:
+        for _ in range(2):
+            await read_all(is_async=is_async)
+        assert len(watch.records) == 10
+    points = meters.points()
+    assert points.keys() == {
+        *(INFERENCE + f"usage.{name}" for name in (
+            "input_tokens", "output_tokens", "cache_read.input_tokens", "cache_write.input_tokens",
+            "reasoning.output_tokens",
+        )),
+        *(INFERENCE + f"operation.{name}" for name in ("input_tokens", "output_tokens")),
+        "gen_ai.client.token.usage", "gen_ai.client.operation.duration",
+    }  # fmt: skip
+    counted = {dict(point.attributes)["gen_ai.response.model"]: point.value for point in points[TOKENS]
+               if "gen_ai.response.model" in point.attributes}  # fmt: skip
+    assert counted == {MESSAGES.body["model"]: MESSAGES.output_tokens}
+    assert sum(point.value for point in points[TOKENS]) == MESSAGES.output_tokens
+    assert [point.count for point in points[INFERENCE + "operation.output_tokens"]] == [1]
+    (fetches,) = points["gen_ai.client.operation.duration"]
+    assert (fetches.count, fetches.attributes["gen_ai.operation.name"]) == (2, "fetch_batch_results")
+
+
+def test_results_that_were_left_are_measured_when_they_are_read(meters: Meters) -> None:
+    """A second reading that goes further than the first adds what is new."""
+    body = [{**RESULTS[0], "custom_id": str(number)} for number in range(50)]
+    with watching(metrics=CallMetrics(meters.provider)) as watch, client_for("anthropic", server(body)) as client:
+        results = client.messages.batches.results("msgbatch_1")
+        next(results)
+        results.close()
+        assert 2 <= len(watch.records) < 51
+        early = meters.sums("usage.output_tokens")["unknown"]
+        watch.pending.clear()  # a sink makes each record once
+        list(client.messages.batches.results("msgbatch_1"))
+        assert len(watch.records) == 51
+    assert early < meters.sums("usage.output_tokens")["unknown"] == 50 * MESSAGES.output_tokens
+
+
+@pytest.mark.anyio
+@colours
+@pytest.mark.parametrize("keep", [True, False])
+async def test_results_have_events(is_async: bool, keep: bool, logs: Logs) -> None:
+    """Each result is an event with its content, once, within the fetch's span and whatever stores keep."""
+    policy = Policy(keep=keep)
+    with watching(policy=policy, capture=Capture.of("EVENT_ONLY", policy), logger=logs.logger) as watch:
+        for _ in range(2):
+            await read_all(is_async=is_async)
+        records, fetch = watch.records, watch.spans[0].context
+    told = [event for event in logs.events if event.attributes["gen_ai.operation.name"] == "chat"]
+    assert [event.attributes[semconv.RECORD_ID] for event in told] == [record.id for record in records[:4]]
+    first = told[0]
+    assert first.event_name == "gen_ai.client.inference.operation.details"
+    (output,) = first.attributes[OUTPUT]
+    assert [part["content"] for part in output["parts"]] == ["".join(WORDS)]
+    assert INPUT not in first.attributes
+    assert first.attributes["gen_ai.usage.output_tokens"] == MESSAGES.output_tokens
+    assert told[1].attributes["error.type"] == "invalid_request_error"
+    assert first.timestamp == CREATED + 600_500_000_000
+    assert {(event.trace_id, event.span_id) for event in told} == {(fetch.trace_id, fetch.span_id)}
+    fetches = [event for event in logs.events if event.attributes["gen_ai.operation.name"] == "fetch_batch_results"]
+    assert len(fetches) == 2
 
 
 def test_results_that_are_not_there(watch: Watch) -> None:

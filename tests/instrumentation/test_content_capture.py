@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from llmspan import semconv
 from llmspan.content import Policy
@@ -16,33 +13,13 @@ from llmspan.instrumentation import Capture, _content
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from llmspan.redaction import MASK, Redactor
 from replay import client_for, transport
+from signals import Logs
 from streams import ALL, CHAT, MESSAGES
 from watching import watching
 
 SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 CONTENT = {INPUT, OUTPUT, INSTRUCTIONS, TOOLS}
-
-
-class Logs:
-    """A logger of its own, and what it was told."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemoryLogRecordExporter()
-        self.provider = LoggerProvider(shutdown_on_exit=False)
-        self.provider.add_log_record_processor(SimpleLogRecordProcessor(self.exporter))
-        self.logger = self.provider.get_logger("llmspan")
-
-    @property
-    def events(self) -> list[Any]:
-        return [data.log_record for data in self.exporter.get_finished_logs()]
-
-
-@pytest.fixture
-def logs() -> Iterator[Logs]:
-    found = Logs()
-    yield found
-    found.provider.shutdown()
 
 
 def stream(api: Any = CHAT, **arguments: Any) -> None:

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from llmspan.metrics import CallMetrics
 from llmspan.usage import Usage
 from records import make_trace
 from replay import client_for, events_of, transport
+from signals import INFERENCE, Meters
 from streams import CHAT, MESSAGES
 from watching import watching
 
 SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
-INFERENCE = "gen_ai.client.inference."
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-
-
-class Meters:
-    """A meter provider of its own, and its points by metric."""
-
-    def __init__(self) -> None:
-        self.reader = InMemoryMetricReader()
-        self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
-
-    def metrics(self) -> dict[str, Any]:
-        data = self.reader.get_metrics_data()
-        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
-        return {metric.name: metric for scope in scopes for metric in scope.metrics}
-
-    def points(self) -> dict[str, list[Any]]:
-        return {name: list(metric.data.data_points) for name, metric in self.metrics().items()}
-
-    def sums(self, name: str) -> dict[str, int]:
-        """A counter's values by modality."""
-        return {point.attributes["gen_ai.token.modality"]: point.value for point in self.points()[INFERENCE + name]}
-
-
-@pytest.fixture
-def meters() -> Iterator[Meters]:
-    found = Meters()
-    yield found
-    found.provider.shutdown()
 
 
 def stream(api: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -114,6 +115,24 @@ def test_a_collected_stream_ends_on_another_thread(api: Api, watch: Watch, monke
     assert concluded == []  # nothing was ended inline
     assert len(watch.spans) == 1
     assert len(concluded) == 1
+
+
+@apis
+def test_a_failed_call_holds_on_to_no_frame(api: Api, watch: Watch) -> None:
+    """While its record waits to be made, nothing of the caller's is kept alive by the exception that he got."""
+    streams: list[weakref.ref[Any]] = []
+
+    def lose() -> None:
+        stream = stream_of(api, server(api.stream[:2], lambda: httpx2.ReadTimeout("slow")))
+        streams.append(weakref.ref(stream))
+        list(stream)
+
+    with pytest.raises(Exception, match=r"slow|timed out"):
+        lose()
+    gc.collect()
+    assert len(watch.pending) == 1
+    assert streams[0]() is None
+    assert watch.records[0].error_message in ("slow", "Request timed out.")
 
 
 def test_our_leftovers_under_another_patch_are_silent() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 import subprocess
 import sys
@@ -179,113 +178,6 @@ def test_the_request_is_the_same_on_the_wire(api: Api) -> None:
         h for h in bare.headers.raw if h[0].decode().lower() not in volatile
     ]
     assert (observed.method, observed.url, observed.content) == (bare.method, bare.url, bare.content)
-
-
-def test_methods_keep_their_shape() -> None:
-    """Signature, doc, name and colour of what is patched are those of the original; resources are not touched."""
-    methods = [
-        (kind, name)
-        for package in (openai, anthropic)
-        for kind in (package._base_client.SyncAPIClient, package._base_client.AsyncAPIClient)
-        for name in ("request", "_process_response", "_build_request")
-    ]
-
-    def shape() -> list[Any]:
-        found = [getattr(kind, name) for kind, name in methods]
-        return [
-            (inspect.signature(f), f.__doc__, f.__qualname__, inspect.iscoroutinefunction(f)) for f in found
-        ]  # fmt: skip
-
-    bare = shape()
-    create = openai.resources.chat.Completions.create
-    with watching():
-        assert shape() == bare
-        assert openai.resources.chat.Completions.create is create
-
-
-def test_uninstrument_restores_every_attribute() -> None:
-    """After ``remove``, each patched attribute is the original object; instrumenting again works."""
-    owners = [
-        owner
-        for package in (openai, anthropic)
-        for owner in (
-            package._base_client.SyncAPIClient,
-            package._base_client.AsyncAPIClient,
-            package._base_client.BaseClient,
-            package.Stream,
-            package.AsyncStream,
-            package._base_client,
-        )
-    ]
-    before = [dict(vars(owner)) for owner in owners]
-    for _ in range(2):
-        with watching() as watch:
-            assert any(dict(vars(owner)) != was for owner, was in zip(owners, before, strict=True))
-            list(stream_of(CHAT))
-        assert len(watch.records) == 1
-        assert [dict(vars(owner)) for owner in owners] == before
-
-
-def test_a_patch_on_top_of_ours_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who patched after us keeps his patch when we leave, and ours then records nothing."""
-    calls: list[str] = []
-    kind = openai._base_client.SyncAPIClient
-    bare = kind.request
-    with watching() as watch:
-        ours = kind.request
-
-        def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
-            calls.append("theirs")
-            return ours(self, *args, **kwargs)
-
-        kind.request = theirs
-    try:
-        assert kind.request is theirs
-        list(stream_of(CHAT))
-        assert calls == ["theirs"]
-        assert watch.records == []
-    finally:
-        kind.request = bare
-
-
-def test_a_patch_below_ours_stays() -> None:
-    """Somebody who patched before us is called by us, once a call, and has his patch back when we leave, each time."""
-    calls: list[str] = []
-    kind = openai._base_client.SyncAPIClient
-    bare = kind.request
-
-    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append("theirs")
-        return bare(self, *args, **kwargs)
-
-    kind.request = theirs
-    try:
-        for times in (1, 2):
-            with watching() as watch:
-                list(stream_of(CHAT))
-            assert kind.request is theirs
-            assert (len(calls), len(watch.records)) == (times, 1)
-    finally:
-        kind.request = bare
-
-
-def test_clients_can_be_copied_and_subclassed() -> None:
-    """``copy``, ``with_options`` and subclasses of a client are observed like the client."""
-
-    class Mine(openai.OpenAI):
-        """A client of the user's own."""
-
-    mock = transport(200, JSON, [streams.json.dumps(CHAT.body).encode()])
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers=JSON, content=streams.json.dumps(CHAT.body).encode())
-
-    mock = httpx2.MockTransport(answer)
-    with watching() as watch:
-        client = Mine(api_key="k", http_client=httpx2.Client(transport=mock))
-        for each in (client, client.copy(), client.with_options(timeout=3)):
-            each.chat.completions.create(**CHAT.arguments)
-    assert [record.status for record in watch.records] == ["ok"] * 3
 
 
 def test_responses_can_be_pickled_and_copied() -> None:

@@ -20,8 +20,13 @@ from openai.lib.responses_websocket import (
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from streams import RESPONSES
-from watching import Watch
+from llmspan.content import Policy
+from llmspan.instrumentation import Capture
+from llmspan.messages import INPUT, OUTPUT
+from llmspan.metrics import CallMetrics
+from signals import INFERENCE, Logs, Meters
+from streams import RESPONSES, WORDS
+from watching import Watch, watching
 
 Script = Callable[[ServerConnection], None]
 EVENTS = [json.loads(event.decode().partition("data: ")[2]) for event in RESPONSES.stream]
@@ -109,6 +114,55 @@ async def test_each_response_is_a_call_async(place: str, watch: Watch) -> None:
                     if event.type == "response.completed":
                         break
     check(watch, "resp_1", "resp_2")
+
+
+def check_signals(meters: Meters, logs: Logs, watch: Watch) -> None:
+    """The points and the events of a plain stream, once for each of two responses."""
+    assert len(watch.records) == 2
+    points = meters.points()
+    assert points.keys() == {
+        INFERENCE + name
+        for name in (
+            "duration", "time_to_first_chunk", "usage.input_tokens", "usage.output_tokens",
+            "usage.cache_read.input_tokens", "usage.cache_write.input_tokens", "usage.reasoning.output_tokens",
+            "operation.input_tokens", "operation.output_tokens",
+        )
+    }  # fmt: skip
+    counts = {name: points[INFERENCE + name][0].count for name in ("duration", "time_to_first_chunk")}
+    assert counts == {"duration": 2, "time_to_first_chunk": 2}
+    assert meters.sums("usage.output_tokens") == {"unknown": 700}
+    spans = [(span.context.trace_id, span.context.span_id) for span in watch.spans if span.context is not None]
+    assert [(event.trace_id, event.span_id) for event in logs.events] == spans
+    for event, text in zip(logs.events, ("one", "two"), strict=True):
+        assert event.event_name == "gen_ai.client.inference.operation.details"
+        assert [part["content"] for part in event.attributes[INPUT][0]["parts"]] == [text]
+        assert [part["content"] for part in event.attributes[OUTPUT][0]["parts"]] == ["".join(WORDS)]
+
+
+def test_responses_are_measured_and_told(meters: Meters, logs: Logs) -> None:
+    """Metrics and events are those of a stream over HTTP."""
+    capture = Capture.of("EVENT_ONLY", Policy())
+    with watching(metrics=CallMetrics(meters.provider), capture=capture, logger=logs.logger) as watch:
+        with server(answering) as url, sync_client(url) as client, client.responses.connect() as connection:
+            for text in ("one", "two"):
+                connection.response.create(model="gpt-5-mini", input=text)
+                while connection.recv().type != "response.completed":
+                    pass
+        check_signals(meters, logs, watch)
+
+
+@pytest.mark.anyio
+async def test_responses_are_measured_and_told_async(meters: Meters, logs: Logs) -> None:
+    """The same, async."""
+    capture = Capture.of("EVENT_ONLY", Policy())
+    with watching(metrics=CallMetrics(meters.provider), capture=capture, logger=logs.logger) as watch:
+        with server(answering) as url:
+            async with openai.AsyncOpenAI(api_key="k", base_url=url) as client, client.responses.connect() as socket:
+                for text in ("one", "two"):
+                    await socket.response.create(model="gpt-5-mini", input=text)
+                    while (await socket.recv()).type != "response.completed":
+                        pass
+        check_signals(meters, logs, watch)
 
 
 def interleaved(socket: ServerConnection) -> None:

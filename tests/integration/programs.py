@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from llmspan.demo.server import DemoServer
+from typing import Protocol
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -16,7 +18,17 @@ OTHERS_OFF = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai,anthropic"}
 NO_OTLP = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 
 
-def environment(provider: DemoServer, database: Path, **more: str) -> dict[str, str]:
+class Provider(Protocol):
+    """A server that speaks like both providers."""
+
+    @property
+    def openai_base_url(self) -> str: ...
+
+    @property
+    def anthropic_base_url(self) -> str: ...
+
+
+def environment(provider: Provider, database: Path, **more: str) -> dict[str, str]:
     """What a user would have set, keys included, and nothing of this process's own OpenTelemetry settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
     return {
@@ -36,3 +48,21 @@ def environment(provider: DemoServer, database: Path, **more: str) -> dict[str, 
 def run(*command: str, env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@contextmanager
+def running(*command: str, env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a process group of its own, which is gone at the end."""
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield process
+        except BaseException:
+            sys.stderr.write((folder / "log.txt").read_text()[-5000:])
+            raise
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

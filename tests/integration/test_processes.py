@@ -7,9 +7,7 @@ its records are still on the way; the lock is let go of only then.
 from __future__ import annotations
 
 import http.client
-import os
 import re
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -21,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.programs import NO_OTLP, ROOT, environment, run
+from integration.programs import NO_OTLP, ROOT, environment, run, running
 from llmspan.demo.server import DemoServer
 from llmspan.reader import Reader
 from scripted import until
@@ -71,24 +69,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         connection.execute("ROLLBACK")
         connection.close()
-
-
-@contextmanager
-def running(*command: str, env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process group of its own, which is gone at the end."""
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            yield process
-        except BaseException:
-            sys.stderr.write((folder / "log.txt").read_text()[-5000:])
-            raise
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 class Unix(http.client.HTTPConnection):
@@ -236,9 +216,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_multiprocessing(method: str, env: dict[str, str], folder: Path) -> None:
-    """Children, a pool and an executor, forked or spawned: what they called and what the parent called, once."""
+    """Children, a pool and an executor, however they are started: what they called and what the parent called, once."""
     (folder / "program.py").write_text(CHILDREN)
     done = run(sys.executable, "program.py", method, env=env, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")

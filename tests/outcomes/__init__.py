@@ -5,8 +5,8 @@ page is generated from the same table. :func:`perform` lets a caller live throug
 that the same cell can be compared bare and observed.
 """
 
-from .live import Seen, perform
+from .live import Seen, perform, way_of
 from .stage import Colour, Stage
 from .table import OUTCOMES, Outcome, cells
 
-__all__ = ["OUTCOMES", "Colour", "Outcome", "Seen", "Stage", "cells", "perform"]
+__all__ = ["OUTCOMES", "Colour", "Outcome", "Seen", "Stage", "cells", "perform", "way_of"]

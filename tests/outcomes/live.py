@@ -82,15 +82,18 @@ def _run_async(drive: Callable[[Stage], Coroutine[Any, Any, None]], stage: Stage
 
 def _told(error: BaseException, stage: Stage) -> tuple[Any, ...]:
     """What can be told of an exception: its class, words, causes, and its way through everything but us."""
-    frames = [
-        (frame.filename, frame.name) for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame)
-    ]
+    frames = way_of(error)
     is_thrown = [id(error) == id(one) or id(error.__cause__) == id(one) for one in stage.thrown]
     chain = [type(one) for one in (error.__cause__, error.__context__)]
     told = (type(error), str(error), chain, error.__suppress_context__, any(is_thrown), frames)
     _let_go(error)
     stage.thrown.clear()
     return told
+
+
+def way_of(error: BaseException) -> list[tuple[str, str]]:
+    """The frames that an exception has come through, less ours and the tests'."""
+    return [(frame.filename, frame.name) for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame)]
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from .. import _json
 from .._guard import guarded, note
+from ..content import Policy
 from ..redaction import mask_keys
 from ..trace import ProviderTrace, Status
 from ..wire import ReplyError
@@ -66,10 +67,11 @@ class BatchResults:
         self._decode: Callable[[bytes], bytes] | None = None
         self._rest = b""
         self._kinds: Counter[str] = Counter()
+        self._line = 0
 
     def new_body(self, encoding: str) -> Body:
         """A body that hands its bytes over as they come. A retry starts anew."""
-        self._rest, self._kinds = b"", Counter()
+        self._rest, self._kinds, self._line = b"", Counter(), 0
         self._decode = guarded("batch.decoding", decoding, encoding)
         return _Flowing(self)
 
@@ -110,7 +112,20 @@ class BatchResults:
             result = read_result(line) if line.strip() else None
             if result is not None:
                 self._kinds[result.kind] += 1
-                call.judge.sink.accept(_ResultRecord(call, self, result, line))
+                call.judge.sink.accept(_ResultRecord(call, self, result, line, is_told=self._is_told(call)))
+
+    def _is_told(self, call: Call) -> bool:
+        """Whether the next result's numbers have been told before: a batch's results are lines in a steady order.
+
+        Stores know a result again by its id; metrics and events have no such thing.
+        """
+        told, self._line = call.judge.results_told, self._line + 1
+        if self._line <= told.get(self.batch_id, 0):
+            return True
+        told[self.batch_id] = self._line
+        while len(told) > _REMEMBERED:
+            told.popitem(last=False)
+        return False
 
 
 class _Flowing(Body):
@@ -133,11 +148,12 @@ class _Flowing(Body):
 class _ResultRecord:
     """The record of one result in the making."""
 
-    def __init__(self, call: Call, results: BatchResults, result: BatchResult, line: bytes) -> None:
+    def __init__(self, call: Call, results: BatchResults, result: BatchResult, line: bytes, *, is_told: bool) -> None:
         self._call = call
         self._results = results
         self._result = result
         self._line: bytes | None = line
+        self._is_told = is_told
 
     @property
     def size(self) -> int:
@@ -148,23 +164,27 @@ class _ResultRecord:
         self._result = replace(self._result, response=None)
 
     def build(self) -> ProviderTrace:
-        call, result, results = self._call, self._result, self._results
+        call, result, policy = self._call, self._result, self._call.judge.policy
         facts = record_facts(call, result.reply)
-        policy = call.judge.policy
-        text = None if result.response is None else _json.dumps(result.response)
-        failed = result.reply.error is not None
-        request_json, response_json, content = policy.apply(
-            None, mask_keys(text) if text and failed else text, secrets_of(call, failed=failed)
-        )
+        facts |= _of_the_batch(self._results, result, facts) | _outcome(result)
+        request_json, response_json, content = self._texts(policy)
         if self._line is None and policy.keep:
             content = "truncated"
-        told = facts | _of_the_batch(results, result, facts) | _outcome(result)
-        return ProviderTrace(
-            **policy.clean(told, lambda: secrets_of(call, failed=True)),
+        record = ProviderTrace(
+            **policy.clean(facts, lambda: secrets_of(call, failed=True)),
             request_json=request_json,
             response_json=response_json,
             content=content,
         )
+        if not self._is_told:
+            call.judge.tell(record, call, self._texts, is_timed=False)
+        return record
+
+    def _texts(self, policy: Policy) -> tuple[str | None, str | None, Any]:
+        """What ``policy`` makes of the result; the request is not repeated in it."""
+        result, failed = self._result, self._result.reply.error is not None
+        text = None if result.response is None else _json.dumps(result.response)
+        return policy.apply(None, mask_keys(text) if text and failed else text, secrets_of(self._call, failed=failed))
 
 
 def _of_the_batch(results: BatchResults, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Protocol
@@ -26,6 +27,16 @@ from ._body import Body
 from ._upload import Upload
 
 id_of = id  # the builtin, beside an attribute of that name
+
+#: what stands for this process: another object in a forked child (asking the system costs more)
+_process: list[object] = [object()]
+
+
+def _after_fork() -> None:
+    _process[0] = object()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 End = Literal["returned", "exhausted", "closed", "dropped", "raised"]
 
@@ -79,6 +90,24 @@ class Target(NamedTuple):
     sdk: str
 
 
+#: the texts of request and response, and what ``content`` says of them, as a policy has them
+Texts = Callable[[Policy], tuple[str | None, str | None, Any]]
+
+
+class Raised(NamedTuple):
+    """What is kept of an exception. Itself would keep its traceback, and with it the caller's frames and stream."""
+
+    kind: type[BaseException]
+    message: str = ""
+    #: what the provider said, as the SDK's exceptions carry it (``APIStatusError.body``, ``APIError.body``)
+    body: Any = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        """The facts of ``error``."""
+        return cls(type(error), str(error), getattr(error, "body", None))
+
+
 class Results(Protocol):
     """What becomes of a response that holds the results of many requests."""
 
@@ -110,6 +139,11 @@ class Judge(Protocol):
     @property
     def open_calls(self) -> dict[int, Call]: ...
 
+    @property
+    def results_told(self) -> OrderedDict[str, int]:
+        """Batch id -> how many of its results metrics and events have told of."""
+        ...
+
     def conclude(self, call: Call, /) -> None:
         """End the span and hand the call to the sink."""
         ...
@@ -122,12 +156,16 @@ class Judge(Protocol):
         """The whole record, or the brief one of a call that had to let go of its payload."""
         ...
 
+    def tell(self, record: ProviderTrace, call: Call, texts: Texts, /, *, is_timed: bool = True) -> None:
+        """Make the metrics and the event of a record that belongs to ``call``."""
+        ...
+
 
 class Call:
     """The state of one call. Attributes are set by the hooks; ``_record`` reads them once it is over."""
 
     __slots__ = (
-        "__weakref__", "_generator", "_once", "_pid", "attempts", "body", "body_limit", "brief", "conversation_id",
+        "__weakref__", "_generator", "_once", "_process", "attempts", "body", "body_limit", "brief", "conversation_id",
         "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
         "options", "parent", "path", "request", "results", "route", "scope", "source", "span", "span_context",
         "started", "started_at", "stream", "target", "upload",
@@ -143,7 +181,7 @@ class Call:
         self.started = time.perf_counter_ns()
         self.ended = 0
         self.end: End = "returned"
-        self.error: BaseException | None = None
+        self.error: Raised | None = None
         self.attempts = 0
         #: an httpx request, or the bytes of a message
         self.request: Any = None
@@ -168,7 +206,7 @@ class Call:
         self.is_shed = False
         self._generator: weakref.ref[Any] | None = None
         self._once = threading.Lock()
-        self._pid = os.getpid()
+        self._process = _process[0]
         judge.open_calls[id_of(self)] = self
 
     def new_body(self, encoding: str) -> Body:
@@ -259,9 +297,10 @@ class Call:
             return
         self.ended = time.perf_counter_ns()
         self.end = end
-        self.error = error
+        if error is not None:
+            self.error = guarded("call.raised", Raised.of, error) or Raised(type(error))
         self.judge.open_calls.pop(id_of(self), None)
-        if self._pid != os.getpid():  # inherited by a fork: the call is the parent's to report
+        if self._process is not _process[0]:  # inherited by a fork: the call is the parent's to report
             return
         if late:
             self.judge.sink.later(self._conclude)

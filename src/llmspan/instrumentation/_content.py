@@ -16,13 +16,14 @@ from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord
+from opentelemetry.trace import SpanContext
 
 from .. import _json, semconv
 from ..content import Policy
 from ..messages import content_attributes
 from ..settings import Capture as Mode
 from ..trace import ProviderTrace
-from ._call import Call
+from ._call import Call, Texts
 from ._record import payload
 
 EVENT: Final = "gen_ai.client.inference.operation.details"
@@ -51,12 +52,11 @@ def span_content(call: Call, capture: Capture) -> dict[str, Any]:
     return found if _takes_maps() else {name: _json.dumps(value) for name, value in found.items()}
 
 
-def emit_details(logger: Any, call: Call, record: ProviderTrace, capture: Capture) -> None:
-    """Emit the event of a finished call: all that its span says, and its content."""
+def emit_details(logger: Any, record: ProviderTrace, place: SpanContext | None, texts: Texts, capture: Capture) -> None:
+    """Emit the event of a finished call within the span at ``place``: all that its span says, and its content."""
     kept = record.request_json, record.response_json
-    body, content = _read(kept if any(kept) else payload(call, capture.policy))
+    body, content = _read(kept if any(kept) else texts(capture.policy))
     attributes = semconv.to_attributes(record) | semconv.request_attributes(record.api, body) | content
-    place = call.span_context or call.parent
     context = None if place is None else trace.set_span_in_context(trace.NonRecordingSpan(place))
     ended = record.started_at + record.duration_ns
     logger.emit(LogRecord(timestamp=ended, context=context, event_name=EVENT, attributes=attributes))

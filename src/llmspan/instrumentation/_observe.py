@@ -7,6 +7,8 @@ current: inside an SDK call that would re-parent the SDK's own spans and send ``
 
 from __future__ import annotations
 
+import functools
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,9 +24,9 @@ from .._guard import guarded
 from ..content import Policy
 from ..metrics import CallMetrics
 from ..trace import ProviderTrace, new_id
-from ._call import Call, Route, Sink, Target
+from ._call import Call, Route, Sink, Target, Texts
 from ._content import Capture, emit_details, span_content
-from ._record import brief_facts, brief_record, full_record
+from ._record import brief_record, full_record, payload, span_facts
 
 #: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
 _GENAI_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
@@ -55,6 +57,8 @@ class Observer:
     stamps_all: bool = False
     #: calls that have not ended, so that the end of the program can end them
     open_calls: dict[int, Call] = field(default_factory=dict[int, Call])
+    #: batch id -> how many of its results metrics and events have told of
+    results_told: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
 
     def begin(self, route: Route, target: Target, body: Mapping[str, Any], *, stream: bool) -> Call | None:
         """A new call, or None where the user switched instrumentation off for the moment."""
@@ -133,14 +137,20 @@ class Observer:
     def full(self, call: Call) -> ProviderTrace:
         """The whole record of a finished call; on the worker, which also sees to events and metrics."""
         record = call.brief if call.is_shed and call.brief is not None else full_record(call)
-        if self.metrics is not None:
-            guarded("observe.metrics", self.metrics.record, record, _gaps(call, record) if self.stamps_all else ())
-        if self.capture.in_events and self.logger is not None:
-            guarded("observe.details", emit_details, self.logger, call, record, self.capture)
+        self.tell(record, call, functools.partial(payload, call))
         return record
 
+    def tell(self, record: ProviderTrace, call: Call, texts: Texts, *, is_timed: bool = True) -> None:
+        """Make the metrics and the event of a record: of ``call`` itself, or of a result that it fetched."""
+        if self.metrics is not None:
+            gaps = _gaps(call, record) if self.stamps_all else ()
+            guarded("observe.metrics", self.metrics.record, record, gaps, is_timed=is_timed)
+        if self.capture.in_events and self.logger is not None:
+            place = call.span_context or call.parent
+            guarded("observe.details", emit_details, self.logger, record, place, texts, self.capture)
+
     def _describe(self, call: Call, span: Span) -> None:
-        facts, reply = brief_facts(call)
+        facts, reply = span_facts(call)
         found = semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint)
         if self.capture.on_spans:
             found |= guarded("observe.content", span_content, call, self.capture) or {}
@@ -195,6 +205,8 @@ def _describes(span: Span, operation: str) -> bool:
 def _conversation(body: Mapping[str, Any]) -> str | None:
     """The Responses API's ``conversation``: an id, or an object with one."""
     value = body.get("conversation")
+    if value is None:
+        return None
     if isinstance(value, Mapping):
         value = value.get("id")
     return value if isinstance(value, str) else None

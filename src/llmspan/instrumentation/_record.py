@@ -1,6 +1,6 @@
 """From a finished :class:`Call` to its record: status, error, timing, payload.
 
-``brief_facts`` are for the span, on the caller's thread: they come from the few events that matter. ``full_record``
+``span_facts`` are for the span, on the caller's thread: they come from the few events that matter. ``full_record``
 is for the stores, on a worker: it reads everything. Both judge a call in the same way.
 """
 
@@ -18,9 +18,9 @@ from ..scope import EMPTY
 from ..semconv import NOT_BILLED
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
-from ..wire import Reply, ReplyError, read_error, reassemble, summarize
+from ..wire import Reply, ReplyError, may_be_plain, read_error, reassemble, summarize
 from ._body import Body
-from ._call import Call
+from ._call import Call, Raised
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
 #: headers that hold credentials, and those that may; what a provider says of an error may echo any of them
@@ -35,15 +35,22 @@ _SHORTEST_DUBIOUS: Final = 8
 _MESSAGE_LIMIT: Final = 1000
 
 
-def brief_facts(call: Call) -> tuple[dict[str, Any], Reply]:
-    """The record's values, less payload and chunk count, and the reply that they come from."""
-    reply = guarded("record.summarize", summarize, call.route.api, _decoded(call), call.media_type) or Reply()
-    return record_facts(call, reply), reply
+def span_facts(call: Call) -> tuple[dict[str, Any], Reply]:
+    """What the span of a finished call is told at its end, and the reply that it comes from."""
+    reply = _summary(call)
+    facts = _told(call, reply)
+    return call.judge.policy.clean(facts, lambda: secrets_of(call, failed=True)), reply
 
 
 def brief_record(call: Call) -> ProviderTrace:
     """The record without payload and chunk count."""
-    return ProviderTrace(**brief_facts(call)[0])
+    return ProviderTrace(**record_facts(call, _summary(call)))
+
+
+def _summary(call: Call) -> Reply:
+    body, api = _decoded(call), call.route.api
+    media_type = call.media_type if may_be_plain(api) else ""
+    return (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
 
 
 def full_record(call: Call) -> ProviderTrace:
@@ -63,8 +70,6 @@ def full_record(call: Call) -> ProviderTrace:
 
 def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """The record's values, less the payload, for a call that was answered so."""
-    error = reply.error or _error_of(call.error)
-    status = _status(call, reply)
     scope = call.scope or EMPTY
     within = call.span_context or call.parent
     facts: dict[str, Any] = {
@@ -72,6 +77,29 @@ def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "trace_id": f"{within.trace_id:032x}" if within else None,
         "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
         "parent_span_id": f"{call.parent.span_id:016x}" if call.parent else None,
+        "provider": call.target.provider,
+        "request_model": call.model,
+        "stream": call.stream,
+        "server_address": call.target.address,
+        "server_port": call.target.port,
+        "started_at": call.started_at,
+        "duration_ns": call.ended - call.started,
+        "chunk_count": reply.chunk_count,
+        "llm_config": scope.llm_config,
+        "compaction_settings": scope.compaction_settings,
+        "billing_context": scope.billing_context,
+        **_told(call, reply),
+    }
+    return call.judge.policy.clean(facts, lambda: secrets_of(call, failed=True))
+
+
+def _told(call: Call, reply: Reply) -> dict[str, Any]:
+    """Those of the record's values that are known at the end only, or that come from around the call."""
+    scope, body, raised = call.scope or EMPTY, call.body, call.error
+    error = reply.error or (None if raised is None else _error_of(raised))
+    status = _status(call, reply)
+    has_failed = status in ("error", "cancelled")
+    return {
         "step_id": scope.step_id,
         "run_id": scope.run_id,
         "agent_id": scope.agent_id,
@@ -82,42 +110,30 @@ def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "call_type": scope.call_type,
         "source": call.source,
         "attributes": scope.attributes,
-        "provider": call.target.provider,
         "operation": call.route.operation,
         "api": call.route.api,
-        "request_model": call.model,
         "response_model": reply.response_model,
         "response_id": reply.response_id,
         "request_id": _request_id(call),
-        "stream": call.stream,
         "service_tier": reply.service_tier,
-        "server_address": call.target.address,
-        "server_port": call.target.port,
         "sdk": call.target.sdk,
         "status": status,
         "finish_reasons": reply.finish_reasons,
-        "error_type": _error_type(error, call.error) if status in ("error", "cancelled") else None,
-        "error_message": _error_message(error, call.error) if status in ("error", "cancelled") else None,
-        "error_json": error.json if error is not None else None,
+        "error_type": _error_type(error, raised) if has_failed else None,
+        "error_message": _error_message(error, raised) if has_failed else None,
+        "error_json": None if error is None else error.json,
         "http_status": call.http_status,
         "attempts": call.attempts or None,
-        "started_at": call.started_at,
-        "duration_ns": call.ended - call.started,
-        "time_to_first_chunk_ns": _time_to_first_chunk(call, reply),
-        "chunk_count": reply.chunk_count,
+        "time_to_first_chunk_ns": _time_to_first_chunk(call, reply) if call.stream else None,
         "usage": _usage(call, reply),
-        "llm_config": scope.llm_config,
-        "compaction_settings": scope.compaction_settings,
         "request_bytes": _request_bytes(call),
-        "response_bytes": call.body.received if call.body is not None else None,
-        "billing_context": scope.billing_context,
+        "response_bytes": None if body is None else body.received,
     }
-    return call.judge.policy.clean(facts, lambda: secrets_of(call, failed=True))
 
 
 def _status(call: Call, reply: Reply) -> Status:
     if call.error is not None:
-        return "error" if isinstance(call.error, Exception) else "cancelled"
+        return "error" if issubclass(call.error.kind, Exception) else "cancelled"
     if reply.error is not None:
         return "error"
     if call.end in ("closed", "dropped") and not reply.terminal:
@@ -134,34 +150,37 @@ def _usage(call: Call, reply: Reply) -> Usage:
     return reply.usage
 
 
-def _error_of(error: BaseException | None) -> ReplyError | None:
-    """What the provider said, as the SDK's exception carries it (``APIStatusError.body``, ``APIError.body``)."""
-    body = getattr(error, "body", None)
-    return read_error(body) if body else None
+def _error_of(error: Raised) -> ReplyError | None:
+    """What the provider said, as the SDK's exception carried it."""
+    return read_error(error.body) if error.body else None
 
 
-def _error_type(told: ReplyError | None, raised: BaseException | None) -> str:
+def _error_type(told: ReplyError | None, raised: Raised | None) -> str:
     if told is not None and told.kind:
         return told.kind
     if raised is None:
         return "_OTHER"
-    kind = type(raised)
+    kind = raised.kind
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _error_message(told: ReplyError | None, raised: BaseException | None) -> str | None:
-    message = (told.message if told is not None else None) or (str(raised) if raised is not None else None)
+def _error_message(told: ReplyError | None, raised: Raised | None) -> str | None:
+    message = (told.message if told is not None else None) or (raised.message if raised is not None else None)
     return message[:_MESSAGE_LIMIT] if message else None
 
 
 def _request_id(call: Call) -> str | None:
-    if call.headers is None:
-        return None
-    return next((value for name in _REQUEST_ID_HEADERS if (value := call.headers.get(name))), None)
+    headers = call.headers
+    if headers is not None:
+        for name in _REQUEST_ID_HEADERS:
+            value = headers.get(name)
+            if value:
+                return value
+    return None
 
 
 def _time_to_first_chunk(call: Call, reply: Reply) -> int | None:
-    if not call.stream or call.body is None or reply.first_output_at is None:
+    if call.body is None or reply.first_output_at is None:
         return None
     moment = call.body.time_at(reply.first_output_at)
     return None if moment is None else max(0, moment - call.started)
@@ -172,8 +191,9 @@ def _decoded(call: Call) -> bytes:
 
 
 def _request_bytes(call: Call) -> int | None:
-    if call.sent is not None:
-        return len(call.sent)
+    sent = call.sent
+    if sent is not None:
+        return len(sent)
     length = getattr(call.request, "headers", {}).get("content-length", "") if call.upload is not None else ""
     return int(length) if length.isdecimal() else None
 

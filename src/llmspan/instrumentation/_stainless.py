@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .._guard import guarded
 from ._call import Call, Route, Target
@@ -24,6 +24,8 @@ from ._versions import is_known
 
 #: the call whose ``request`` is running in this task or thread; set and reset inside that one frame
 current_call: ContextVar[Call | None] = ContextVar("llmspan_call", default=None)
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Prepared(NamedTuple):
@@ -204,7 +206,7 @@ class Stainless:
             return None
         call.options = options
         call.path = options.url
-        if getattr(options, "files", None):
+        if vars(options).get("files"):
             call.upload = guarded("request.upload", Upload, body, options.files)
         if self.provider.begun is not None:
             guarded("request.begun", self.provider.begun, call, options)
@@ -232,7 +234,8 @@ class Stainless:
         """Whether ``result`` is a stream, or a response that is not read yet: then its end is the call's."""
         response = getattr(result, "response", None) if isinstance(result, self._stream_types) else None
         if response is None:
-            response = getattr(result, "http_response", None)
+            # of the instance, as a model that lacks the attribute takes its time to say so
+            response = getattr(result, "__dict__", _NOTHING).get("http_response")
             if response is None or response.is_closed:
                 return False
         if call_of(response) is not call and not response.is_closed:  # a middleware made this response
@@ -286,8 +289,8 @@ def _adopt_running_iterator(call: Call, stream: Any) -> None:
 def _body(options: Any) -> Mapping[str, Any]:
     """The request's JSON as the caller gave it; only its scalars may be looked at (iterables may be one-shot)."""
     body = options.json_data
-    extra = getattr(options, "extra_json", None)
-    if not isinstance(body, Mapping):
+    extra = vars(options).get("extra_json")
+    if not (type(body) is dict or isinstance(body, Mapping)):
         return extra if isinstance(extra, Mapping) else {}
     return {**body, **extra} if extra else body
 

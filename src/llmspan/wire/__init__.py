@@ -25,10 +25,10 @@ from .messages import MessagesReader
 from .reply import Reader, Reply, ReplyError, read_error
 from .responses import ResponsesReader
 
-__all__ = ["READERS", "Reader", "Reply", "ReplyError", "read_error", "reassemble", "summarize"]
+__all__ = ["READERS", "Reader", "Reply", "ReplyError", "may_be_plain", "read_error", "reassemble", "summarize"]
 
 #: the reader of each API, by the record's ``api``
-READERS: Final[dict[str, Callable[[], Reader]]] = {
+READERS: Final[dict[str, type[Reader]]] = {
     "chat_completions": ChatReader,
     "complete": CompleteReader,
     "completions": CompletionsReader,
@@ -49,6 +49,11 @@ READERS: Final[dict[str, Callable[[], Reader]]] = {
 
 #: the sentinel is the last thing on the wire, give or take a few comments
 _DONE_IS_IN: Final = 4096
+
+
+def may_be_plain(api: str) -> bool:
+    """Whether an API may answer with text or bytes, which are told by their media type alone."""
+    return bool(READERS[api].plain)
 
 
 def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
@@ -153,14 +158,22 @@ def _conclude(reader: Reader, origin: Callable[[int], int], first_output: int | 
 
 
 def _read_json(reader: Reader, body: bytes) -> Reply:
+    data = sse.json_object(body)
+    if data is None:
+        return _read_odd_json(reader, body)
+    reader.body(data)
+    reply = reader.reply()
+    reply.terminal = True
+    return reply
+
+
+def _read_odd_json(reader: Reader, body: bytes) -> Reply:
+    """Of JSON that is no object: an error, if it is whole."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
         return Reply()
-    if isinstance(data, dict):
-        reader.body(data)
     reply = reader.reply()
     reply.terminal = True
-    if not isinstance(data, dict):
-        reply.error = read_error(data)
+    reply.error = read_error(data)
     return reply

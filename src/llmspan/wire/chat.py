@@ -66,15 +66,15 @@ class ChatReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        choices = [self._choices[index] for index in sorted(self._choices)]
-        reasons = tuple(string(choice.get("finish_reason")) for choice in choices)
+        known, choices = self._top.get, self._choices
+        reasons = [string(choices[index].get("finish_reason")) for index in sorted(choices)]
         return Reply(
-            response_id=string(self._top.get("id")),
-            response_model=string(self._top.get("model")),
-            finish_reasons=reasons,
+            response_id=string(known("id")),
+            response_model=string(known("model")),
+            finish_reasons=tuple(reasons),
             usage=Usage.from_raw(self._usage),
-            service_tier=string(self._top.get("service_tier")),
-            system_fingerprint=string(self._top.get("system_fingerprint")),
+            service_tier=string(known("service_tier")),
+            system_fingerprint=string(known("system_fingerprint")),
             error=self._error,
             terminal=bool(reasons) and all(reasons),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from .reply import JsonObject, Sign
 
@@ -34,6 +34,8 @@ class Event(NamedTuple):
 Shape = Literal["json", "events", "frames", "text", "bytes"]
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
+#: what most bodies begin with: an object, ``data:`` or ``event:``, the length of an AWS frame
+_USUAL: Final[dict[int, Shape]] = {ord("{"): "json", ord("d"): "events", ord("e"): "events", 0: "frames"}
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -43,11 +45,12 @@ def shape_of(body: bytes, media_type: str = "", plain: Literal["", "text", "byte
     Told by its first byte: error replies to streams are JSON, and gateways mislabel. Only where an API may answer with
     ``plain`` text or bytes, which look like anything, is its media type asked, or, without one, the mark of an event.
     """
-    kind = media_type.partition(";")[0].strip().lower()
-    if plain and kind != _JSON and kind != _EVENT_STREAM and (kind or not _looks_marked(body)):
-        return plain
-    if body[0] == 0 and not plain:
-        return "frames"
+    if plain:
+        kind = media_type.partition(";")[0].strip().lower()
+        if kind != _JSON and kind != _EVENT_STREAM and (kind or not _looks_marked(body)):
+            return plain
+    elif body[0] in _USUAL:
+        return _USUAL[body[0]]
     start = body[:64].lstrip(_BLANK)[:1]
     return "events" if bool(start) and start[0] not in _NOT_JSON else "json"
 

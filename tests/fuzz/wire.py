@@ -1,0 +1,86 @@
+"""Coverage-guided fuzzing of everything that reads a provider's bytes: no exception, whatever they are.
+
+    uv run --with atheris python tests/fuzz/wire.py --seconds 60
+
+The corpus is made of the recordings, read where they are. An input is a byte that chooses the API, a byte that chooses
+the content type, and a body. An input that breaks something is printed as a line of Python and kept in a file.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris  # not in any dependency group: `uv run --with atheris`
+import click
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+with atheris.instrument_imports(include=["llmspan"]):
+    from llmspan import messages, wire
+    from llmspan.wire import batches
+
+from replay import RECORDINGS, Recording, recording_ids
+from wires import check_sane
+
+APIS = sorted(wire.READERS)
+MEDIA = ("", "text/event-stream", "application/json", "application/vnd.amazon.eventstream", "audio/mpeg")
+#: longer recordings make a slow corpus
+LONGEST = 8192
+
+
+def check(data: bytes) -> None:
+    """All readers over one input."""
+    if len(data) < 2:
+        return
+    api, media, body = APIS[data[0] % len(APIS)], MEDIA[data[1] % len(MEDIA)], data[2:]
+    try:
+        check_sane(api, body)
+        wire.summarize(api, body, media)
+        _, response = wire.reassemble(api, body, media)
+        messages.content_attributes(None, response)
+        for line in body.split(b"\n"):
+            batches.read_result(line)
+    except BaseException:
+        print(f"check({data!r})", file=sys.stderr)
+        raise
+
+
+def write_corpus(folder: Path) -> int:
+    """Recorded bodies as inputs; how many."""
+    found = 0
+    for recording in map(Recording.load, recording_ids()):
+        if recording.record_api in APIS and len(recording.wire) <= LONGEST:
+            media = 1 if recording.expect["is_sse"] else 2
+            (folder / recording.id).write_bytes(bytes([APIS.index(recording.record_api), media]) + recording.wire)
+            found += 1
+    return found
+
+
+@click.command()
+@click.option("--seconds", type=int, default=60, show_default=True, help="How long to look.")
+def main(seconds: int) -> None:
+    """Look for inputs that break a reader; exit with 1 if there is one."""
+    with tempfile.TemporaryDirectory() as corpus:
+        count = write_corpus(Path(corpus))
+        click.echo(f"{count} recordings of {RECORDINGS}")
+        kept = Path(tempfile.gettempdir()) / "llmspan-fuzz-"
+        options = [
+            f"-max_total_time={seconds}",
+            f"-artifact_prefix={kept}",
+            "-max_len=65536",
+            "-verbosity=0",
+            "-print_final_stats=1",
+        ]
+        sys.exit(subprocess.run([sys.executable, __file__, "--here", corpus, *options], check=False).returncode != 0)
+
+
+if __name__ == "__main__":
+    if "--here" in sys.argv:
+        sys.argv.remove("--here")
+        atheris.Setup(sys.argv, check)
+        atheris.Fuzz()
+    else:
+        main()

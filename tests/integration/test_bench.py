@@ -1,0 +1,55 @@
+"""Every part of the bench runs, on tiny counts. How fast is not asked: that is what the bench is for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from integration.programs import ROOT, run
+
+sys.path.append(str(ROOT / "bench"))
+
+from run import PARTS, WITH_VALGRIND
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
+#: several parts in one process, as importing the SDKs takes longer than they do
+IN_ONE_PROCESS = """
+import json, runpy, sys
+sys.path.insert(0, "bench")
+for command in json.loads(sys.argv[1]):
+    sys.argv = command
+    runpy.run_path("bench/" + command[0], run_name="__main__")
+"""
+
+
+def test_the_parts_run(tmp_path: Path) -> None:
+    """Each part gives figures and a table; what Valgrind would count runs too, where its marks do nothing."""
+    parts = sorted(PARTS.keys() - WITH_VALGRIND - {"backends"})
+    commands = [[*PARTS[part], "--quick", "--report", str(tmp_path / part)] for part in parts]
+    counted = {"only": "messages", "repeat": 1, "chunks": [20, 10]}
+    counted |= {"ways": ["bare", "neither"], "stream_ways": ["bare", "both"]}
+    commands.append(["instructions_program.py", json.dumps(counted)])
+    done = run(sys.executable, "-c", IN_ONE_PROCESS, json.dumps(commands), env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in parts:
+        figures = json.loads((tmp_path / part).read_text())
+        assert figures["rows"], part
+        assert figures["table"] in done.stdout
+
+
+def test_the_one_command(tmp_path: Path) -> None:
+    """It prints the tables of parts and writes their figures, with what they were measured on; a part that cannot run
+    for want of Valgrind says so, and is left out."""
+    path = tmp_path / "results.json"
+    only = [word for part in ("instructions", "backends", "spool") for word in ("--only", part)]
+    done = run(
+        sys.executable, "bench/run.py", "--quick", *only, "--json", str(path), env={**ENVIRONMENT, "PATH": "/nowhere"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "valgrind is not installed" in done.stderr
+    results = json.loads(path.read_text())
+    assert list(results["parts"]) == ["backends", "spool"]
+    assert all(figures["table"] in done.stdout for figures in results["parts"].values())
+    assert results["environment"]["packages"]["openai"]

@@ -1,0 +1,91 @@
+"""Bodies of calls that do not stream, and errors in all the forms that providers use."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llmspan.usage import Usage
+from llmspan.wire import READERS, Reply, read_error, reassemble, summarize
+from wires import both, created, ended, piece, start, wire
+
+
+def test_embeddings():
+    """Embeddings have an input and no output: a vendor's completion tokens stay in ``raw``."""
+    raw = {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}
+    body = {"object": "list", "data": [{"embedding": "AAAA"}], "model": "e", "usage": raw, "id": "vendor"}
+    reply, response = both("embeddings", json.dumps(body).encode())
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.raw) == (5, None, raw)
+    assert (reply.response_model, reply.response_id, reply.terminal, response) == ("e", None, True, body)
+
+
+@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize(("body", "message"), [
+    (b'{"error": {"type": "t", "message": "m"}}', "m"),
+    (b'[{"error": {"code": 400, "message": "m"}}]', "m"),
+    (b'"plain"', "plain"),
+    (b"\xef\xbb\xbf" + b'{"error": "m"}', "m"),
+])  # fmt: skip
+def test_error_bodies(api, body, message):
+    """A JSON body that tells of an error is over, and tells it, for each API."""
+    reply, _ = both(api, body)
+    assert reply.error is not None
+    assert (reply.error.message, reply.terminal, reply.usage) == (message, True, Usage())
+
+
+@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize("body", [b"", b'{"id": "c", "cho', b"{", b"[", b'"'])
+def test_bodies_cut_short(api, body):
+    """Nothing, or JSON that breaks off, is neither a response nor an end."""
+    assert both(api, body) == (Reply(), None)
+
+
+@pytest.mark.parametrize(("value", "kind", "message"), [
+    ({"error": {"type": "invalid_request_error", "code": "c", "message": "m"}}, "invalid_request_error", "m"),
+    ({"error": {"type": "overloaded_error"}}, "overloaded_error", None),  # W21: no message is an error all the same
+    ({"error": {"code": 429, "message": None}}, "429", None),
+    ({"error": {"type": "", "code": "", "message": ""}}, None, None),
+    ({"error": "m", "code": 7}, "7", "m"),
+    ({"error": "m", "type": ["odd"]}, None, "m"),
+    ({"type": "t", "message": "m", "code": True}, "t", "m"),  # Mistral and Azure: at the top
+    ({"detail": "m"}, None, "m"),
+    ({"message": {"detail": []}}, None, None),
+    ([{"error": {"message": "m"}}], None, "m"),
+    ("m", None, "m"),
+])  # fmt: skip
+def test_read_error(value, kind, message):
+    """Errors in all the forms that providers use; what cannot be told apart is left out, the whole is kept."""
+    error = read_error(value)
+    assert error is not None
+    assert (error.kind, error.message) == (kind, message)
+    assert error.json == (value[0] if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("value", [None, {}, [], "", 0, 7, True, [[]], [None]])
+def test_no_error(value):
+    """What says nothing is no error."""
+    assert read_error(value) is None
+
+
+@pytest.mark.parametrize("error", [None, {}, "", False])
+@pytest.mark.parametrize(("api", "event"), [
+    ("chat_completions", {"choices": [piece(content="a")]}), ("completions", {"choices": [{"text": "a"}]}),
+    ("responses", created()), ("responses", ended("completed")), ("messages", start(input_tokens=1)),
+])  # fmt: skip
+def test_null_is_no_error(api, event, error):
+    """W21: ``error: null``, or an empty one, in an event, its response or a body is no error."""
+    event = {**event, "error": error}
+    if "response" in event:
+        event["response"] = {**event["response"], "error": error}
+    assert both(api, wire(event))[0].error is None
+    assert both(api, json.dumps(event).encode())[0].error is None
+
+
+def test_a_binary_body_is_not_judged():
+    """Bytes that are neither JSON nor events nor whole frames tell nothing; above all not that the stream was cut."""
+    odd = b"\x00\x00\x00\x81\x00\x00\x00\x4b" + bytes(range(121))
+    for reply in (summarize("messages", odd), reassemble("messages", odd)[0]):
+        assert reply.plain
+        assert reply.usage.source == "none"
+        assert reply.response_id is None

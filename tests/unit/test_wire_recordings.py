@@ -1,0 +1,162 @@
+"""Recorded responses read whole, cut after each event, and cut anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from llmspan.wire import READERS, reassemble, sse, summarize
+from replay import recording_ids
+from wires import STREAMS, Plain, both, load, plain_events
+
+
+@dataclass
+class Told:
+    """What a provider has said so far, kept by plain rules."""
+
+    api: str
+    usage: dict[str, Any] | None = None
+    delta_seen: bool = False
+    over: bool = False
+    reasons: dict[int, str | None] | None = None
+
+    def take(self, event: Plain) -> None:
+        self.over = self.over or event.done
+        data = event.data or {}
+        if self.api == "messages":
+            self.take_message_event(data)
+        elif self.api == "responses":
+            self.take_response_event(data)
+        else:
+            self.take_chunk(data)
+
+    def take_message_event(self, data: dict[str, Any]) -> None:
+        kind = data.get("type")
+        self.over = self.over or kind in ("message_stop", "error") or bool((data.get("delta") or {}).get("stop_reason"))
+        if kind == "message_start":
+            self.usage = dict(data["message"]["usage"])
+        elif kind == "message_delta":
+            self.usage = self.usage or {}
+            self.usage |= {k: v for k, v in data["usage"].items() if v is not None or k not in self.usage}
+            self.delta_seen = True
+
+    def take_response_event(self, data: dict[str, Any]) -> None:
+        response = data.get("response") or {}
+        self.usage = response.get("usage") if response else self.usage
+        finished = ("completed", "failed", "incomplete", "cancelled")
+        self.over = self.over or data.get("type") == "error" or response.get("status") in finished
+
+    def take_chunk(self, data: dict[str, Any]) -> None:
+        self.usage = data.get("usage") or (data.get("x_groq") or {}).get("usage") or self.usage
+        self.over = self.over or bool(data.get("error"))
+        self.reasons = self.reasons or {}
+        for choice in data.get("choices") or []:
+            index = choice.get("index") or 0
+            self.reasons[index] = choice.get("finish_reason") or self.reasons.get(index)
+
+    @property
+    def terminal(self) -> bool:
+        return self.over or (bool(self.reasons) and all(self.reasons.values()))
+
+    @property
+    def raw(self) -> dict[str, Any] | None:
+        if self.api != "messages" or self.delta_seen or self.usage is None:
+            return self.usage
+        return {k: v for k, v in self.usage.items() if k not in ("output_tokens", "output_tokens_details")}
+
+    @property
+    def source(self) -> str:
+        if not self.raw:
+            return "none"
+        final = self.terminal and (self.api != "messages" or self.delta_seen)
+        return "provider" if final else "partial"
+
+
+GROWING = {"text", "content", "refusal", "arguments", "reasoning_content", "reasoning", "thinking", "input", "code"}
+
+
+def texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """The strings that a stream makes longer, by where they stand in the response."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from texts(item, (*path, index))
+    elif isinstance(value, str) and path[-1] in GROWING:
+        yield path, value
+
+
+#: recordings whose own deltas do not add up to their own whole, and why
+UNLIKE = {
+    "chat_completions-stream-together-240e642b18": "repeats each delta as a choice's `text`",
+    "completions-stream-together-d6ad2ac023": "repeats each text as a choice's `delta`",
+    "responses-stream-bedrock-mantle-6807bb2444": "counts content parts from 1, its whole response from 0",
+    "responses-stream-openai-5720632e00": "was shortened by those who published it: its deltas are not all there",
+}
+#: streams that end without a finish reason or terminal event
+CUT = {"chat_completions-stream-gpustack-1e0c48d270", "completions-stream-writer-bf0b3db08f"}
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("name", recording_ids())
+def test_the_summary_is_the_reassemblys(name):
+    """The cheap reading and the whole reading of a recorded body state the same facts, all but the count of chunks."""
+    recording = load(name)
+    reply, _ = both(recording.record_api, recording.wire)
+    assert (reply.chunk_count is not None) == recording.expect["is_sse"]
+    assert reply.terminal == (name not in CUT)
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("name", STREAMS)
+def test_cut_after_each_event(name):
+    """A stream cut after any event has the usage told by then and no other, and is over only once that was said."""
+    recording = load(name)
+    api, body, told = recording.record_api, recording.wire, Told(recording.record_api)
+    for event in plain_events(body):
+        told.take(event)
+        summary = summarize(api, body[: event.end])
+        assert (summary.usage.raw or None) == (told.raw or None)
+        assert (summary.usage.source, summary.terminal) == (told.source, told.terminal)
+        if api == "messages" and not told.delta_seen:  # W8: the 1 of message_start is a placeholder
+            assert (summary.usage.output_tokens, summary.usage.reasoning_tokens) == (None, None)
+            assert summary.usage.source != "provider"
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("name", STREAMS)
+def test_text_only_grows(name):
+    """After any event, each text of the response so far begins the same text of the whole response."""
+    recording = load(name)
+    body = sse.unix_lines(recording.wire)
+    _, whole = reassemble(recording.record_api, body)
+    final, reader, unlike = dict(texts(whole)), READERS[recording.record_api](), []
+    for event in sse.events(body):
+        if event.data is not None:
+            reader.event(event.data, event.name)
+            unlike += [path for path, text in texts(reader.response()) if not final.get(path, "").startswith(text)]
+    assert bool(unlike) == (name in UNLIKE), unlike[:3]
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("name", STREAMS)
+def test_cut_anywhere(name):
+    """A stream cut at any byte reads like the events that are complete; both readings agree, terminal or not."""
+    recording = load(name)
+    api, body = recording.record_api, recording.wire
+    ends = [event.end for event in plain_events(body)]
+    cuts = {*range(1, len(body), max(1, len(body) // 16)), *(end - 1 for end in ends[-3:]), *ends[:2], *ends[-2:]}
+    for cut in cuts:
+        lines = sse.unix_lines(body[:cut])
+        complete = lines[: lines.rfind(b"\n\n") + 2] if b"\n\n" in lines else b""
+        reply, response = both(api, body[:cut])
+        as_complete, same = both(api, complete)
+        assert replace(reply, first_output_at=None) == replace(
+            as_complete, first_output_at=None, chunk_count=reply.chunk_count
+        )
+        assert response == same
+        assert reply.first_output_at is None or 0 < reply.first_output_at <= cut
