@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import otelcol
+import peer_faults
 import replay
 from stores import clickhouse, postgres
 
@@ -17,15 +18,23 @@ _RECORDINGS = {
     "test_asyncraw[": "async, raw and streaming responses", "test_reassembled": "reassembled",
 }  # fmt: skip
 
+#: test -> the faults of other instrumentations that it takes up
+_takes_up: dict[str, set[str]] = {}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "recordings: replays the recorded provider traffic")
     config.addinivalue_line("markers", "collector: needs a real OpenTelemetry Collector")
+    config.addinivalue_line(
+        "markers", "peer_fault(*ids): takes up faults of other instrumentations; see peer_faults.py"
+    )
     if os.environ.get("CI") and not replay.recording_ids():
         raise pytest.UsageError(f"no recordings in {replay.RECORDINGS}; set LLMSPAN_TEST_RECORDINGS to their folder")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        _takes_up[item.nodeid] = {name for mark in item.iter_markers("peer_fault") for name in mark.args}
     if otelcol.find() is None:
         for item in items:
             if item.get_closest_marker("collector"):
@@ -43,6 +52,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if good or bad:
             terminalreporter.write_line(f"surfaces, {what}, each in all its ways of reading: {good} of {good + bad}")
     _say_outcomes(terminalreporter)
+    _say_peer_faults(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     _summarise_collector(terminalreporter)
@@ -70,6 +80,16 @@ def _say_outcomes(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if any(counts):
         terminalreporter.write_line(f"outcome matrix: {counts[0]} of {sum(counts)} cells hold")
+
+
+def _say_peer_faults(terminalreporter: pytest.TerminalReporter) -> None:
+    passed, failed = (
+        {name for report in terminalreporter.stats.get(result, []) for name in _takes_up.get(report.nodeid, ())}
+        for result in ("passed", "failed")
+    )
+    if passed or failed:
+        line = f"faults of other instrumentations: {len(passed | failed)} of {len(peer_faults.FAULTS)} tested"
+        terminalreporter.write_line(f"{line}, ours: {', '.join(sorted(failed)) or 'none'}")
 
 
 def _summarise_collector(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,6 +22,7 @@ from ._guard import guarded, logger
 from .backends import load_backend
 from .content import Policy
 from .errors import SettingsError
+from .instrumentation import is_bound
 from .settings import ContentMode, Settings, SocketFraming
 
 __all__ = [
@@ -232,7 +233,7 @@ os.register_at_fork(after_in_child=_taken.forget)
 
 
 def _take(span: ReadableSpan) -> None:
-    if semconv.RECORD_ID in (span.attributes or {}):  # ours, or bound to a record of ours
+    if semconv.RECORD_ID in (span.attributes or {}) or is_bound(span.get_span_context()):  # it has its record
         _taken.take(span)
     elif foreign.is_model_call(span) and _taken.take(span):
         line = pipeline.shared()

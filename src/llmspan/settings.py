@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args
 
 from .errors import SettingsError
 
-__all__ = ["TABLE", "Setting", "Settings"]
+__all__ = ["TABLE", "Live", "Setting", "Settings"]
 
 logger = logging.getLogger("llmspan")
 
@@ -118,6 +118,30 @@ class Setting:
         except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: `~nobody`, or a user without a home
             reason = f" ({error})" if isinstance(error, _BadValueError) else ""
             raise SettingsError(f"{origin}{value!s}: expected {self.expects}{reason}") from None
+
+
+class Live:
+    """What a setting's variable says now, for a setting that a running program may change.
+
+    A value that cannot be read changes nothing; it is told once.
+    """
+
+    def __init__(self, name: str, value: Any, environ: Mapping[str, str] = os.environ) -> None:
+        (self._setting,) = (setting for setting in TABLE if setting.name == name)
+        self._environ = environ
+        self._text = environ.get(self._setting.env)
+        self._value = value
+
+    def __call__(self) -> Any:
+        """The value."""
+        setting, text = self._setting, self._environ.get(self._setting.env)
+        if text != self._text:
+            self._text = text
+            try:
+                self._value = setting.read(setting.default if text is None else text, f"{setting.env}=")
+            except SettingsError as error:
+                logger.warning("llmspan: %s. It stays %s.", error, self._value)
+        return self._value
 
 
 #: old names that were met: one notice each
@@ -439,6 +463,7 @@ TABLE: Final[tuple[Setting, ...]] = (
         _capture, "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT", "NO_CONTENT",
         "Whether messages, instructions and tools also go on spans, into `gen_ai.client.inference.operation.details`"
         " events, or both: to wherever OpenTelemetry sends those. `true`, of older instrumentations, is `EVENT_ONLY`."
-        " llmspan warns when it puts content on spans that OTLP does not take.",
+        " llmspan warns when it puts content on spans that OTLP does not take. A program may change the variable as it"
+        " runs.",
     ),
 )  # fmt: skip

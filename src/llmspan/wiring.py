@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from .instrumentation import Capture, Observer, finish_open_calls
 from .metrics import CallMetrics
 from .pipeline import Status, exits
 from .pipeline import metrics as pipeline_metrics
-from .settings import Settings
+from .settings import Live, Settings
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "status", "uninstrument"]
 
@@ -170,7 +171,7 @@ def _set_up(
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage == "auto",
         anthropic_native=settings.anthropic_native,
-        capture=Capture.of(settings.otel_instrumentation_genai_capture_message_content, policy),
+        capture=_capture(settings, policy, given),
         logger=_logs.get_logger("llmspan", __version__, logger_provider),
         compat=settings.semconv_compat,
         metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
@@ -182,6 +183,13 @@ def _set_up(
         defects.register(meter_provider)
         pipeline_metrics.register(pipeline.shared, meter_provider)
         exits.at_exit(_at_exit)
+
+
+def _capture(settings: Settings, policy: Policy, given: Mapping[str, Any]) -> Capture:
+    """Where content goes: as ``given``, else as the variable says, whenever it says so."""
+    name = "otel_instrumentation_genai_capture_message_content"
+    mode = getattr(settings, name)
+    return Capture.of(mode if given.get(name) is not None else Live(name, mode), policy)
 
 
 def _open_backends(settings: Settings) -> None:

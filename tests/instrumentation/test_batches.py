@@ -79,6 +79,7 @@ def check(watch: Watch) -> None:
 @resources
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.peer_fault("S3")
 def test_results(beta: bool, packed: bool, end: bytes, watch: Watch) -> None:
     """Each result is a record with the batch's own times; the fetch is one span, without usage."""
     with client_for("anthropic", server(packed=packed, end=end)) as client:

@@ -46,6 +46,7 @@ def test_where_content_goes(mode: Any, logs: Logs) -> None:
 
 
 @pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
+@pytest.mark.peer_fault("U8")
 def test_messages_of_every_api(api: Any, logs: Logs) -> None:
     """Span and event say what was asked and what was answered, as structured values."""
     with watching(capture=Capture.of("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:

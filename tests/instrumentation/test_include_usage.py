@@ -52,6 +52,7 @@ def read(made: Any, **arguments: Any) -> list[Any]:
     return [(chunk.to_dict(), chunk.model_fields_set, chunk.usage) for chunk in stream]
 
 
+@pytest.mark.peer_fault("N10")
 def test_usage_is_asked_for_and_kept_from_the_caller() -> None:
     """The record has the usage; the caller sees exactly the chunks, and the fields, of an uninstrumented stream."""
     sent: list[dict[str, Any]] = []
@@ -96,6 +97,7 @@ def test_the_stream_helper_does_not_see_it_either() -> None:
 
 
 @pytest.mark.parametrize("asked", [{"include_usage": False}, {"include_usage": True}, None, openai.omit])
+@pytest.mark.peer_fault("R7")
 def test_what_the_caller_said_stands(asked: Any) -> None:
     """An explicit ``stream_options`` goes out as it is, and its chunks come in as they are; omitting is not saying."""
     sent: list[dict[str, Any]] = []

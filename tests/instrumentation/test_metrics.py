@@ -26,6 +26,7 @@ def stream(api: Any) -> None:
         pass
 
 
+@pytest.mark.peer_fault("U3", "U10", "N11")
 def test_a_stream(meters: Meters) -> None:
     """Duration, time to first chunk, tokens as sums with their subsets, and as distributions: one point each."""
     with watching(metrics=CallMetrics(meters.provider)) as watch:

@@ -19,6 +19,7 @@ MATRIX = cells(ALL)
 
 
 @pytest.mark.parametrize(("outcome", "api", "colour"), MATRIX, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.peer_fault("A1", "R1", "U6", "E1", "E2", "E3", "E4", "E7", "E8", "E9", "C8", "C9")
 def test_cell(outcome: Outcome, api: Api, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:
     """The caller sees what he sees without us; one ended span and one record say how the call ended."""
     bare, _ = perform(outcome, api, colour, TracerProvider(shutdown_on_exit=False))

@@ -36,6 +36,7 @@ def stream_of(api: Api, mock: httpx2.MockTransport) -> Any:
 
 
 @apis
+@pytest.mark.peer_fault("A4", "C10")
 def test_time_to_first_chunk_is_of_the_first_output(api: Api, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the role, not ``message_start``, not a ping: the first event that carries what the model produced."""
     moments = iter(range(1_000_000, 9_000_000, 1_000))
@@ -63,6 +64,7 @@ HELPERS: dict[str, tuple[Api, Callable[[Any], Any]]] = {
 
 
 @pytest.mark.parametrize("name", HELPERS)
+@pytest.mark.peer_fault("A4")
 def test_helpers_are_timed_and_counted_like_streams(name: str, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """``text_stream`` and ``get_final_message()`` skip events; time to first chunk and chunk count do not change."""
     api, read = HELPERS[name]

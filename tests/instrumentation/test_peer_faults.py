@@ -1,7 +1,8 @@
 """Faults of other instrumentations, each reproduced with openai 3.54 and anthropic 2.12: none of them is ours.
 
-One test a fault, which names who has it. How a stream may end (where most peers lose spans) is the matrix of
-``test_outcome_matrix``; memory, speed and installability are not asked here.
+Which fault is taken up where is said by marks, and all of them are in ``peer_faults.py``. How a stream may end (where
+most peers lose spans) is the matrix of ``test_outcome_matrix``, what they leave out is in ``test_peer_omissions``, and
+what they cost in ``test_peer_costs``.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 
 @apis
+@pytest.mark.peer_fault("R3")
 def test_openinference_breaks_next(api: Api, watch: Watch) -> None:
     """OpenInference, LangSmith: ``next(stream)`` and ``for`` over a created stream raise TypeError."""
     stream = stream_of(api)
@@ -74,6 +76,7 @@ def test_openinference_breaks_next(api: Api, watch: Watch) -> None:
 
 
 @apis
+@pytest.mark.peer_fault("R2")
 def test_laminar_breaks_with(api: Api, watch: Watch) -> None:
     """Laminar hands out a bare generator: no ``with``, no ``.response``, no ``.close()``."""
     with stream_of(api) as stream:
@@ -82,12 +85,14 @@ def test_laminar_breaks_with(api: Api, watch: Watch) -> None:
 
 
 @apis
+@pytest.mark.peer_fault("R4")
 def test_openlit_langsmith_braintrust_change_the_type(api: Api, watch: Watch) -> None:
     """OpenLIT, LangSmith, Braintrust: ``isinstance(stream, Stream)`` is false; of others the type is another."""
     assert type(stream_of(api)) is (openai.Stream if api.provider == "openai" else anthropic.Stream)
 
 
 @apis
+@pytest.mark.peer_fault("R2", "N12")
 def test_laminar_breaks_iter_lines_and_nobody_counts_it(api: Api, watch: Watch) -> None:
     """Laminar: ``iter_lines()`` raises StreamConsumed. With every other peer it works, and the usage is lost."""
     path = api.path.replace("create", "with_streaming_response.create")
@@ -98,6 +103,7 @@ def test_laminar_breaks_iter_lines_and_nobody_counts_it(api: Api, watch: Watch) 
     assert (attributes(span)[INPUT], attributes(span)[OUTPUT]) == (api.input_tokens, api.output_tokens)
 
 
+@pytest.mark.peer_fault("O1")
 def test_official_openai_breaks_on_null_indices(watch: Watch) -> None:
     """Official GenAI: ``index: null`` of a gateway is a TypeError out of the caller's loop."""
     odd = [{"index": None, "delta": {"tool_calls": [{"index": None, "id": "c", "function": {"name": "f"}}]}}]
@@ -106,6 +112,7 @@ def test_official_openai_breaks_on_null_indices(watch: Watch) -> None:
     assert watch.only()[0].status == "ok"
 
 
+@pytest.mark.peer_fault("O1")
 def test_official_openai_breaks_on_null_output(watch: Watch) -> None:
     """Official GenAI: a Response whose ``output`` is null is a TypeError in create and retrieve."""
     client = Server(body={**RESPONSES.body, "output": None}).client("openai")
@@ -114,6 +121,7 @@ def test_official_openai_breaks_on_null_output(watch: Watch) -> None:
     assert [record.status for record in watch.records] == ["ok", "ok"]
 
 
+@pytest.mark.peer_fault("R8")
 def test_official_anthropic_breaks_on_malformed_usage(watch: Watch) -> None:
     """Official GenAI: usage of the wrong type is a TypeError in the program."""
     client = Server(body={**MESSAGES.body, "usage": {"input_tokens": "many", "output_tokens": 5}}).client("anthropic")
@@ -125,6 +133,7 @@ def test_official_anthropic_breaks_on_malformed_usage(watch: Watch) -> None:
 
 @pytest.mark.anyio
 @apis
+@pytest.mark.peer_fault("O5")
 async def test_official_leaves_a_coroutine_behind(api: Api, watch: Watch) -> None:
     """Official GenAI: async ``with_streaming_response`` leaves ``parse()`` unawaited and records nothing."""
     path = api.path.replace("create", "with_streaming_response.create")
@@ -137,6 +146,7 @@ async def test_official_leaves_a_coroutine_behind(api: Api, watch: Watch) -> Non
 
 
 @apis
+@pytest.mark.peer_fault("O5")
 def test_official_reads_the_body_before_the_caller(api: Api, watch: Watch) -> None:
     """Official GenAI: ``with_streaming_response`` has read the whole body before the caller asks for it."""
     server = Server(api.stream)
@@ -147,6 +157,7 @@ def test_official_reads_the_body_before_the_caller(api: Api, watch: Watch) -> No
 
 
 @pytest.mark.anyio
+@pytest.mark.peer_fault("R1")
 async def test_langsmith_masks_cancellation(watch: Watch) -> None:
     """LangSmith: a cancelled task ends with a TypeError of the tracer's."""
     begun = asyncio.Event()
@@ -168,6 +179,7 @@ async def test_langsmith_masks_cancellation(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("api", [CHAT, MESSAGES], ids=lambda api: api.name)
+@pytest.mark.peer_fault("R5")
 def test_six_peers_eat_a_generator(api: Api, watch: Watch) -> None:
     """Traceloop, Laminar, Logfire, Langfuse, Datadog, Braintrust: a generator of messages arrives as ``[]``."""
     server = Server(body=api.body)
@@ -176,6 +188,7 @@ def test_six_peers_eat_a_generator(api: Api, watch: Watch) -> None:
 
 
 @apis
+@pytest.mark.peer_fault("R6")
 def test_three_peers_and_anthropic_send_traceparent(api: Api) -> None:
     """Traceloop, Laminar, MLflow and the Anthropic SDK send internal trace ids to the provider."""
     server = Server(api.stream)
@@ -184,6 +197,7 @@ def test_three_peers_and_anthropic_send_traceparent(api: Api) -> None:
     assert not {"traceparent", "tracestate", "baggage"} & set(server.requests[0].headers)
 
 
+@pytest.mark.peer_fault("R7")
 def test_datadog_asks_every_server_for_usage(watch: Watch) -> None:
     """Datadog adds ``stream_options`` to every chat stream, also for servers that refuse what they do not know."""
     server = Server(CHAT.stream)
@@ -196,6 +210,7 @@ def test_datadog_asks_every_server_for_usage(watch: Watch) -> None:
 
 @pytest.mark.parametrize("api", [MESSAGES, BETA_MESSAGES], ids=lambda api: api.name)
 @pytest.mark.parametrize("how", ["create", "stream", "raw"])
+@pytest.mark.peer_fault("N1", "N2", "N3", "N5", "A6", "E6")
 def test_anthropic_numbers_of_traceloop_openlit_laminar_datadog(api: Api, how: str, watch: Watch) -> None:
     """Traceloop adds the placeholder (257), OpenLIT leaves cached input out (12), Laminar's helpers say 0; Datadog
     puts all cache writes of a stream into 5 minutes, and LangSmith and Braintrust keep no total of them."""
@@ -217,6 +232,7 @@ def test_anthropic_numbers_of_traceloop_openlit_laminar_datadog(api: Api, how: s
 
 
 @pytest.mark.parametrize("api", [MESSAGES, BETA_MESSAGES], ids=lambda api: api.name)
+@pytest.mark.peer_fault("A3", "N9")
 def test_placeholder_is_no_figure(api: Api, watch: Watch) -> None:
     """OpenInference, Logfire, Braintrust, official: an abandoned stream's placeholder of 7 is told as its output."""
     stream = stream_of(api)
@@ -227,6 +243,7 @@ def test_placeholder_is_no_figure(api: Api, watch: Watch) -> None:
     assert OUTPUT not in attributes(span)
 
 
+@pytest.mark.peer_fault("N4")
 def test_openlit_and_datadog_invent_usage(watch: Watch) -> None:
     """OpenLIT (4 and 44) and Datadog (1 and 20) guess the usage of a stream that came without."""
     list(stream_of(CHAT, [piece for piece in CHAT.stream if b'"choices": []' not in piece]))
@@ -235,6 +252,7 @@ def test_openlit_and_datadog_invent_usage(watch: Watch) -> None:
     assert not [name for name in attributes(span) if name.startswith("gen_ai.usage.")]
 
 
+@pytest.mark.peer_fault("N6")
 def test_traceloop_and_laminar_lose_finer_counts(watch: Watch) -> None:
     """Traceloop drops the reasoning tokens of chat streams; it and Laminar the cache writes of OpenAI."""
     list(stream_of(CHAT))
@@ -243,6 +261,7 @@ def test_traceloop_and_laminar_lose_finer_counts(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize(("ending", "status"), [("incomplete", "ok"), ("failed", "error")])
+@pytest.mark.peer_fault("N7")
 def test_ends_of_responses_in_nine_peers(ending: str, status: str, watch: Watch) -> None:
     """OpenInference, OpenLIT, MLflow lose the usage of ``response.incomplete``; nine peers call a failure OK."""
     done = {**RESPONSES.body, "status": ending}
@@ -256,6 +275,7 @@ def test_ends_of_responses_in_nine_peers(ending: str, status: str, watch: Watch)
     assert span.status.is_ok is (status == "ok")
 
 
+@pytest.mark.peer_fault("U4", "N8")
 def test_zero_and_null_in_seven_peers(watch: Watch) -> None:
     """Traceloop, OpenLIT, Laminar write 0 for null; official, Logfire and LangSmith nothing for 0."""
     usage = {"input_tokens": 3, "output_tokens": 0, "cache_read_input_tokens": None, "cache_creation_input_tokens": 0}
@@ -267,6 +287,7 @@ def test_zero_and_null_in_seven_peers(watch: Watch) -> None:
     assert "gen_ai.usage.cache_read.input_tokens" not in attributes(span)
 
 
+@pytest.mark.peer_fault("A5")
 def test_everybody_counts_anthropic_twice(watch: Watch) -> None:
     """Traceloop, OpenInference, OpenLIT, official: beside the SDK's own span theirs doubles every sum."""
     client = Server(MESSAGES.stream).client(
@@ -276,6 +297,7 @@ def test_everybody_counts_anthropic_twice(watch: Watch) -> None:
     assert sum(attributes(span).get(INPUT, 0) for span in watch.spans) == 32012
 
 
+@pytest.mark.peer_fault("A2")
 def test_official_anthropic_is_poisoned(watch: Watch) -> None:
     """Official GenAI: after one malformed stream no later one in the process has usage, id or model."""
     list(stream_of(MESSAGES, [MESSAGES.stream[4], *MESSAGES.stream]))  # a delta of a block that was not started
@@ -285,6 +307,7 @@ def test_official_anthropic_is_poisoned(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
+@pytest.mark.peer_fault("O6", "O7")
 def test_official_embeddings(encoding: str, watch: Watch) -> None:
     """Official GenAI: raw embeddings have no usage, and base64 ones a dimension that is a string's length."""
     vector = "AAAAPwAAgD4=" if encoding == "base64" else [0.5, 0.25]
@@ -299,6 +322,7 @@ def test_official_embeddings(encoding: str, watch: Watch) -> None:
 # -- spans that are lost or say something else ---------------------------------------------------------------------
 
 
+@pytest.mark.peer_fault("O2")
 def test_official_helper_span_waits_for_the_collector(watch: Watch) -> None:
     """Official GenAI: leaving ``chat.completions.stream()`` early leaves its span open until a collection."""
     gc.disable()
@@ -312,6 +336,7 @@ def test_official_helper_span_waits_for_the_collector(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("api", [MESSAGES, BETA_MESSAGES], ids=lambda api: api.name)
+@pytest.mark.peer_fault("A1")
 def test_official_context_leak(api: Api, watch: Watch) -> None:
     """Official GenAI: the span stays current between ``create`` and the end; other spans become its children."""
     tracer = watch.tracer_provider.get_tracer("app")
@@ -322,6 +347,7 @@ def test_official_context_leak(api: Api, watch: Watch) -> None:
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
+@pytest.mark.peer_fault("E10")
 def test_logfire_ends_before_the_first_token(watch: Watch) -> None:
     """Logfire's span of a stream ends before the first chunk: its duration is not the call's."""
     stream = stream_of(CHAT)
@@ -331,6 +357,7 @@ def test_logfire_ends_before_the_first_token(watch: Watch) -> None:
     assert (span.end_time or 0) - (span.start_time or 0) == record.duration_ns
 
 
+@pytest.mark.peer_fault("C4")
 def test_mlflow_loses_calls_with_odd_tools(watch: Watch) -> None:
     """MLflow: a tool whose parameters have no ``properties`` costs the span; its Anthropic streams have no usage."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -340,6 +367,7 @@ def test_mlflow_loses_calls_with_odd_tools(watch: Watch) -> None:
 
 
 @pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES], ids=lambda api: api.name)
+@pytest.mark.peer_fault("S7")
 def test_langsmith_braintrust_lose_derived_clients(api: Api, watch: Watch) -> None:
     """LangSmith, Braintrust: a client from ``with_options()`` is not observed."""
     client = Server(body=api.body).client(api.provider).with_options(timeout=3)
@@ -350,6 +378,7 @@ def test_langsmith_braintrust_lose_derived_clients(api: Api, watch: Watch) -> No
 # -- attributes, content, memory -----------------------------------------------------------------------------------
 
 
+@pytest.mark.peer_fault("C1")
 def test_openinference_evicts_the_first_messages(watch: Watch) -> None:
     """OpenInference: 200 messages push the first 70 out of a span's 128 attributes; the record has all."""
     messages = [{"role": "user", "content": f"message {number}"} for number in range(200)]
@@ -360,6 +389,7 @@ def test_openinference_evicts_the_first_messages(watch: Watch) -> None:
     assert span.dropped_attributes == 0
 
 
+@pytest.mark.peer_fault("C2")
 def test_three_peers_add_an_event_per_chunk(watch: Watch) -> None:
     """Traceloop, Laminar, MLflow: one span event a chunk, of which a span keeps 128."""
     list(stream_of(CHAT))
@@ -367,6 +397,7 @@ def test_three_peers_add_an_event_per_chunk(watch: Watch) -> None:
     assert (len(span.events), span.dropped_events) == (0, 0)
 
 
+@pytest.mark.peer_fault("C3")
 def test_openlit_and_langfuse_invent_parameters(watch: Watch) -> None:
     """OpenLIT, Langfuse write parameters that nobody gave; Traceloop and MLflow the SDK's ``Omit`` objects."""
     Server(body=CHAT.body).client("openai").chat.completions.create(**CHAT.arguments, temperature=openai.omit)
@@ -375,6 +406,7 @@ def test_openlit_and_langfuse_invent_parameters(watch: Watch) -> None:
     assert given == {"gen_ai.request.model"}
 
 
+@pytest.mark.peer_fault("O4", "O8", "S4")
 def test_official_misses_what_openai_says(watch: Watch) -> None:
     """Official GenAI: no API type, port, fingerprint or effort; provider ``openai`` whoever answers."""
     events = [piece.replace(b'"created"', b'"system_fingerprint": "fp_1", "created"') for piece in CHAT.stream]
@@ -387,6 +419,7 @@ def test_official_misses_what_openai_says(watch: Watch) -> None:
     assert (found["gen_ai.provider.name"], found["server.port"]) == ("deepseek", 443)
 
 
+@pytest.mark.peer_fault("O9")
 def test_official_loses_reasoning_and_custom_tools(watch: Watch) -> None:
     """Official GenAI: ``reasoning_content`` and custom tool calls of a stream are in no output."""
     tool = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "grep", "input": "needle"}}
@@ -398,6 +431,7 @@ def test_official_loses_reasoning_and_custom_tools(watch: Watch) -> None:
     assert "needle" in response
 
 
+@pytest.mark.peer_fault("M1")
 def test_five_peers_keep_every_chunk(watch: Watch) -> None:
     """MLflow, Langfuse, LangSmith, Braintrust, Datadog keep each chunk's object until the end, a megabyte a stream."""
     stream = stream_of(CHAT)
@@ -407,6 +441,7 @@ def test_five_peers_keep_every_chunk(watch: Watch) -> None:
     assert chunk() is None
 
 
+@pytest.mark.peer_fault("O3")
 def test_official_buffers_what_it_may_not_keep() -> None:
     """Official GenAI keeps all text in memory although it may show none of it; what we hold has a limit."""
     filler = sse({"id": "x", "object": "chat.completion.chunk", "choices": [{"delta": {"content": "a" * 50_000}}]})
@@ -418,6 +453,7 @@ def test_official_buffers_what_it_may_not_keep() -> None:
 
 
 @pytest.mark.parametrize("api", [CHAT, MESSAGES], ids=lambda api: api.name)
+@pytest.mark.peer_fault("C8")
 def test_partial_content_is_kept(api: Api, watch: Watch) -> None:
     """OpenLIT, Laminar, MLflow lose what had come when a stream breaks; Traceloop and LangSmith half of the time."""
     events = api.stream[: api.first_output + 2]
@@ -429,6 +465,7 @@ def test_partial_content_is_kept(api: Api, watch: Watch) -> None:
 # -- housekeeping --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.peer_fault("H1")
 def test_traceloop_and_openlit_stay() -> None:
     """Traceloop, OpenLIT: ``uninstrument()`` leaves the SDK wrapped, and calls are recorded for ever."""
     kinds = (openai._base_client.SyncAPIClient, openai._base_client.BaseClient, openai.Stream)
@@ -441,6 +478,7 @@ def test_traceloop_and_openlit_stay() -> None:
 
 
 @apis
+@pytest.mark.peer_fault("U7")
 def test_four_peers_ignore_suppression(api: Api, watch: Watch) -> None:
     """Langfuse, OpenLIT, MLflow, official: ``suppress_instrumentation()`` changes nothing."""
     with suppress_instrumentation():

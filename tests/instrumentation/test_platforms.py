@@ -117,6 +117,7 @@ def platform_clients(transport: Any) -> list[tuple[Any, str]]:
 
 @pytest.mark.parametrize("number", range(5), ids=["mantle", "vertex", "foundry", "aws", "google_cloud"])
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.peer_fault("S4", "S8")
 def test_other_platforms(number: int, stream: bool, watch: Watch) -> None:
     """Each platform's client is recorded under its provider's name, whatever it makes of the route."""
     seen: list[httpx2.Request] = []
@@ -157,6 +158,7 @@ OPENAI_CLIENTS = [
 
 @pytest.mark.parametrize(("make", "provider"), [pytest.param(m, p, id=i) for i, m, p in OPENAI_CLIENTS])
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.peer_fault("S4")
 def test_openai_platforms(make: Any, provider: str, stream: bool, watch: Watch) -> None:
     """Azure (also by deployment), Bedrock's flavour and any base URL: the same record under the right name."""
     seen: list[httpx2.Request] = []

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning") 
 
 
 @rows
+@pytest.mark.peer_fault("S1", "S3", "S6", "N12")
 def test_sync(surface: Surface, way: str, watch: Watch) -> None:
     """The call is recorded once, as what it is, with its request, response and usage."""
     seen: list[httpx2.Request] = []
@@ -34,6 +35,7 @@ def test_sync(surface: Surface, way: str, watch: Watch) -> None:
 
 @pytest.mark.anyio
 @rows
+@pytest.mark.peer_fault("S1", "S3", "S6", "N12")
 async def test_async(surface: Surface, way: str, watch: Watch) -> None:
     """The same through the async client."""
     seen: list[httpx2.Request] = []

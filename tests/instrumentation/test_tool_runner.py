@@ -73,6 +73,7 @@ def check(watch: Watch, native: bool, turns: int = 2) -> ReadableSpan:
 
 
 @natives
+@pytest.mark.peer_fault("S5")
 def test_turns(native: bool, watch: Watch) -> None:
     """Two turns are two calls under one parent: the SDK's own where it traces, ours where it does not."""
     client = client_for("anthropic", server(), open_telemetry=tracing(watch, native))

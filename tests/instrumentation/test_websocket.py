@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +21,10 @@ from openai.lib.responses_websocket import (
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+from llmspan import _guard
 from llmspan.content import Policy
 from llmspan.instrumentation import Capture
+from llmspan.instrumentation._socket import _Lanes
 from llmspan.messages import INPUT, OUTPUT
 from llmspan.metrics import CallMetrics
 from signals import INFERENCE, Logs, Meters
@@ -88,6 +91,7 @@ def check(watch: Watch, *ids: str) -> None:
 
 
 @places
+@pytest.mark.peer_fault("S2")
 def test_each_response_is_a_call(place: str, watch: Watch) -> None:
     """Two responses on one connection are two calls, whether events are received, iterated or read as bytes."""
     with server(answering) as url, sync_client(url) as client, connect(client, place) as connection:
@@ -319,16 +323,37 @@ def leaving(socket: ServerConnection) -> None:
         socket.send(event)
 
 
+def collected(socket: weakref.ref[Any]) -> None:
+    """Wait until a socket is gone; its own thread lets go of it last."""
+    deadline = time.monotonic() + 20
+    while socket() is not None and time.monotonic() < deadline:
+        gc.collect()
+        threading.Event().wait(0.01)
+    assert socket() is None
+
+
 def test_caller_drops(watch: Watch) -> None:
-    """A connection that nobody holds any more ends its responses once its socket is gone."""
+    """A connection that nobody holds any more ends its responses once its socket is gone, but not in the finaliser."""
     with server(leaving) as url:
-        begun(url)
-        deadline = time.monotonic() + 20
-        while not watch.records and time.monotonic() < deadline:  # the socket's own thread lets go of it last
-            gc.collect()
-            threading.Event().wait(0.1)
+        collected(weakref.ref(begun(url)._connection))
+    assert len(watch.observer.open_calls) == 1
     record, _ = watch.only()
     assert record.status == "closed_early"
+    assert watch.observer.open_calls == {}
+
+
+def test_a_drop_that_raises(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What goes wrong at the end of a dropped connection is told once, and not in the finaliser."""
+    with watching() as watch:
+        monkeypatch.setattr(_Lanes, "_take_all", lambda _: 1 / 0)
+        with server(leaving) as url:
+            collected(weakref.ref(begun(url)._connection))
+        assert (_guard.failures(), caplog.messages) == ({}, [])
+        assert watch.records == []
+        assert _guard.failures() == {"socket.dropped": 1}
+        (line,) = caplog.records
+        assert line.args == ("socket.dropped", "ZeroDivisionError")
+        _guard.forget_failures()
 
 
 def test_suppressed(watch: Watch) -> None:

@@ -243,6 +243,7 @@ else:
 """
 
 
+@pytest.mark.peer_fault("K4")
 def test_a_bare_fork(env: dict[str, str], folder: Path) -> None:
     """A child of ``os.fork`` that ends by itself writes its own record, and only that."""
     (folder / "program.py").write_text(FORK)

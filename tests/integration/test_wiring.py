@@ -14,6 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
 import llmspan
@@ -62,6 +63,28 @@ def test_calls_are_stored(path: Path) -> None:
     assert (status.backend, status.accepted, status.delivered) == ("sqlite", 4, 4)
 
 
+@pytest.mark.parametrize("given", [None, "EVENT_ONLY"])
+@pytest.mark.peer_fault("U1")
+def test_content_on_spans_by_a_variable_that_changes(
+    given: str | None, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The capture variable is obeyed when it changes in a running program, unless an argument has said what holds."""
+    variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.delenv(variable, raising=False)
+    llmspan.instrument(
+        backends="sqlite", sqlite_path=path, tracer_provider=provider, **{variable.lower(): given} if given else {}
+    )
+    for mode in (None, "SPAN_ONLY", "NO_CONTENT"):
+        if mode is not None:
+            monkeypatch.setenv(variable, mode)
+        call()
+    has_content = ["gen_ai.output.messages" in (span.attributes or {}) for span in exporter.get_finished_spans()]
+    assert has_content == [False, given is None, False]
+
+
+@pytest.mark.peer_fault("K9")
 def test_instrumenting_twice_records_once(path: Path) -> None:
     """By ``instrument``, again, and by the OpenTelemetry instrumentor: a call stays one call."""
     llmspan.instrument(backends="sqlite", sqlite_path=path)
@@ -244,3 +267,15 @@ def test_what_a_context_says_is_a_snapshot(path: Path) -> None:
     (trace,) = records(path)
     assert trace.llm_config == {"model": "m", "tools": ["a"]}
     assert trace.attributes == {"config": {"model": "m", "tools": ["a"]}}
+
+
+@pytest.mark.peer_fault("U2")
+def test_spans_name_no_schema(path: Path) -> None:
+    """The names on our spans are newer than any schema that has been released, so none is named."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    llmspan.instrument(backends="sqlite", sqlite_path=path, tracer_provider=provider)
+    call()
+    (span,) = exporter.get_finished_spans()
+    assert span.instrumentation_scope is not None
+    assert (span.instrumentation_scope.name, span.instrumentation_scope.schema_url or None) == ("llmspan", None)

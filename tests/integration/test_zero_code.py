@@ -100,6 +100,7 @@ def attribute(span: Span, name: str) -> Any:
 
 @pytest.mark.parametrize("starter", [["opentelemetry-instrument"], ["llmspan", "run", "--"]], ids=["otel", "llmspan"])
 @pytest.mark.parametrize(("example", "name"), [("openai_stream", "openai"), ("anthropic_stream", "anthropic")])
+@pytest.mark.peer_fault("S9")
 def test_one_span_over_otlp_and_one_record(
     starter: list[str], example: str, name: str, provider: DemoServer, database: Path, otlp: Otlp
 ) -> None:
@@ -164,6 +165,7 @@ def test_exporter_records_do_not_depend_on_the_sampler(provider: DemoServer, dat
 
 
 @pytest.mark.parametrize("starter", [["opentelemetry-instrument"], ["llmspan", "run", "--no-summary", "--"]])
+@pytest.mark.peer_fault("I3")
 def test_nothing_imports_an_sdk(starter: list[str], provider: DemoServer, database: Path) -> None:
     """A program that does not use an SDK does not pay for one."""
     code = "import sys; print(sorted({'openai', 'anthropic', 'httpx2', 'pydantic'} & set(sys.modules)))"

@@ -33,6 +33,7 @@ def claude(**raw: Any) -> ProviderTrace:
     return make_trace(provider="anthropic", request_model="claude-sonnet-4-20250514", usage=usage)
 
 
+@pytest.mark.peer_fault("N3")
 def test_cached_input_has_its_own_price() -> None:
     """400 fresh at $1.25, 600 cached at $0.125, 500 out at $10 per million."""
     assert cost_of(gpt()) == (Decimal("0.005575"), "")

@@ -33,6 +33,7 @@ def test_the_same_place_twice_is_one() -> None:
 
 
 @pytest.mark.parametrize("error", [RetryableError("away"), ThrottledError("slow down", 0.0)])
+@pytest.mark.peer_fault("K2")
 def test_what_can_be_retried_is_retried(error: Exception) -> None:
     """A batch that failed for now is written in the end, once, and the failure is told."""
     backend = Scripted(raising(error), raising(error))
@@ -101,6 +102,7 @@ def test_a_hanging_backend_does_not_hold_up_another() -> None:
     assert ids_in(hanging) == ids_in(healthy) == set(ids)
 
 
+@pytest.mark.peer_fault("U12", "K1")
 def test_the_queue_is_bounded_in_items() -> None:
     """Beyond the limit the oldest records go, and are counted."""
     gate, reached = threading.Event(), threading.Event()
@@ -168,6 +170,7 @@ def test_a_record_that_cannot_be_made_is_counted() -> None:
     _guard.forget_failures()
 
 
+@pytest.mark.peer_fault("K3")
 def test_close_has_a_deadline_and_counts_what_is_left() -> None:
     """A dead backend does not hold up the end: what could not be written is dropped, and counted."""
     gate = threading.Event()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmspan.errors import LlmspanError, SettingsError
-from llmspan.settings import TABLE, Settings
+from llmspan.settings import TABLE, Live, Settings
 
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 MALFORMED = {
     "LLMSPAN_BACKENDS": ["", " ", ",", "sqlite,", ",sqlite", "sqlite,,memory", "sqlite,SQLite"],
     "LLMSPAN_SQLITE_PATH": ["", "  ", "~no-such-user-at-all/x.db"],
@@ -138,6 +139,7 @@ def test_malformed_value(variable, value):
 
 
 @pytest.mark.parametrize(("variable", "value", "name", "expected"), GOOD)
+@pytest.mark.peer_fault("U13")
 def test_good_value(variable, value, name, expected):
     """A value is read into its field, and only there."""
     found = Settings.from_env({variable: value})
@@ -195,6 +197,23 @@ def test_bad_override(override, start):
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({}, **override)
     assert str(caught.value).startswith(start)
+
+
+@pytest.mark.peer_fault("U1")
+def test_a_live_setting(caplog):
+    """A variable that changes, or goes, is obeyed; a value that cannot be read is told once, and changes nothing."""
+    environ = {CAPTURE: "SPAN_ONLY"}
+    mode = Live("otel_instrumentation_genai_capture_message_content", "SPAN_ONLY", environ)
+    assert mode() == "SPAN_ONLY"
+    environ[CAPTURE] = "event_only"
+    assert mode() == "EVENT_ONLY"
+    environ[CAPTURE] = "everything"
+    assert [mode(), mode()] == ["EVENT_ONLY", "EVENT_ONLY"]
+    (line,) = caplog.messages
+    assert line.startswith(f"llmspan: {CAPTURE}=everything: expected NO_CONTENT, SPAN_ONLY")
+    assert line.endswith("It stays EVENT_ONLY.")
+    del environ[CAPTURE]
+    assert mode() == "NO_CONTENT"
 
 
 def test_there_are_aliases():

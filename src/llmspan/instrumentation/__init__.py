@@ -4,8 +4,9 @@ One file per provider, found by the entry-point group ``llmspan.providers``. Thi
 finished calls go to a :class:`Sink`.
 """
 
+from ._bound import is_bound
 from ._call import Pending, Sink
 from ._content import Capture
 from ._observe import Observer, finish_open_calls
 
-__all__ = ["Capture", "Observer", "Pending", "Sink", "finish_open_calls"]
+__all__ = ["Capture", "Observer", "Pending", "Sink", "finish_open_calls", "is_bound"]

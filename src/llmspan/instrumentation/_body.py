@@ -7,28 +7,48 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Iterable
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from .._guard import note
 
 _TAIL = 256 * 1024
 #: pieces from one look at the size of all to the next; one is seldom more than 64 KiB
-CHECKED_EVERY = 32
+CHECKED_EVERY = 16
+#: so many pieces are joined if they are not more bytes than this, and with those before them if they are few
+_SMALL = 64 * 1024
+_SHORT = 4 * 1024
 
 
 class Body:
-    """Pieces as received, still compressed if the server compressed them.
+    """Pieces as received, still compressed if the server compressed them; small plain ones are joined now and then.
 
     A body beyond ``limit`` bytes loses its middle: the head (what was asked, how it began) and the last 256 KiB
     (usage, the end) are kept, and ``cut`` is True.
     """
 
-    __slots__ = ("_counted", "_head", "_head_size", "_held", "cut", "encoding", "limit", "lost", "pieces", "times")
+    __slots__ = (
+        "_counted",
+        "_head",
+        "_head_size",
+        "_held",
+        "cut",
+        "encoding",
+        "ends",
+        "limit",
+        "lost",
+        "pieces",
+        "times",
+    )
 
     def __init__(self, limit: int, encoding: str = "") -> None:
         self.pieces: list[bytes] = []
-        self.times: list[int] = []
+        #: of the pieces that were stamped, the first ones: up to which byte they went, and when (``perf_counter_ns``)
+        self.ends = array("q")
+        self.times = array("q")
         self.limit = limit
         self.encoding = encoding
         self.lost = 0
@@ -59,38 +79,52 @@ class Body:
 
     def decoded(self) -> bytes:
         """All bytes, decompressed."""
-        return b"".join(self._decoded_pieces())
+        return b"".join(_decompress(self.pieces, self.encoding) if self.encoding else self.pieces)
 
     def time_at(self, offset: int) -> int | None:
         """When the decoded byte before ``offset`` had arrived (``perf_counter_ns``); None if that was not stamped."""
         if not self.times:
             return None
-        end = 0
-        for piece, moment in zip(self._decoded_pieces(), self.times, strict=False):
-            end += len(piece)
-            if end >= offset:
-                return moment
-        return self.times[-1] if len(self.times) >= len(self.pieces) else None
+        ends = self._decoded_ends()
+        at = bisect_left(ends, offset)
+        if at == len(ends):  # it came with the last piece, if that was stamped too
+            at = len(self.times) - 1
+            if self.ends[at] < self.received:
+                return None
+        return None if self.cut and self.ends[at] > self._head_size else self.times[at]
 
-    def _decoded_pieces(self) -> Iterable[bytes]:
-        return _decompress(self.pieces, self.encoding) if self.encoding else self.pieces
+    def _decoded_ends(self) -> Sequence[int]:
+        """Up to which byte of the decoded body the stamped pieces went."""
+        if not self.encoding:
+            return self.ends
+        return list(accumulate(map(len, _decompress(self.pieces[: len(self.times)], self.encoding))))
 
     def check(self) -> None:
         """Count the pieces that came since the last time and, if there is too much now, make room.
 
         Called once every few pieces. Cuts rarely, and then much.
         """
-        new = len(self.pieces) - self._counted
-        self._held = self.size
+        new = self.pieces[self._counted :]
+        size = sum(map(len, new))
+        self._held += size
+        if len(new) > 1 and size <= _SMALL and not self.encoding:  # an object each would be as large as what is in it
+            self._join()
         self._counted = len(self.pieces)
         if self._held <= self.limit:
             return
         if not self.cut:
             self.cut = True
-            self._head = max(1, len(self.pieces) - new)
+            self._head = max(1, len(self.pieces) - (len(new) if self.pieces[-1] is new[-1] else 1))
             self._head_size = sum(map(len, self.pieces[: self._head]))
         if self._held - self._head_size > 2 * _TAIL:
             self._drop_middle()
+
+    def _join(self) -> None:
+        """Make one piece of those that are not counted yet, and of the one before if that is small too."""
+        first = self._counted
+        if first and len(self.pieces[first - 1]) < _SHORT and not self.cut:
+            first -= 1
+        self.pieces[first:] = [b"".join(self.pieces[first:])]
 
     def _drop_middle(self) -> None:
         kept, first = 0, len(self.pieces)
@@ -99,7 +133,6 @@ class Body:
         first = min(first, len(self.pieces) - 1)
         gone = sum(map(len, self.pieces[self._head : first]))
         del self.pieces[self._head : first]
-        del self.times[self._head : first]
         self.lost += gone
         self._held -= gone
         self._counted = len(self.pieces)

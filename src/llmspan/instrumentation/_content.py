@@ -8,7 +8,7 @@ on the worker. With capture off, nothing here is called.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -33,17 +33,29 @@ _STRUCTURED: Final = (1, 45)
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Where content goes beside the stores. ``policy`` is theirs, less that they may have been told to keep none."""
+    """Where content goes beside the stores. ``policy`` is theirs, less that they may have been told to keep none.
 
-    on_spans: bool = False
-    in_events: bool = False
+    ``mode`` gives the value of ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` that holds, and is asked for each
+    call: the variable may be set, or taken back, when the program runs already.
+    """
+
+    mode: Callable[[], Mode] = lambda: "NO_CONTENT"
     policy: Policy = field(default_factory=Policy)
 
     @classmethod
-    def of(cls, mode: Mode, policy: Policy) -> Capture:
-        """The capture that a value of ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` asks for."""
-        on_spans, in_events = "SPAN" in mode, "EVENT" in mode
-        return cls(on_spans, in_events, replace(policy, keep=True))
+    def of(cls, mode: Mode | Callable[[], Mode], policy: Policy) -> Capture:
+        """The capture that ``mode`` asks for, or what it will say then."""
+        return cls(mode if callable(mode) else lambda: mode, replace(policy, keep=True))
+
+    @property
+    def on_spans(self) -> bool:
+        """Whether content goes on spans."""
+        return "SPAN" in self.mode()
+
+    @property
+    def in_events(self) -> bool:
+        """Whether content goes into events."""
+        return "EVENT" in self.mode()
 
 
 def span_content(call: Call, capture: Capture) -> dict[str, Any]:

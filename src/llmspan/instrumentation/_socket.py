@@ -80,9 +80,12 @@ def _attach(hooks: Stainless, manager: Any, socket_of: Callable[[Any], Any], res
         return
     client = next(value for name, value in vars(manager).items() if name.endswith("__client"))
     lanes = _Lanes(hooks, hooks.provider.target(client))
+    sink = hooks.observer.sink
+    sink.ensure_started()
     shadow = _shadow_async if inspect.iscoroutinefunction(socket.recv) else _shadow
     shadow(socket, lanes)
-    weakref.finalize(socket, lanes.dropped).atexit = False
+    # a finaliser only hands over: what goes wrong is logged, and a log handler may do anything
+    weakref.finalize(socket, sink.later, functools.partial(guarded, "socket.dropped", lanes.dropped)).atexit = False
 
 
 def _shadow(socket: Any, lanes: _Lanes) -> None:
@@ -166,6 +169,7 @@ class _Turn:
         body = self.call.body
         body.pieces.append(b"data: %b\n\n" % (message.replace(b"\n", b" ") if b"\n" in message else message))
         if not self.is_stamped:
+            body.ends.append(body.size)
             body.times.append(time.perf_counter_ns())
             self.is_stamped = _DELTA in message
         self.unchecked += 1
@@ -235,7 +239,7 @@ class _Lanes:
                 call.body_closed(call.body)
 
     def dropped(self) -> None:
-        """Nobody holds the connection any more (called by a finaliser)."""
+        """Nobody holds the connection any more (on the sink's thread)."""
         for call in self._take_all():
             call.abandoned()
 

@@ -23,7 +23,7 @@ _clock = time.perf_counter_ns
 
 #: time is for the first output, and asking for it is the dearest thing done per piece: once a piece looks like output,
 #: so many more are stamped and then no more. Should the first output come even later, its time is not known.
-_STAMPS = 64
+_STAMPS = 32
 #: more than there can be pieces
 _EVERY = 1 << 62
 _OUTPUT = b"delta"
@@ -68,13 +68,16 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, unchecked = body.pieces.append, body.times.append, 0
+        keep, end, stamp = body.pieces.append, body.ends.append, body.times.append
+        size = unchecked = 0
         stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
         source = iter(self._stream)
         try:
             for piece in source:
                 keep(piece)
                 if stamps:
+                    size += len(piece)
+                    end(size)
                     stamp(_clock())
                     if stamps < _STAMPS or _OUTPUT in piece:
                         stamps -= 1
@@ -103,12 +106,15 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, stamp, unchecked = body.pieces.append, body.times.append, 0
+        keep, end, stamp = body.pieces.append, body.ends.append, body.times.append
+        size = unchecked = 0
         stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
         try:
             async for piece in pieces:
                 keep(piece)
                 if stamps:
+                    size += len(piece)
+                    end(size)
                     stamp(_clock())
                     if stamps < _STAMPS or _OUTPUT in piece:
                         stamps -= 1

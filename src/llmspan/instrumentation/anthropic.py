@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from .. import semconv
 from .._guard import guarded
 from ._batch import BatchResults, BatchTimes
+from ._bound import bind
 from ._call import Call, Route, Target
 from ._hooks import Patch
 from ._observe import Observer
@@ -92,8 +92,8 @@ def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
             if call is not None and hooks.observer.anthropic_native == "suppress":
                 return None
             span = original(*args, **kwargs)
-            if call is not None and span is not None:  # whoever reads spans can tell that this call has its record
-                guarded("anthropic.mark", span.set_attribute, semconv.RECORD_ID, call.id)
+            if call is not None and span is not None:
+                guarded("anthropic.bind", lambda: bind(span.get_span_context()))
             return span
 
         return start_api_call_span

@@ -201,10 +201,11 @@ class Sidecar:
         traces: dict[int, ProviderTrace] = {}
         answers: list[bytes] = []
         for record in batch.records:
-            try:
-                traces[record.seq] = decode_record(record.frame)
-            except RecordError as error:
-                answers.append(receiver.reject(record.seq, str(error)))
+            found = guarded("sidecar.record", _decoded, record.frame)
+            if isinstance(found, ProviderTrace):
+                traces[record.seq] = found
+            else:  # one that we cannot read must not keep those behind it from being read
+                answers.append(receiver.reject(record.seq, found or "the sidecar could not read it; its log says why"))
         try:
             rejected = self._archive.store(traces.values())
         except (BackendError, SettingsError) as error:
@@ -215,3 +216,11 @@ class Sidecar:
             answers.extend(receiver.reject(seq, reason) for seq, reason in found)
         connection.sendall(b"".join([*answers, receiver.ack(batch.records[-1].seq)]))
         return None
+
+
+def _decoded(frame: bytes) -> ProviderTrace | str:
+    """The record in a frame, or why there is none."""
+    try:
+        return decode_record(frame)
+    except RecordError as error:
+        return str(error)
