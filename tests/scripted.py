@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmspan.backends.memory import MemoryBackend
+from llmspan.errors import RetryableError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
@@ -52,6 +53,30 @@ class Scripted(MemoryBackend):
 
     def shutdown(self) -> None:
         self.closed = True
+
+
+class Away(Scripted):
+    """A store that is down; it notes what it was asked to take."""
+
+    def __init__(self, place: str = "here") -> None:
+        super().__init__(place=place)
+        self.asked: list[list[str]] = []
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        self.asked.append([trace.id for trace in traces])
+        raise RetryableError("connection refused")
+
+
+class Noting(Scripted):
+    """A store that notes which batches it got."""
+
+    def __init__(self, place: str = "here") -> None:
+        super().__init__(place=place)
+        self.asked: list[list[str]] = []
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        self.asked.append([trace.id for trace in traces])
+        super().write(traces)
 
 
 def raising(error: Exception) -> Callable[[Sequence[ProviderTrace]], None]:

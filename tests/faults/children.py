@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sqlite3
+import sys
 from collections import defaultdict
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from faults import program
 from faults.program import Plan
@@ -17,14 +23,23 @@ from scripted import identity_holds
 PATIENCE = 120
 
 
+@cache
+def template() -> Any:
+    """A clean process that has imported everything, and is forked for each child: no threads of pytest's in it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["faults.program", "faults.test_memory", "pytest"])
+    with pytest.MonkeyPatch.context() as patch:  # it does not get our path by itself, and then imports nothing
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    return context
+
+
 class Children:
     """The life of one spool and one store, over several processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # a clean process that has imported everything, and is forked for each child: no threads of pytest's in it
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["faults.program"])
+        self.context = template()
         self._running: list[Any] = []
 
     def start(self, **plan: Any) -> Any:
@@ -64,6 +79,13 @@ class Children:
             return [id_ for (id_,) in connection.execute("SELECT id FROM provider_traces")]
         finally:
             connection.close()
+
+    @property
+    def dead(self) -> list[str]:
+        """What the store has refused, as often as it is in the dead-letter file; no line of it is torn."""
+        path = self.folder / "dead" / "sqlite.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line)["record"]["id"] for line in lines]
 
     @property
     def changed_batches(self) -> int:

@@ -12,11 +12,18 @@ from faults.children import Children
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Fault, runs, accepted, delivered, lost, duplicated."""
+    """What became of the records of each fault, and whether that is what is promised."""
     if ledger.LINES:
         terminalreporter.section("faults")
-        for line in ledger.table():
+        for line in (*ledger.table(), *ledger.verdict()):
             terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A promise that is not kept fails the run, even if no test has noticed."""
+    if ledger.broken() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

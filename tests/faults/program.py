@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.errors import RetryableError
-from llmspan.pipeline import Pipeline
+from llmspan.errors import PermanentError, RetryableError
+from llmspan.pipeline import Pipeline, dead_letters
 from llmspan.pipeline import spool as spool_module
 from llmspan.pipeline.spool import Spool, disk
-from llmspan.settings import Settings
+from llmspan.settings import Settings, SpoolFull
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from scripted import Ready, until
@@ -48,6 +48,9 @@ POINTS = (
     "write:before",
     "write:after",
 )
+#: where it can be killed while a batch that the store refuses is halved
+BISECTING = ("write:before", "write:after", "keep:before", "keep:half", "keep:after", "rename:before", "rename:after")
+REFUSED_MODEL = "refused"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,16 @@ class Plan:
     count: int = 1
     #: part of the writes that the store refuses for now
     refusals: float = 0.0
+    #: part of the records that the store can never hold
+    refused: float = 0.0
+    #: sizes of the payloads, in bytes
+    sizes: tuple[int, ...] = (10, 100, 1000, 9000)
     #: the store is away for the whole life of the process
     is_away: bool = False
+    #: the store goes away for good after so many writes
+    away_after: int | None = None
+    spool_max_bytes: int = 1 << 30
+    spool_full: SpoolFull = "drop_oldest"
     file_limit: int | None = None
     user: int | None = None
     clock_jumps: bool = False
@@ -88,7 +99,10 @@ def run(plan: Plan) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (plan.file_limit, resource.RLIM_INFINITY))
     pipeline = Pipeline()
     place = plan.folder / "spool" if plan.spool else None
-    pipeline.configure(Settings(spool_dir=place, spool_max_bytes=1 << 30, queue_max_items=100_000))
+    pipeline.configure(Settings(
+        spool_dir=place, spool_max_bytes=plan.spool_max_bytes, spool_full=plan.spool_full, queue_max_items=100_000,
+        dead_letter_dir=plan.folder / "dead",
+    ))  # fmt: skip
     pipeline.add(_Store(plan))
     _work(pipeline, plan)
     if plan.file_limit is not None:  # somebody has made room
@@ -98,7 +112,7 @@ def run(plan: Plan) -> None:
         _has_room.append(True)
     if plan.is_last:
         pipeline.flush(plan.deadline)
-    pipeline.close(5.0 if plan.is_away else plan.deadline)
+    pipeline.close(plan.deadline if plan.spool or not plan.is_away else 0.5)
     (plan.folder / "status.json").write_text(json.dumps([_plain(status) for status in pipeline.status()]))
 
 
@@ -106,7 +120,8 @@ def _work(pipeline: Pipeline, plan: Plan) -> None:
     draw = random.Random(plan.seed)
     noted = os.open(plan.folder / "taken.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for _ in range(plan.records):
-        trace = make_trace(request_json=json.dumps("x" * draw.choice((10, 100, 1000, 9000))))
+        model = REFUSED_MODEL if draw.random() < plan.refused else "gpt-5"
+        trace = make_trace(request_model=model, request_json=json.dumps("x" * draw.choice(plan.sizes)))
         pipeline.accept(Ready(trace))
         os.write(noted, f"{trace.id}\n".encode())
         if draw.random() < 0.1:
@@ -121,6 +136,7 @@ class _Store(SQLiteBackend):
         super().__init__(plan.folder / "traces.db")
         self._plan = plan
         self._draw = random.Random(plan.seed)
+        self._writes = 0
         self._batches = os.open(plan.folder / "batches.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
@@ -128,8 +144,12 @@ class _Store(SQLiteBackend):
             os.write(self._batches, (" ".join(trace.id for trace in traces) + "\n").encode())
         if self._plan.file_limit is not None and not _has_room:
             raise RetryableError("no space left on device")
-        if self._plan.is_away or self._draw.random() < self._plan.refusals:
+        self._writes += 1
+        is_away = self._plan.away_after is not None and self._writes > self._plan.away_after
+        if self._plan.is_away or is_away or self._draw.random() < self._plan.refusals:
             raise RetryableError("not now")
+        if any(trace.request_model == REFUSED_MODEL for trace in traces):
+            raise PermanentError("cannot hold this")
         _reached("write:before")
         super().write(traces)
         _reached("write:after")
@@ -145,13 +165,14 @@ def _arm(point: str, count: int) -> None:
     for name in ("make_directory", "make_file", "append", "sync", "sync_directory", "rename", "remove"):
         setattr(disk, name, _watched(name, getattr(disk, name)))
     Spool.publish = _watched("publish", Spool.publish)  # type: ignore[method-assign]
+    dead_letters._write = _watched("keep", dead_letters._write)
 
 
 def _watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def watched(*arguments: Any, **options: Any) -> Any:
         _reached(f"{name}:before")
-        if name == "append" and _is_next("append:half"):
-            whole = b"".join(arguments[1])
+        if name in ("append", "keep") and _is_next(f"{name}:half"):
+            whole = arguments[1] if isinstance(arguments[1], bytes) else b"".join(arguments[1])
             os.write(arguments[0], whole[: len(whole) // 2])
         _reached(f"{name}:half")
         done = function(*arguments, **options)
@@ -174,17 +195,13 @@ def _reached(point: str) -> None:
 def _note_accepted(path: Path) -> None:
     """Write down what the spool has as soon as it has it, and before anything else happens."""
     noted = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    commit, publish = Spool.commit, Spool.publish
-    waiting: list[bytes] = []
+    commit = Spool.commit
 
     def noting_commit(self: Spool, payloads: Sequence[bytes]) -> None:
         commit(self, payloads)
-        waiting.extend(json.loads(payload)["id"].encode() for payload in payloads)
-        os.write(noted, b"".join(id_ + b"\n" for id_ in waiting))
-        waiting.clear()
+        os.write(noted, b"".join(json.loads(payload)["id"].encode() + b"\n" for payload in payloads))
 
     Spool.commit = noting_commit  # type: ignore[method-assign]
-    Spool.publish = publish  # type: ignore[method-assign]
 
 
 def _shake_the_clock(draw: random.Random) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 
 from faults.children import Children
 from faults.ledger import SEEDS, enter
-from faults.program import POINTS
+from faults.program import BISECTING, POINTS
+from faults.torn import frames_of, ids_with, last_segment
 
 NOBODY = 65534
 
@@ -22,17 +22,55 @@ NOBODY = 65534
 def test_killed(point: str, seed: int, children: Children) -> None:
     """Killed at a point of the way, once or twice in a row: the next process stores what the spool had accepted."""
     draw = random.Random(f"{point} {seed}")
+    codes: list[int] = []
     for life in range(draw.choice((1, 1, 2))):
-        count = draw.randint(1, 3 if point.startswith(("make", "sync_directory")) else 25)
-        code = children.run(
+        count = 1 if point.startswith("make_directory") else draw.randint(1, 6 if point.startswith("make_file") else 25)
+        codes.append(children.run(
             seed=seed * 10 + life, records=60, point=point, count=count, refusals=draw.choice((0.0, 0.4))
-        )
-        assert code in (0, -signal.SIGKILL)
-    assert children.run(seed=seed, is_last=True) == 0
+        ))  # fmt: skip
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert children.run(seed=seed * 10 + 9, records=20, is_last=True) == 0
     status = children.status()
     assert (status.spooled, status.queued, status.dropped) == (0, 0, {})
     assert children.spool_files() == []
-    enter(f"SIGKILL {point}", children.accepted, children.stored, duplicated=children.changed_batches)
+    enter(
+        f"SIGKILL {point}", children.accepted, children.stored, [status], duplicated=children.changed_batches,
+        struck=-signal.SIGKILL in codes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("point", BISECTING)
+def test_killed_while_bisecting(point: str, seed: int, children: Children) -> None:
+    """Killed while refused records are singled out: each is in the dead-letter file once, all others in the store."""
+    draw = random.Random(f"bisecting {point} {seed}")
+    codes = [
+        children.run(
+            seed=seed * 10 + life, records=60, sizes=(10, 100), refused=0.1, point=point, count=draw.randint(1, 12)
+        )
+        for life in range(draw.choice((1, 2)))
+    ]
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert children.run(seed=seed, is_last=True) == 0
+    status = children.status()
+    assert (status.spooled, status.queued, status.dropped) == (0, 0, {})
+    enter(
+        f"SIGKILL while bisecting, {point}", children.accepted, children.stored + children.dead, [status],
+        struck=-signal.SIGKILL in codes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_down_while_bisecting(seed: int, children: Children) -> None:
+    """The store goes away while refused records are singled out, to the end of the process: the next one goes on."""
+    assert children.run(seed=seed, records=60, sizes=(10,), refused=0.1, away_after=4) == 0
+    assert children.status().spooled > 0
+    before = children.dead
+    assert children.run(seed=seed, is_last=True) == 0
+    status = children.status()
+    assert status.dropped == {}
+    assert children.dead[: len(before)] == before
+    enter("store down while bisecting", children.taken, children.stored + children.dead, [status])
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -47,69 +85,64 @@ def test_killed_at_any_time(seed: int, children: Children) -> None:
         process.kill()
         process.join()
     assert children.run(seed=seed, is_last=True) == 0
-    assert children.status().dropped == {}
-    enter("SIGKILL from outside", children.accepted, children.stored, duplicated=children.changed_batches)
+    status = children.status()
+    assert status.dropped == {}
+    enter("SIGKILL from outside", children.accepted, children.stored, [status], duplicated=children.changed_batches)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_down_for_a_whole_run(seed: int, children: Children) -> None:
     """The store is away while the process lives; the next process delivers everything."""
     assert children.run(seed=seed, records=200, is_away=True) == 0
-    assert children.status().spooled == 200
+    before = children.status()
+    assert before.spooled == 200
     assert children.run(seed=seed, is_last=True) == 0
-    assert children.status().recovered == 200
-    enter("store down for a whole run", children.taken, children.stored, duplicated=children.changed_batches)
+    after = children.status()
+    assert after.recovered == 200
+    enter(
+        "store down for a whole run", children.taken, children.stored, [before, after],
+        duplicated=children.changed_batches,
+    )  # fmt: skip
 
 
 def left_behind(children: Children, seed: int, records: int) -> Path:
     """A spool as a killed process leaves it; the file that was written last."""
     assert children.run(seed=seed, records=records, is_away=True) == 0
-    return max(path for path in children.spool_files() if path.name.startswith("seg-"))
+    return last_segment(children.folder / "spool")
 
 
-def test_torn_at_every_byte(children: Children) -> None:
-    """Wherever the last segment ends, the records before the cut are stored, and those after it are told."""
-    last = left_behind(children, 1, 12)
-    ids = children.accepted
-    whole = last.read_bytes()
-    kept = children.folder / "kept"
-    shutil.copytree(children.folder / "spool", kept)
-    step = 1 if SEEDS >= 50 else len(whole) // 20
-    for size in range(0, len(whole), step):
-        shutil.rmtree(children.folder / "spool")
-        shutil.copytree(kept, children.folder / "spool")
-        (children.folder / "traces.db").unlink(missing_ok=True)
-        os.truncate(last, size)
-        assert children.run(seed=1, is_last=True) == 0
-        found = children.stored
-        in_earlier = len(ids) - sum(id_.encode() in whole for id_ in ids)
-        complete = in_earlier + sum(_ends_before(whole, id_, size) for id_ in ids)
-        assert set(found) == set(ids[:complete])
-        enter("last segment cut at every byte", ids, found, allowed=len(ids) - complete)
-
-
-def _ends_before(whole: bytes, id_: str, size: int) -> bool:
-    at = whole.find(id_.encode())
-    end = whole.find(b'"}', whole.find(b'"response_json"', at)) + 2 if at >= 0 else len(whole) + 1
-    return end <= size
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_torn(seed: int, children: Children) -> None:
+    """Wherever the last segment ends, the records before the cut are stored."""
+    last = left_behind(children, seed, 40)
+    found = frames_of(last)
+    size = random.Random(seed).randrange(last.stat().st_size)
+    os.truncate(last, size)
+    assert children.run(seed=seed, is_last=True) == 0
+    cut_off = [id_ for id_, _, end in found if end > size]
+    stored = children.stored
+    assert set(stored) == set(children.accepted) - set(cut_off)
+    enter("last segment cut off somewhere", children.accepted, stored, [children.status()], destroyed=cut_off)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_flipped_bits(seed: int, children: Children) -> None:
-    """A flipped bit in a segment costs one record at most, which is counted; one in a cursor costs nothing."""
+    """A flipped bit in a segment costs the record that has it, which is told; one in a cursor costs nothing."""
     draw = random.Random(seed)
     left_behind(children, seed, 40)
     path = draw.choice([path for path in children.spool_files() if path.stat().st_size])
+    frames = frames_of(path) if path.name.startswith("seg-") else []
     data = bytearray(path.read_bytes())
-    bit = draw.randrange(len(data) * 8)
-    data[bit // 8] ^= 1 << bit % 8
+    at = draw.randrange(len(data))
+    data[at] ^= 1 << draw.randrange(8)
     path.write_bytes(data)
     assert children.run(seed=seed, is_last=True) == 0
-    lost = len(set(children.accepted) - set(children.stored))
-    assert lost <= path.name.startswith("seg-")
-    told = children.status().dropped.get("corrupt", 0)
-    is_at_end = lost and not told  # then it was cut off as a torn end, which the log tells
-    enter("flipped bit", children.accepted, children.stored, allowed=1 if is_at_end else told)
+    hit = ids_with(frames, at)
+    stored, status = children.stored, children.status()
+    assert set(stored) == set(children.accepted) - set(hit)
+    is_torn_end = hit == children.accepted[-1:]  # nothing follows: it is cut off, which the log tells
+    assert status.dropped.get("corrupt", 0) == (0 if is_torn_end else len(hit))
+    enter("flipped bit", children.accepted, stored, [status], destroyed=hit)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -120,7 +153,7 @@ def test_full_disk(seed: int, children: Children) -> None:
     assert (children.folder / "waiting.txt").read_text() != "[0]"
     status = children.status()
     assert (status.delivered, status.dropped) == (100, {})
-    enter("full disk", children.taken, children.stored)
+    enter("full disk", children.taken, children.stored, [status])
 
 
 def test_read_only_spool(children: Children) -> None:
@@ -132,9 +165,10 @@ def test_read_only_spool(children: Children) -> None:
         for above in (children.folder, *children.folder.parents[:2]):
             above.chmod(0o777)
     assert children.run(seed=1, records=100, user=user, is_last=True) == 0
-    assert children.status().delivered == 100
+    status = children.status()
+    assert status.delivered == 100
     assert children.accepted == []
-    enter("read-only spool", children.taken, children.stored)
+    enter("read-only spool", children.taken, children.stored, [status])
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -150,25 +184,46 @@ def test_two_processes_one_root(seed: int, children: Children) -> None:
     assert second.exitcode == 0
     assert children.run(seed=seed, is_last=True) == 0
     assert children.spool_files() == []
-    enter("two processes, one killed", children.accepted, children.stored, duplicated=children.changed_batches)
+    enter(
+        "two processes, one killed", children.accepted, children.stored, [children.status()],
+        duplicated=children.changed_batches,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_clock_that_jumps_back(seed: int, children: Children) -> None:
     """A clock that goes back by hours changes nothing about what is stored."""
-    assert children.run(seed=seed, records=100, clock_jumps=True, is_away=True) == 0
-    assert children.run(seed=seed + 1, records=100, clock_jumps=True, refusals=0.2) == 0
-    assert children.run(seed=seed, is_last=True, clock_jumps=True) == 0
-    enter("clock jumping back", children.taken, children.stored, duplicated=children.changed_batches)
+    statuses = []
+    for plan in ({"records": 100, "is_away": True}, {"records": 100, "refusals": 0.2}, {"is_last": True}):
+        assert children.run(seed=seed + len(statuses), clock_jumps=True, **plan) == 0
+        statuses.append(children.status())
+    enter("clock jumping back", children.taken, children.stored, statuses, duplicated=children.changed_batches)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_without_a_spool(seed: int, children: Children) -> None:
     """Without a spool a normal end with a working store loses nothing; with one that is away, what it counts."""
     assert children.run(seed=seed, records=200, spool=False, refusals=0.2, is_last=True) == 0
-    enter("no spool, normal end", children.taken, children.stored)
+    enter("normal end", children.taken, children.stored, [children.status()], spool="no")
     before = len(children.taken)
     assert children.run(seed=seed + 1, records=100, spool=False, is_away=True) == 0
     status = children.status()
-    lost = status.queued + sum(status.dropped.values())
-    enter("no spool, store down to the end", children.taken[before:], children.stored, allowed=lost)
+    lost = status.queued + sum(status.dropped.values())  # what was being written when the time was over
+    enter("store down to the end", children.taken[before:], children.stored, [status], spool="no", counted=lost)
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_new"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_spool_is_full(seed: int, policy: str, children: Children) -> None:
+    """The store is down until the spool is full: what goes then is counted, and the rest is stored by the next one."""
+    assert children.run(seed=seed, records=300, is_away=True, spool_max_bytes=300_000, spool_full=policy) == 0
+    first = children.status()
+    lost = first.dropped.get("spool_full", 0)
+    assert lost
+    assert children.run(seed=seed, is_last=True) == 0
+    second = children.status()
+    assert second.recovered == first.spooled
+    enter(
+        f"spool cap reached (policy {policy})", children.taken, children.stored, [first, second], spool="full",
+        counted=lost,
+    )  # fmt: skip

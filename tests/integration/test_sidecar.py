@@ -24,46 +24,11 @@ from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from stores import shutting_down
-from stores.sidecar import short_directory
+from stores.sidecar import SidecarProcess, short_directory
 
-Start = Callable[..., "Process"]
+Start = Callable[..., SidecarProcess]
 PAYLOAD = '"' + "x" * 5000 + '"'
 NOBODY = 65_534
-
-
-class Process:
-    """A sidecar that listens at ``path`` and writes to ``database``."""
-
-    def __init__(self, path: Path, database: Path, *options: str, wait: bool = True, **more: Any) -> None:
-        self.path = path
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
-        words = ["-m", "llmspan.cli", "sidecar", "--listen", str(path), "--db", str(database), *options]
-        self.process = subprocess.Popen(
-            [sys.executable, *words], stderr=subprocess.PIPE, text=True, env=kept | more.pop("env", {}), **more
-        )
-        self.told: list[str] = []
-        if wait:
-            self.until("listening at")
-
-    def until(self, words: str) -> None:
-        """Read what it says up to a line with these words."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.told.append(line)
-            if words in line:
-                return
-        pytest.fail(f"it ended without {words!r}: {self.told}")
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal; the exit code."""
-        self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        """The exit code, when it has ended; all that it said is in ``told`` then."""
-        _, rest = self.process.communicate(timeout=120)
-        self.told += rest.splitlines(keepends=True)
-        return self.process.returncode
 
 
 @pytest.fixture
@@ -79,17 +44,15 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(path: Path, database: Path) -> Iterator[Start]:
-    started: list[Process] = []
+    started: list[SidecarProcess] = []
 
-    def begin(*options: str, at: Path = path, **more: Any) -> Process:
-        started.append(Process(at, database, *options, **more))
+    def begin(*options: str, at: Path = path, **more: Any) -> SidecarProcess:
+        started.append(SidecarProcess(at, database, *options, **more))
         return started[-1]
 
     yield begin
     for sidecar in started:
-        if sidecar.process.poll() is None:
-            sidecar.process.kill()
-        sidecar.process.communicate()
+        sidecar.remove()
 
 
 def stored(database: Path) -> list[str]:
@@ -203,6 +166,22 @@ def test_it_ends_well_when_told_to(start, path, database, number) -> None:
         assert sidecar.told[-1] == "llmspan: sqlite: 3 stored\n"
         with pytest.raises(RetryableError):
             backend.write(numbered(1))
+
+
+@pytest.mark.parametrize(("with_spool", "code"), [(True, 0), (False, 1)])
+def test_it_ends_well_if_all_that_is_left_is_on_disk(start, path, database, tmp_path, with_spool, code) -> None:
+    """A second store that is down is no failure of the sidecar's if its records wait in the spool; else it is told."""
+    environment = {"LLMSPAN_POSTGRES_DSN": "postgresql://127.0.0.1:1/none", "LLMSPAN_EXIT_TIMEOUT": "0.5"}
+    if with_spool:
+        environment["LLMSPAN_SPOOL_DIR"] = str(tmp_path / "spool")
+    sidecar = start("--backends", "sqlite,postgres", env=environment)
+    with shutting_down(SocketBackend(path)) as backend:
+        backend.write(numbered(3))
+    assert sidecar.end() == code
+    told = "".join(sidecar.told)
+    assert "sqlite: 3 stored" in told
+    assert ("postgres: 0 stored, 3 left in the spool" in told) == with_spool
+    assert ("not everything was written" in told) != with_spool
 
 
 def test_it_ends_under_load_without_losing_what_it_acknowledged(start, path, database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
@@ -17,10 +18,12 @@ import pytest
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
+from llmspan.pipeline.spool import Spool
 from llmspan.settings import Settings
 from llmspan.sidecar import Archive, server
 from llmspan.trace import ProviderTrace
 from records import make_trace
+from scripted import until
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, short_directory
 
@@ -167,6 +170,82 @@ def test_one_that_hangs_holds_nobody_up(backend, run) -> None:
     assert run_down(sidecar)
     assert slow.ids == first.ids
     assert [(status.delivered, status.queued) for status in sidecar.archive.status()] == [(5, 0), (5, 0)]
+
+
+class Away(Store):
+    """A store that is down."""
+
+    name = "away"
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        raise RetryableError("connection refused")
+
+
+class Back(Store):
+    """The same, when it is up again."""
+
+    name = "away"
+
+
+def test_with_a_spool_stored_means_in_the_spool_too(tmp_path: Path) -> None:
+    """What is to be acknowledged is on disk for the others; the next sidecar delivers it without a new record."""
+    settings = Settings(spool_dir=tmp_path / "spool")
+    archive = Archive([Store(), Away()], settings)
+    ids: list[str] = []
+    for number in range(20):
+        traces = [make_trace() for _ in range(number)]
+        assert archive.store(traces) == {}
+        ids += [trace.id for trace in traces]
+        spooled = b"".join(path.read_bytes() for path in (tmp_path / "spool").glob("log-*/seg-*"))
+        assert all(id_.encode() in spooled for id_ in ids)
+    archive.close(0.05)
+    back = Back()
+    again = Archive([Store(), back], settings)
+    until(lambda: again.status()[1].delivered == len(ids))
+    assert sorted(back.ids) == sorted(ids)
+    assert again.close(30)
+
+
+def test_a_spool_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    """The first store has the records, and so they are acknowledged; for the others they wait in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmspan.pipeline.spool.make_root", _full)
+        first, second = Store(), Back()
+        archive = Archive([first, second], Settings(spool_dir=tmp_path / "spool"))
+        assert archive.store([make_trace(id="a")]) == {}
+        until(lambda: second.ids)
+    assert archive.close(30)
+    assert first.ids == second.ids == ["a"]
+
+
+def _full(_: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_without_the_spools_word_nothing_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool that takes too long is a reason to refuse, also when the same records come again."""
+    monkeypatch.setattr("llmspan.sidecar.archive._PATIENCE", 0.01)
+    entered, gate = threading.Event(), threading.Event()
+
+    def commit(spool: Spool, payloads: Sequence[bytes]) -> None:
+        entered.set()
+        gate.wait(60)
+        real(spool, payloads)
+
+    real = Spool.commit
+    monkeypatch.setattr(Spool, "commit", commit)
+    first, second = Store(), Back()
+    archive = Archive([first, second], Settings(spool_dir=tmp_path / "spool"))
+    traces = [make_trace()]
+    for _ in range(2):
+        with pytest.raises(RetryableError, match="LLMSPAN_SPOOL_DIR"):
+            archive.store(traces)
+    assert entered.wait(30)
+    gate.set()
+    until(lambda: second.ids)
+    assert archive.store(traces) == {}
+    assert archive.close(30)
+    assert first.ids == second.ids == [traces[0].id]
 
 
 def test_the_end_tells_what_the_others_did_not_get() -> None:

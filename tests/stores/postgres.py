@@ -13,8 +13,9 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -109,6 +110,24 @@ class Server:
         if process is not None:
             process.send_signal(how)
             process.wait(60)
+
+    def kill(self) -> None:
+        """SIGKILL of the postmaster; return when its children, which notice and end by themselves, are gone too."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGSTOP)  # so that it starts no more of them
+            children = _children(process.pid)
+            process.kill()
+            process.wait(60)
+            _until(lambda: all(_parent(pid) is None for pid in children), f"without their postmaster: {children}")
+
+    def kill_backend(self) -> None:
+        """SIGKILL of a process that serves somebody else; return when the postmaster has restarted all the others."""
+        sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        pid = execute(self.dsn(), sql)[0][0]
+        os.kill(pid, signal.SIGKILL)
+        _until(lambda: not Path(f"/proc/{pid}").exists(), f"the postmaster has not noticed the end of {pid}")
+        self.wait_until_ready()
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         self.stop(how)
@@ -222,6 +241,28 @@ def _bin() -> Path:
 def _someone_else() -> int | None:
     """Postgres refuses to run as root."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+def _until(holds: Callable[[], bool], complaint: str) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.005)
+
+
+def _children(parent: int) -> list[int]:
+    return [
+        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _parent(entry.name) == parent
+    ]
+
+
+def _parent(pid: int | str) -> int | None:
+    """None if there is no such process, or only what is left of it."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else int(parent)
 
 
 def _free_port() -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -43,6 +47,47 @@ class RunningSidecar:
             self.server.serve()
         except BaseException as error:
             self._errors.append(error)
+
+
+class SidecarProcess:
+    """``llmspan sidecar``: it listens at ``path`` and writes to ``database``."""
+
+    def __init__(self, path: Path, database: Path, *options: str, wait: bool = True, **more: Any) -> None:
+        self.path = path
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
+        words = ["-m", "llmspan.cli", "sidecar", "--listen", str(path), "--db", str(database), *options]
+        self.process = subprocess.Popen(
+            [sys.executable, *words], stderr=subprocess.PIPE, text=True, env=kept | more.pop("env", {}), **more
+        )
+        self.told: list[str] = []
+        if wait:
+            self.until("listening at")
+
+    def until(self, words: str) -> None:
+        """Read what it says up to a line with these words."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.told.append(line)
+            if words in line:
+                return
+        raise AssertionError(f"it ended without {words!r}: {self.told}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; the exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def remove(self) -> None:
+        """Leave nothing of it behind, however a test went."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def wait(self) -> int:
+        """The exit code, when it has ended; all that it said is in ``told`` then."""
+        _, rest = self.process.communicate(timeout=120)
+        self.told += rest.splitlines(keepends=True)
+        return self.process.returncode
 
 
 @contextmanager

@@ -78,6 +78,55 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     assert letters.path.read_bytes() == before
 
 
+def test_what_was_kept_before_is_not_kept_twice(tmp_path: Path) -> None:
+    """Of records that may be there already, those that are stay as they are; all others are kept."""
+    odd = 'with "record":{"id":"c"} in it, and a \\'
+    traces = {id_: make_trace(id=id_, request_json='{"record":{"id":"d"}}') for id_ in ("a", "b", odd, "c", "d")}
+    first = DeadLetters(tmp_path, "sqlite")
+    for id_ in ("a", odd):
+        assert first.keep(traces[id_], 'a "record":{"id":"c"}', PermanentError('"record":{"id":"b"')) is None
+    before = first.path.read_bytes()
+    second = DeadLetters(tmp_path, "sqlite")
+    second.look_for(traces)
+    for id_ in ("a", odd):
+        assert second.keep(traces[id_], "sqlite", REFUSED) is None
+    assert first.path.read_bytes() == before
+    for trace in traces.values():
+        assert second.keep(trace, "sqlite", REFUSED) is None
+    assert [line["record"]["id"] for line in lines_of(second)] == ["a", odd, "b", "c", "d"]
+
+
+@pytest.mark.parametrize("length", [1, 100, 200_000])
+def test_half_a_line_is_cut_off(tmp_path: Path, length: int) -> None:
+    """What a process left that was killed while it wrote does not spoil the line after it, and is not "kept"."""
+    letters = DeadLetters(tmp_path, "sqlite")
+    traces = [make_trace(request_json='"' + "x" * 300_000 + '"') for _ in range(2)]
+    for trace in traces:
+        assert letters.keep(trace, "sqlite", REFUSED) is None
+    first, second, _ = letters.path.read_bytes().split(b"\n")
+    letters.path.write_bytes(first + b"\n" + second[:-length])
+    again = DeadLetters(tmp_path, "sqlite")
+    again.look_for(trace.id for trace in traces)
+    for trace in traces:
+        assert again.keep(trace, "sqlite", REFUSED) is None
+    assert [line["record"]["id"] for line in lines_of(again)] == [trace.id for trace in traces]
+    letters.path.write_bytes(second[:-length])
+    assert letters.keep(traces[0], "sqlite", REFUSED) is None
+    assert [line["record"]["id"] for line in lines_of(letters)] == [traces[0].id]
+
+
+def test_what_is_kept_can_be_made_safe(tmp_path: Path) -> None:
+    """``sync`` has nothing to do without a file, and needs the file once there is something to be safe."""
+    letters = DeadLetters(tmp_path / "made", "sqlite")
+    letters.sync()
+    assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+    letters.sync()
+    assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+    letters.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        letters.sync()
+
+
 def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """``$XDG_STATE_HOME`` if it is absolute, else below the home directory."""
     monkeypatch.setenv("XDG_STATE_HOME", "/state")

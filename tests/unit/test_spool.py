@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import stat
@@ -19,7 +18,7 @@ from llmspan.errors import RetryableError, SettingsError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.trace import ProviderTrace
 from records import full_trace, make_trace
-from scripted import Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until, waiting
+from scripted import Away, Noting, Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until, waiting
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
@@ -35,30 +34,6 @@ def no_defects() -> Iterator[None]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "spool"
-
-
-class Away(Scripted):
-    """A store that is down; it notes what it was asked to take."""
-
-    def __init__(self, place: str = "here") -> None:
-        super().__init__(place=place)
-        self.asked: list[list[str]] = []
-
-    def write(self, traces: Sequence[ProviderTrace]) -> None:
-        self.asked.append([trace.id for trace in traces])
-        raise RetryableError("connection refused")
-
-
-class Noting(Scripted):
-    """A store that notes which batches it got."""
-
-    def __init__(self, place: str = "here") -> None:
-        super().__init__(place=place)
-        self.asked: list[list[str]] = []
-
-    def write(self, traces: Sequence[ProviderTrace]) -> None:
-        self.asked.append([trace.id for trace in traces])
-        super().write(traces)
 
 
 def left_behind(root: Path, *backends: Scripted, number: int = 10, **settings: Any) -> list[str]:
@@ -312,6 +287,22 @@ def test_a_batch_in_hand_outlives_its_segment(root: Path) -> None:
     assert only(pipeline).delivered == 401 - dropped
 
 
+def test_a_batch_in_hand_that_lost_its_file_is_told_at_the_end(root: Path) -> None:
+    """What waits in memory only, as its file made room for others, is counted as dropped when the program ends."""
+    backend = Away()
+    pipeline = pipeline_to(backend, spool_dir=root, spool_max_bytes=600_000)
+    ids = accept(pipeline, 3)
+    until(lambda: backend.asked)
+    ids += accept(pipeline, 400, request_json=PAYLOAD)
+    until(lambda: only(pipeline).breaker == "open")
+    assert not pipeline.close(30)
+    status = only(pipeline)
+    kept = Noting()
+    assert pipeline_to(kept, spool_dir=root, spool_max_bytes=600_000).flush(30)
+    assert ids_in(kept) == set(ids[-status.spooled :])
+    assert status.dropped == {"spool_full": len(ids) - status.spooled}
+
+
 def test_the_newest_go_when_it_is_full(root: Path) -> None:
     """``drop_new``: what is there stays, what comes is dropped, and counted."""
     backend = Away()
@@ -399,19 +390,6 @@ def test_a_forked_child_has_its_own(root: Path) -> None:
     os.close(read)
     os.close(write)
     pipeline.close(0.01)
-
-
-def test_unfinished_directories_are_removed(root: Path) -> None:
-    """What a process left that died while it made its directory goes; what one is making stays."""
-    for name in ("new-dead", "new-alive"):
-        (root / name).mkdir(parents=True)
-        (root / name / "lock").touch()
-    with (root / "new-alive" / "lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        pipeline = pipeline_to(Noting(), spool_dir=root)
-        accept(pipeline, 1)
-        assert pipeline.flush(30)
-        assert sorted(path.name for path in root.glob("new-*")) == ["new-alive"]
 
 
 def test_what_cannot_be_stored_leaves_the_spool_too(root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +66,17 @@ def test_damage_says_where_it_is() -> None:
 def test_frames_of_the_past_are_no_frames() -> None:
     """A number that is lower than the one expected is a leftover, however sound its checksum."""
     assert read(segment([b"old"], first=3), first=4) == {}
+
+
+@pytest.mark.parametrize("first", [1, 250, 65_530, 2**24 - 6, 2**32 - 6])
+@pytest.mark.parametrize("gone", [1, 20, 998])
+def test_the_next_frame_is_found_beyond_many(first: int, gone: int) -> None:
+    """However many frames are lost in a row, up to 998, and whichever bytes of the number change in between."""
+    payloads = [b'{"n":%d}' % number for number in range(gone + 3)]
+    frame_at = [len(segment(payloads[:number], first)) for number in range(gone + 4)]
+    data = segment(payloads, first)
+    damaged = data[: frame_at[1]] + b"x" * (frame_at[gone + 1] - frame_at[1]) + data[frame_at[gone + 1] :]
+    assert list(read(damaged, first)) == [first, first + gone + 1, first + gone + 2]
 
 
 @given(st.binary(max_size=300))

@@ -169,6 +169,13 @@ class Pipeline:
             self._ensure_thread()
         return self._flush(time.monotonic() + timeout, last=False)
 
+    def hand_over(self, timeout: float) -> bool:
+        """Wait until all that was accepted so far is in the spool; False after ``timeout`` seconds.
+
+        Without a spool, or while it cannot be written: in the queues of the backends.
+        """
+        return self._hand_over(time.monotonic() + timeout)
+
     def close(self, timeout: float) -> bool:
         """Flush, then stop all threads and close all backends. What could not be written is dropped, and counted."""
         deadline = time.monotonic() + timeout
@@ -209,13 +216,17 @@ class Pipeline:
             guarded("spool.close", spooling.close)
         closed.set()
 
+    def _hand_over(self, deadline: float) -> bool:
+        if self._thread is None:
+            return not self._inbox
+        drain = _Drain()
+        self._drains.append(drain)
+        self._wake.put(None)
+        return drain.done.wait(left(deadline))
+
     def _flush(self, deadline: float, *, last: bool) -> bool:
-        if self._thread is not None:
-            drain = _Drain()
-            self._drains.append(drain)
-            self._wake.put(None)
-            if not drain.done.wait(left(deadline)):
-                return False
+        if self._thread is not None and not self._hand_over(deadline):
+            return False
         asks = [delivery.ask(deadline, last=last) for delivery in self._deliveries]
         answers = [ask.wait() for ask in asks]
         return all(answers)

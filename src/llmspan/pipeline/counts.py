@@ -77,6 +77,13 @@ class Counts:
             self._waiting["queued"] -= number
             self._waiting["spooled"] += number
 
+    def left_on_disk(self, number: int) -> None:
+        """The spool is closed, and has that many: what else waited in it went with its file, as there was no room."""
+        with self._lock:
+            gone = max(0, self._waiting["spooled"] - number)
+            self._waiting["spooled"] -= gone
+            self._dropped["spool_full"] += gone
+
     def delivered(self, number: int, place: Place = "queued") -> None:
         """That many records are in the store."""
         with self._lock:

@@ -1,7 +1,8 @@
 """Records that a backend can never store, kept for people: one JSONL file per backend, private and bounded.
 
 A line has the record in its canonical form and why it was refused. When the file is full, records are kept without
-their payloads; when that does not fit either, the record is given up, and counted.
+their payloads; when that does not fit either, the record is given up, and counted. A record is kept once: what a
+process that died may have kept already is looked for first, and the half of a line that it left is cut off.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,11 @@ __all__ = ["DeadLetters", "default_directory"]
 
 _MAX_BYTES: Final = 256 * 1024 * 1024
 _REASON_LIMIT: Final = 2000
+#: what is read at a time in search of the end of the last whole line
+_BLOCK: Final = 64 * 1024
+_TEXT: Final = rb'"(?:[^"\\]|\\.)*"'
+#: how a line begins, up to the record's id
+_HEAD: Final = re.compile(rb'\{"backend":%b,"reason":%b,"at":\d+,"record":\{"id":(%b)' % (_TEXT, _TEXT, _TEXT))
 
 
 def default_directory() -> Path:
@@ -42,14 +48,24 @@ class DeadLetters:
         self._directory = default_directory() if directory is None else directory
         self._name = f"{safe}.jsonl"
         self._max_bytes = max_bytes
+        self._sought: dict[bytes, str] = {}
+        self._found: set[str] | None = None
+        self._is_synced = True
 
     @property
     def path(self) -> Path:
         """Where the file is, or will be."""
         return self._directory / self._name
 
+    def look_for(self, ids: Iterable[str]) -> None:
+        """Of these records some may have been kept already; if they come now, they are not kept twice."""
+        self._sought = {_json.dumps(id_).encode(): id_ for id_ in ids}
+        self._found = None
+
     def keep(self, trace: ProviderTrace, backend: str, error: BaseException) -> str | None:
         """Write ``trace`` down. None if it is kept; else why it is not."""
+        if self._is_kept(trace.id):
+            return None
         reason = f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
         head = _json.dumps({"backend": backend, "reason": reason, "at": time.time_ns()})[:-1]
         bare = replace(trace, request_json=None, response_json=None, content="truncated")
@@ -57,21 +73,69 @@ class DeadLetters:
         failure = outcome(self._append, lines)
         return None if failure is None else str(failure)
 
+    def sync(self) -> None:
+        """Return when what was kept is on the disk.
+
+        Raises:
+            OSError: nobody knows whether it is.
+        """
+        if self._is_synced:
+            return
+        for path, kind in ((self.path, 0), (self.path.parent, os.O_DIRECTORY)):
+            descriptor = os.open(path.expanduser(), os.O_RDONLY | os.O_CLOEXEC | kind)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._is_synced = True
+
+    def _is_kept(self, id_: str) -> bool:
+        if self._found is None:
+            self._found = set()
+            outcome(self._search, self._found)  # of a file that cannot be read, nothing is known: better twice than not
+        return id_ in self._found
+
+    def _search(self, found: set[str]) -> None:
+        """All that is sought, in one pass."""
+        if not self._sought:
+            return
+        with self.path.expanduser().open("rb") as file:
+            for line in file:
+                head = _HEAD.match(line)
+                if head is not None and line.endswith(b"\n") and head[1] in self._sought:
+                    found.add(self._sought[head[1]])
+
     def _append(self, lines: Sequence[bytes]) -> None:
         """The first of ``lines`` that fits, whole or not at all."""
         directory = self._directory.expanduser()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory / self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(directory / self._name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            size = os.fstat(descriptor).st_size
+            size = _whole_lines(descriptor)
             for line in lines:
                 if size + len(line) <= self._max_bytes:
+                    self._is_synced = False
                     _write(descriptor, line, size)
                     return
         finally:
             os.close(descriptor)
         raise OSError(f"{self.path} is full ({self._max_bytes} bytes); move it away")
+
+
+def _whole_lines(descriptor: int) -> int:
+    """The bytes of the file's whole lines; what a process that was killed has left behind them is cut off."""
+    size = end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        line_end = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if line_end >= 0:
+            end = start + line_end + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
 
 
 def _write(descriptor: int, line: bytes, size: int) -> None:

@@ -36,6 +36,11 @@ _PATIENCE: Final = 2.0
 class Backlog(Protocol):
     """What waits for one backend in the spool. Files are touched by :meth:`take` and :meth:`settle` only."""
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether a process that has died may have begun with what was taken."""
+        ...
+
     def is_empty(self) -> bool:
         """Whether there is nothing to take."""
         ...
@@ -220,7 +225,11 @@ class Delivery:
 
     def _write_spooled(self, backlog: Backlog) -> None:
         batch = backlog.take()
+        self._dead_letters.look_for([trace.id for trace in batch] if backlog.is_replay else [])
         if self._write(batch, "spooled") == len(batch):
+            error = outcome(self._dead_letters.sync)
+            if error is not None:
+                note("pipeline.dead_letters", error)
             backlog.settle()
 
     def _write(self, batch: Sequence[ProviderTrace], place: Place) -> int:

@@ -1,7 +1,8 @@
 """Where the sidecar's records go. Stored means: the primary backend has them; only then is anything acknowledged.
 
 The other backends get each record through a delivery of their own, with its queue, retries and counts, so that their
-trouble holds nobody up.
+trouble holds nobody up. With a spool, stored also means that the spool has what is to go to them: then the sidecar can
+be killed at any time, and none of its backends misses a record.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ __all__ = ["Archive"]
 #: ids that are known to be stored; beyond it the stores themselves, whose key the id is, drop what comes twice
 _REMEMBERED: Final = 65_536
 _FLAT_SIZE: Final = 2048
+#: seconds that the spool may take for one batch
+_PATIENCE: Final = 30.0
 
 
 class Archive:
@@ -35,6 +38,9 @@ class Archive:
         self._others.configure(settings)
         for backend in backends[1:]:
             self._others.add(backend)
+        self._is_spooled = settings.spool_dir is not None and bool(self._others.backends)
+        if self._is_spooled:
+            self._others.ensure_started()  # what an earlier sidecar has left does not wait for the first record
         self._told: Counter[str] = Counter()
         self._last_error: str | None = None
         self._stored: OrderedDict[str, None] = OrderedDict()
@@ -44,7 +50,7 @@ class Archive:
         """Store records that are not stored yet; the ids of those that never can be, and why.
 
         Raises:
-            RetryableError: the primary cannot store now; nothing may be acknowledged.
+            RetryableError: the primary, or the spool, cannot store now; nothing may be acknowledged.
             BackendError, SettingsError: nor later, unless somebody repairs it.
         """
         rejected: dict[str, str] = {}
@@ -61,6 +67,8 @@ class Archive:
             if self._others.backends:
                 for trace in good:
                     self._others.accept(_Ready(trace))
+            if self._is_spooled and not self._others.hand_over(_PATIENCE):  # also what comes again after such a failure
+                raise RetryableError(f"LLMSPAN_SPOOL_DIR: it has not taken the records within {_PATIENCE:g} s")
         return rejected
 
     def status(self) -> list[Status]:

@@ -15,6 +15,7 @@ from ..._guard import guarded, logger
 from ...settings import Settings, SpoolSync
 from ..counts import Counts
 from . import cursor as cursors
+from . import disk
 from .backlog import Place, SpoolBacklog
 from .cursor import Cursor
 from .home import Home, make_home, make_root, orphans
@@ -111,6 +112,8 @@ class Spool:
             kept.log.close()
             guarded("spool.close", self._tidy, kept, is_last=True)
             kept.home.leave()
+        for backlog in self._backlogs.values():
+            backlog.counts.left_on_disk(sum(place.on_disk for place in backlog.places))
         self._own, self._adopted, self._backlogs = None, [], {}
 
     def forget(self) -> None:
@@ -172,8 +175,8 @@ class Spool:
         begin = max(begin, first)
         place = Place(log, Cursor(reader.backend, reader.location, begin, max(begin, end)))
         if name is not None and name != place.cursor.file_name:  # the backend has moved
+            disk.rename(log.directory / name, log.directory / place.cursor.file_name)
             place.save()
-            (log.directory / name).unlink(missing_ok=True)
         reader.counts.recovered(max(0, log.end - begin))
         backlog.places = (*backlog.places, place)
 

@@ -38,6 +38,13 @@ class Place:
         """Whether all that can be seen is settled."""
         return self.cursor.next >= self.log.end
 
+    @property
+    def on_disk(self) -> int:
+        """How many records wait here: what is in hand may have lost its file (see :meth:`skip`)."""
+        with self.log.lock:
+            ends = [(segment.first, min(segment.end, self.log.end)) for segment in self.log.segments]
+        return sum(max(0, end - max(first, self.cursor.next)) for first, end in ends)
+
     def save(self) -> None:
         """Write the cursor down."""
         if not self.log.is_closed:
@@ -109,6 +116,11 @@ class SpoolBacklog:
         self._settled = settled
         self._batch: _Batch | None = None
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether a process that has died may have begun with what was taken."""
+        return self._batch is not None and self._batch.place.log.is_recovered
+
     def is_empty(self) -> bool:
         """Whether there is nothing to take."""
         return all(place.is_at_end for place in self.places)
@@ -123,9 +135,11 @@ class SpoolBacklog:
         return all(place.cursor.next >= ends.get(place.log, 0) for place in self.places)
 
     def take(self) -> Sequence[ProviderTrace]:
-        """The next batch, written down as such; the same one until it is settled."""
+        """The next batch, written down as such; the same one until it is settled. Empty if all has gone meanwhile."""
         if self._batch is None:
-            place = next(place for place in self.places if not place.is_at_end)
+            place = next((place for place in self.places if not place.is_at_end), None)
+            if place is None:
+                return []
             payloads, number = place.take()
             traces = [trace for payload in payloads if (trace := _decoded(payload)) is not None]
             self._batch = _Batch(place, traces)

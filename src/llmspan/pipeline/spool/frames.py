@@ -25,6 +25,8 @@ _SOUGHT: Final = struct.Struct("<QB")
 HEADER_SIZE: Final = _HEADER.size
 #: how many lost frames in a row are looked beyond
 _REACH: Final = 1000
+#: the low bytes of a number, in which those within reach differ
+_VARIES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,20 @@ def _frame_at(data: bytes | memoryview, offset: int) -> Frame | None:
 def _next_after(data: bytes | memoryview, offset: int, sequence: int) -> tuple[Frame | None, int]:
     """Where number ``sequence`` should be, at ``offset``, it is not: the next sound frame, and where it begins.
 
-    It is found by its number. No record can hold such bytes: there is no NUL in JSON text.
+    It is found by its number. No record can hold such bytes: there is no NUL in JSON text. What the numbers within
+    reach have in common is looked for, so that much damage is gone through once or twice, not once for each number.
     """
     whole = bytes(data)
-    for number in range(sequence + 1, sequence + _REACH):
-        sought = _SOUGHT.pack(number, RECORD)
-        at = whole.find(sought, offset)
+    numbers = range(sequence + 1, sequence + _REACH)
+    found: list[tuple[int, Frame]] = []
+    for shared in {_SOUGHT.pack(number, RECORD)[_VARIES:] for number in (numbers[0], numbers[-1])}:
+        at = whole.find(shared, offset)
         while at >= 0:
-            start = at - (HEADER_SIZE - _SOUGHT.size)
+            start = at - _VARIES - (HEADER_SIZE - _SOUGHT.size)
             frame = _frame_at(whole, start) if start >= offset else None
-            if frame is not None and frame.sequence == number:
-                return frame, start
-            at = whole.find(sought, at + 1)
-    return None, len(data)
+            if frame is not None and frame.sequence in numbers:
+                found.append((start, frame))
+                break
+            at = whole.find(shared, at + 1)
+    start, frame = min(found, key=lambda each: each[0], default=(len(data), None))
+    return frame, start

@@ -22,6 +22,8 @@ __all__ = ["Home", "make_home", "make_root", "orphans"]
 _PREFIX: Final = "log-"
 _UNFINISHED: Final = "new-"
 _LOCK: Final = "lock"
+#: how often a directory is made anew that another process took for a dead one's
+_TRIES: Final = 5
 
 
 @dataclass(slots=True)
@@ -52,6 +54,14 @@ def make_root(root: Path) -> None:
 
 def make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Home:
     """A new directory of our own. ``fill`` puts in what must be there from the start."""
+    for _ in range(_TRIES - 1):
+        # until its lock is held, a process that starts at the same time takes it for what a dead one has left
+        with suppress(BlockingIOError, FileNotFoundError):
+            return _make_home(root, fill, durable=durable)
+    return _make_home(root, fill, durable=durable)
+
+
+def _make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Home:
     name = new_id()
     unfinished = root / f"{_UNFINISHED}{name}"
     disk.make_directory(unfinished)
@@ -71,15 +81,20 @@ def make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Hom
 
 
 def orphans(root: Path) -> Iterator[Home]:
-    """The directories of dead processes, oldest first, now locked by us. Unfinished ones are removed."""
+    """The directories of dead processes, oldest first, now locked by us. Unfinished and empty ones are removed."""
     for directory in sorted(root.iterdir()):
-        if directory.name.startswith((_PREFIX, _UNFINISHED)) and (home := _locked(directory)) is not None:
-            if directory.name.startswith(_PREFIX):
-                yield home
-            else:
-                with suppress(OSError):
-                    home.remove()
-                home.leave()
+        if not directory.name.startswith((_PREFIX, _UNFINISHED)):
+            continue
+        home = _locked(directory)
+        if home is None:
+            with suppress(OSError):  # it is not empty, but for what a process left that died as it made or removed it
+                directory.rmdir()
+        elif directory.name.startswith(_PREFIX):
+            yield home
+        else:
+            with suppress(OSError):
+                home.remove()
+            home.leave()
 
 
 def _locked(directory: Path) -> Home | None:

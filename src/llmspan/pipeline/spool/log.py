@@ -47,6 +47,8 @@ class Log:
         self.cut = 0
         #: no longer ours: what is settled from now on is not written down
         self.is_closed = False
+        #: left by a process that has died: what it had begun to send is sent again
+        self.is_recovered = False
         self._written = 1
         self._active: int | None = None
         self._sync: SpoolSync = sync
@@ -56,6 +58,7 @@ class Log:
     def recover(cls, directory: Path, *, sync: SpoolSync) -> Log:
         """The log that a dead process has left: what follows the last sound frame is cut off."""
         log = cls(directory, sync=sync, segment_bytes=0)
+        log.is_recovered = True
         firsts = sorted(int(match[1], 16) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name)))
         for first, following in zip_longest(firsts, firsts[1:]):
             path = directory / _name(first)
