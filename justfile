@@ -36,16 +36,17 @@ compat:
 sdk-suites *options:
     uv run python tests/sdk_suites/run.py {{options}}
 
-# what llmspan adds to a call, into the README's table
-bench:
-    uv run python bench/overhead.py --readme
+# inputs that break a reader of the wire, found by coverage (fetches atheris)
+fuzz *options:
+    uv run --with "atheris>=3.0" python tests/fuzz/wire.py {{options}}
 
-# stores, spool and event loop, each beside its limit in the same run
-bench-delivery:
-    uv run python bench/backends.py
-    uv run python bench/backends_socket.py
-    uv run python bench/spool.py
-    uv run python bench/loop_lag.py
+# what llmspan costs, beside the bare SDK in the same run; with --docs into the README and docs/performance.md
+bench *options:
+    uv run python bench/run.py {{options}}
+
+# instructions and memory against bench/baseline.json
+bench-check:
+    uv run python bench/run.py --only instructions --only memory --check
 
 # the pages that are made from code
 docs:
