@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.trace import SpanKind
 
 import llmspan
 from llmspan import pipeline, wiring
@@ -49,6 +51,21 @@ class Discard(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class Seen(SpanProcessor):
+    """Notes what the last span was given at its start, and what it had at its end."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.start: dict[str, Any] = {}
+        self.rest: dict[str, Any] = {}
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.name, self.start = span.name, dict(span.attributes)
+
+    def on_end(self, span: Any) -> None:
+        self.rest = {key: value for key, value in span.attributes.items() if key not in self.start}
+
+
 class Observed:
     """The switch. Off is the bare SDK: every patched attribute is back in its place."""
 
@@ -71,6 +88,23 @@ class Observed:
         """``backend``: whether records that come all the same are stored."""
         llmspan.uninstrument()
         self._deliver(to_backend=backend)
+
+    def with_span(self, call: Callable[[], Any]) -> Callable[[], None]:
+        """``call`` within nothing but the span that it gets from llmspan, made by hand with OpenTelemetry's SDK."""
+        seen, provider, tracer = Seen(), TracerProvider(sampler=ALWAYS_ON), self._tracers[True]
+        provider.add_span_processor(seen)
+        self.on()
+        self.observer.tracer = provider.get_tracer("llmspan")
+        call()
+        self.off()
+
+        def spanned() -> None:
+            span = tracer.start_span(seen.name, kind=SpanKind.CLIENT, attributes=seen.start, start_time=time.time_ns())
+            call()
+            span.set_attributes(seen.rest)
+            span.end()
+
+        return spanned
 
     def _deliver(self, *, to_backend: bool) -> None:
         llmspan.flush(30)
