@@ -149,7 +149,8 @@ def table(rows: list[Row]) -> str:
     ]
     for row in rows:
         bare = f"{row.bare_per_call:,} | {_number(row.bare_per_chunk)}"
-        added = f"{row.added_per_call:,} | {_number(row.added_per_chunk)} | {row.ratio:.3f}"
+        split = f"{row.added_per_call:,} | {_number(row.added_per_chunk)}"
+        added = f"{split if row.added_per_call > 0 else '? | ?'} | {row.ratio:.3f}"
         worker = f"{row.worker_per_call:,} | {_number(row.worker_per_chunk)}"
         lines.append(f"| `{row.surface}` | {row.way} | {bare} | {added} | {worker} |")
     return "\n".join(lines)
