@@ -99,6 +99,7 @@ class _Tee:
         self._call.body_read(self._body)
 
     async def _iterate_async(self) -> AsyncIterator[bytes]:
+        # never closed by us: the SDKs' HTTP client does not either, and a loop that ends closes it at the same time
         pieces = self._stream.__aiter__()
         if self._begun:  # openai drains a connection behind [DONE]: not part of the response
             async for piece in pieces:
@@ -129,10 +130,6 @@ class _Tee:
         except BaseException as error:
             self._call.body_failed(self._body, error)
             raise
-        finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
 
     def _close(self) -> None:
         try:

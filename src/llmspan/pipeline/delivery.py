@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own exporters use it too
 
-from .._guard import note, outcome
+from .._guard import guarded, note, outcome
 from .._pace import making_way
 from ..backends.base import Backend
 from ..settings import Settings
@@ -227,9 +227,7 @@ class Delivery:
         batch = backlog.take()
         self._dead_letters.look_for([trace.id for trace in batch] if backlog.is_replay else [])
         if self._write(batch, "spooled") == len(batch):
-            error = outcome(self._dead_letters.sync)
-            if error is not None:
-                note("pipeline.dead_letters", error)
+            guarded("pipeline.dead_letters", self._dead_letters.sync)
             backlog.settle()
 
     def _write(self, batch: Sequence[ProviderTrace], place: Place) -> int:
