@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,11 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 several = settings(
     patient, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
+
+
+def this_day() -> int:
+    """The beginning of the day that it is now: a run may go on past midnight."""
+    return time.time_ns() // DAY * DAY
 
 
 def without_payloads(trace: ProviderTrace) -> ProviderTrace:

@@ -21,10 +21,9 @@ from llmspan.backends.postgres import _DIALECT, PostgresBackend, _near
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import KEYS, ProviderTrace
-from records import DAY, NOON, full_trace, make_trace
+from records import DAY, NOON, full_trace, make_trace, this_day
 from stores.postgres import PASSWORD, execute, locked, new_schema, superuser
 
-TODAY = time.time_ns() // DAY * DAY
 ODD_TIMES = [0, -1, 1_999, -1_999, 2**63 - 1, -(2**63)]
 
 
@@ -48,7 +47,7 @@ def make(dsn: str) -> Iterator[Callable[..., PostgresBackend]]:
 
 
 def days_ago(days: int) -> ProviderTrace:
-    return make_trace(started_at=TODAY - days * DAY + 5)
+    return make_trace(started_at=this_day() - days * DAY + 5)
 
 
 def partition_of(dsn: str, trace: ProviderTrace) -> str:
@@ -173,7 +172,7 @@ def test_columns_are_the_keys(dsn, make):
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["copied", "inserted"])
-@pytest.mark.parametrize("at", [*ODD_TIMES, NOON + 999, TODAY + 1])
+@pytest.mark.parametrize("at", [*ODD_TIMES, NOON + 999, this_day() + 1])
 def test_the_timestamp_is_the_start(dsn, make, at, times):
     """``started_at`` is the microsecond in which the call began, ``started_at_ns`` the nanosecond, however written."""
     traces = [make_trace(started_at=at, step_id=f"{n}") for n in range(2)]
@@ -226,7 +225,7 @@ def test_json_that_jsonb_refuses(make):
 
 def test_redelivery_with_other_boundaries(make):
     """Batches that overlap with what is there, over several days, store the rest and leave what was first."""
-    traces = [make_trace(step_id="s", started_at=TODAY - at * DAY) for at in range(8)]
+    traces = [make_trace(step_id="s", started_at=this_day() - at * DAY) for at in range(8)]
     backend = make()
     backend.write(traces[2:5])
     changed = [dataclasses.replace(trace, step_id="other") for trace in traces]
@@ -246,7 +245,7 @@ def test_a_day_has_its_partition(dsn, make):
     assert [partition_of(dsn, trace) for trace in traces] == [named(trace.started_at) for trace in traces]
 
 
-@pytest.mark.parametrize("at", [*ODD_TIMES, TODAY - 402 * DAY, TODAY + 5 * DAY])
+@pytest.mark.parametrize("at", [*ODD_TIMES, this_day() - 402 * DAY, this_day() + 6 * DAY])
 def test_odd_times_have_no_partition(dsn, make, at):
     """A time long past or far ahead goes to the default partition, and is read like any other."""
     trace = make_trace(started_at=at)
@@ -260,7 +259,7 @@ def test_days_are_made_ahead(dsn, make):
     """The first write makes partitions for today and the next three days; no write after it makes more."""
     backend = make()
     backend.write([days_ago(0)])
-    expected = ["provider_traces_default", *(named(TODAY + day * DAY) for day in range(4))]
+    expected = ["provider_traces_default", *(named(this_day() + day * DAY) for day in range(4))]
     assert partitions(dsn) == sorted(expected)
     backend.write([days_ago(0)])
     assert partitions(dsn) == sorted(expected)
@@ -270,9 +269,9 @@ def test_days_go_on(dsn, make, monkeypatch):
     """A writer that is still there tomorrow makes one day more."""
     backend = make()
     backend.write([days_ago(0)])
-    monkeypatch.setattr(postgres_schema, "today", lambda: TODAY // DAY + 1)
+    monkeypatch.setattr(postgres_schema, "today", lambda: this_day() // DAY + 1)
     backend.write([days_ago(0)])
-    assert named(TODAY + 4 * DAY) in partitions(dsn)
+    assert named(this_day() + 4 * DAY) in partitions(dsn)
 
 
 def test_writers_at_once(dsn):
@@ -296,28 +295,28 @@ def test_a_day_that_began_in_the_default_partition(dsn, make):
     """A day of which records are in the default partition already goes on there; no write fails."""
     early, late = days_ago(0), days_ago(0)
     make().write([early])
-    today = named(TODAY)
+    today = named(this_day())
     execute(
         dsn,
         f"ALTER TABLE provider_traces DETACH PARTITION {today}",
         f"INSERT INTO provider_traces SELECT * FROM {today}",
         f"DROP TABLE {today}",
-        f"DROP TABLE {named(TODAY + DAY)}",
+        f"DROP TABLE {named(this_day() + DAY)}",
     )
     make().write([late])
     assert [partition_of(dsn, trace) for trace in (early, late)] == ["provider_traces_default"] * 2
-    assert named(TODAY + DAY) in partitions(dsn)
+    assert named(this_day() + DAY) in partitions(dsn)
 
 
 def test_retention(dsn, make):
     """Partitions of days before the last thirty are dropped, and what the default partition has of them; no other."""
     traces = {days: days_ago(days) for days in (0, 29, 30, 31, 200, 500)}
     make().write(list(traces.values()))
-    ahead = make_trace(started_at=TODAY + 50 * DAY)
+    ahead = make_trace(started_at=this_day() + 50 * DAY)
     make(retention_days=30).write([ahead])
     left = {trace.id for trace in make().list(limit=100).traces}
     assert left == {traces[days].id for days in (0, 29, 30)} | {ahead.id}
-    assert partitions(dsn)[0] == named(TODAY - 30 * DAY)
+    assert partitions(dsn)[0] == named(this_day() - 30 * DAY)
 
 
 def test_without_retention_nothing_goes(make):
@@ -334,16 +333,16 @@ def test_days_that_are_locked_wait(dsn, make, caplog, monkeypatch):
     caplog.set_level(logging.WARNING, "llmspan")
     backend = make()
     backend.write([days_ago(0)])
-    monkeypatch.setattr(postgres_schema, "today", lambda: TODAY // DAY + 1)
+    monkeypatch.setattr(postgres_schema, "today", lambda: this_day() // DAY + 1)
     trace = days_ago(0)
     with locked(dsn, "LOCK TABLE provider_traces_default IN ROW EXCLUSIVE MODE"):
         backend.write([trace])
     assert "day partitions could not be kept" in caplog.text
     assert "lock timeout" in caplog.text
-    assert named(TODAY + 4 * DAY) not in partitions(dsn)
+    assert named(this_day() + 4 * DAY) not in partitions(dsn)
     assert backend.get(trace.id) == trace
     make().write([days_ago(0)])
-    assert named(TODAY + 4 * DAY) in partitions(dsn)
+    assert named(this_day() + 4 * DAY) in partitions(dsn)
 
 
 # -- the schema
@@ -353,7 +352,7 @@ def test_migrate_says_what_it_did(dsn, make):
     """The first ``migrate`` names what it applied, the next one nothing; it makes the days of a month."""
     assert make().migrate() == ["0001_provider_traces.sql"]
     assert make().migrate() == []
-    assert named(TODAY + 29 * DAY) in partitions(dsn)
+    assert named(this_day() + 29 * DAY) in partitions(dsn)
     assert make().check().startswith("Postgres ")
 
 
@@ -445,10 +444,10 @@ def plan(dsn: str, asked: query.Query) -> str:
 def test_an_id_tells_its_days(dsn, make):
     """By a UUIDv7, only the partitions around its time are looked at; if it is not there, all the others too."""
     make().migrate()
-    trace = make_trace(started_at=TODAY + 5)
+    trace = make_trace(started_at=this_day() + 5)
     asked = plan(dsn, query.by_id(_near(_DIALECT, trace.id), trace.id))
-    assert named(TODAY) in asked
-    assert named(TODAY + 5 * DAY) not in asked
+    assert named(this_day()) in asked
+    assert named(this_day() + 5 * DAY) not in asked
     elsewhere = make_trace(started_at=NOON)
     backend = make()
     backend.write([trace, elsewhere])
@@ -459,12 +458,12 @@ def test_an_id_tells_its_days(dsn, make):
 def test_times_prune_partitions(dsn, make):
     """A listing or a sum over a time looks at that time's partitions only."""
     make().migrate()
-    filters = Filters(since=TODAY + DAY, until=TODAY + 2 * DAY)
+    filters = Filters(since=this_day() + DAY, until=this_day() + 2 * DAY)
     for asked in (query.listing(_DIALECT, filters, 10, None), query.stats(_DIALECT, ["day"], filters)):
         found = plan(dsn, asked)
-        assert named(TODAY + DAY) in found
-        assert named(TODAY) not in found
-        assert named(TODAY + 2 * DAY) not in found
+        assert named(this_day() + DAY) in found
+        assert named(this_day()) not in found
+        assert named(this_day() + 2 * DAY) not in found
 
 
 @pytest.mark.parametrize("key", ["step_id", "trace_id", "run_id", "agent_id"])

@@ -19,12 +19,10 @@ from llmspan.backends import postgres_driver
 from llmspan.backends.postgres import PostgresBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.trace import ProviderTrace
-from records import DAY, make_trace
+from records import make_trace, this_day
 from scripted import Ready, accept, pipeline_to
 from stores import shutting_down
 from stores.postgres import Server, execute, locked, new_schema
-
-TODAY = time.time_ns() // DAY * DAY
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,7 @@ def backend() -> Iterator[PostgresBackend]:
 
 
 def now(**values) -> ProviderTrace:
-    return make_trace(started_at=TODAY + 1, **values)
+    return make_trace(started_at=this_day() + 1, **values)
 
 
 def ids(dsn: str | None) -> list[str]:

@@ -18,10 +18,9 @@ from llmspan.backends import open_backends, postgres_schema
 from llmspan.backends.postgres import PostgresBackend
 from llmspan.errors import BackendError, RetryableError, SettingsError
 from llmspan.settings import Settings
-from records import DAY, make_trace
+from records import DAY, make_trace, this_day
 from stores.postgres import PASSWORD, execute, new_schema, superuser
 
-TODAY = time.time_ns() // DAY * DAY
 WRITE = "GRANT INSERT, SELECT ON provider_traces TO {role}"
 DAYS = "GRANT EXECUTE ON FUNCTION provider_traces_add_day(date) TO {role}"
 
@@ -87,10 +86,10 @@ def test_a_writer_needs_no_more(tables, caplog):
     """A user who may only insert, select and have days made does everything that a writer does, without a word."""
     caplog.set_level(logging.WARNING, "llmspan")
     tables.grant(WRITE, DAYS)
-    backend, trace = tables.backend(), make_trace(started_at=TODAY + 1)
+    backend, trace = tables.backend(), make_trace(started_at=this_day() + 1)
     backend.open()
     backend.write([trace])
-    backend.write([trace, make_trace(started_at=TODAY + 1)])
+    backend.write([trace, make_trace(started_at=this_day() + 1)])
     assert backend.get(trace.id) == trace
     assert backend.migrate() == []
     assert partition_names(tables.owner) == [f"provider_traces_{time.strftime('%Y%m%d', time.gmtime())}"]
@@ -103,9 +102,9 @@ def test_a_writer_who_may_not_make_days(tables, caplog):
     """Without the right to have days made, records go to the default partition, which is said once."""
     caplog.set_level(logging.WARNING, "llmspan")
     tables.grant(WRITE)
-    backend, trace = tables.backend(), make_trace(started_at=TODAY + 1)
+    backend, trace = tables.backend(), make_trace(started_at=this_day() + 1)
     backend.write([trace])
-    backend.write([make_trace(started_at=TODAY + 1)])
+    backend.write([make_trace(started_at=this_day() + 1)])
     assert backend.get(trace.id) == trace
     assert partition_names(tables.owner) == ["provider_traces_default"]
     assert caplog.text.count("may not make day partitions") == 1
@@ -116,7 +115,7 @@ def test_a_writer_who_may_not_drop_days(tables, caplog):
     """Without the right to drop days, nothing is dropped, and it is said once that the setting has no effect."""
     caplog.set_level(logging.WARNING, "llmspan")
     tables.grant(WRITE, DAYS)
-    old = make_trace(started_at=TODAY - 90 * DAY)
+    old = make_trace(started_at=this_day() - 90 * DAY)
     backend = tables.backend(retention_days=30)
     backend.write([old])
     backend.write([make_trace()])
