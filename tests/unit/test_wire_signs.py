@@ -60,3 +60,10 @@ def test_an_error_in_another_spelling() -> None:
     for reply in (summarize("chat_completions", body), reassemble("chat_completions", body)[0]):
         assert reply.error is not None
         assert (reply.error.kind, reply.error.message) == ("overloaded", "m")
+
+
+def test_a_reason_that_is_spelled_null() -> None:
+    """A vendor's finish reason ``"null"`` is a text like any other: the span says what the record says."""
+    body = wire(*DELTAS["text"][:5], chunk({"content": "a"}, "null"), chunk({"content": "b"}, "null"))
+    whole, _ = reassemble("chat_completions", body)
+    assert summarize("chat_completions", body).finish_reasons == whole.finish_reasons == ("null",)

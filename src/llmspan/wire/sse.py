@@ -135,8 +135,8 @@ def _is_nothing(body: bytes, at: int, word: bytes, wanted: Sign) -> bool:
     """Whether ``word`` at ``at`` is no sign after all: its value is null, or it means something else there."""
     if wanted.not_behind and body.endswith(wanted.not_behind, 0, at):
         return True
-    behind = at + len(word)
-    return word[-1:] == b'"' and body[behind : behind + 6].lstrip(b" :").startswith(b"nul")
+    behind = body[at + len(word) : at + len(word) + 8].lstrip(b" ")
+    return behind[:1] == b":" and behind[1:].lstrip(b" ").startswith(b"null")
 
 
 def events_from_last(body: bytes, mark: bytes, sooner: bytes) -> Iterator[Event]:
