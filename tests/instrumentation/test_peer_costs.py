@@ -29,7 +29,9 @@ OURS = str(Path(llmspan.__file__).parent)
 #: what a chunk costs: the tee and the frame around the SDK's generator are resumed, each once; and where we have asked
 #: for the usage of a chat stream, a guarded look whether this is the chunk to keep back
 STEPS = {"chat": 4, "responses": 2, "messages": 2}
-#: so many chunks are looked at; their bytes are counted every so often
+#: what is done every so often, for so many chunks together: their bytes are counted, and they are joined
+STEPS_AT_TIMES = 4
+#: so many chunks are looked at, once the first output has come
 WINDOW = 10 * CHECKED_EVERY
 apis = pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES], ids=lambda api: api.name)
 
@@ -69,9 +71,9 @@ def calls_of_ours(stream: Any, chunks: int) -> int:
 def test_a_chunk_is_handed_on_and_nothing_else(api: Api, watch: Watch) -> None:
     """Five peers read, dump or accumulate each chunk again. Ours costs the same few steps, however long it goes on."""
     stream = stream_of(api)
-    _, early, _, late = (calls_of_ours(stream, chunks) for chunks in (10, WINDOW, 500, WINDOW))
+    _, early, _, late = (calls_of_ours(stream, chunks) for chunks in (3 * CHECKED_EVERY, WINDOW, 300, WINDOW))
     assert early == late
-    assert early <= WINDOW * STEPS[api.name] + 2 * WINDOW / CHECKED_EVERY
+    assert early <= WINDOW * STEPS[api.name] + STEPS_AT_TIMES * WINDOW / CHECKED_EVERY
     stream.close()
 
 

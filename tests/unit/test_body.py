@@ -49,8 +49,7 @@ def body_of(pieces: list[bytes], encoding: str = "") -> Body:
 
 def take(body: Body, piece: bytes, moment: int) -> None:
     body.pieces.append(piece)
-    body.ends.append(body.received)
-    body.times.append(moment)
+    body.stamps.extend((body.received, moment))
 
 
 # -- decoding

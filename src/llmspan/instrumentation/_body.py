@@ -1,6 +1,6 @@
-"""The bytes of one response, collected as they pass, and when each piece came.
+"""The bytes of one response, collected as they pass, and when the first of them came.
 
-The tee appends to it, once per network read; everything that reads the bytes happens after the end.
+The tee adds to it, once per network read; everything that reads the bytes happens after the end.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from .._guard import note
 _TAIL = 256 * 1024
 #: pieces from one look at the size of all to the next; one is seldom more than 64 KiB
 CHECKED_EVERY = 32
-#: so many pieces are joined if they are not more bytes than this, and with those before them if they are few
-_SMALL = 128 * 1024
+#: pieces shorter than this are not kept as an object each, which would be as large as what is in it
 _SHORT = 4 * 1024
 
 
@@ -37,18 +36,16 @@ class Body:
         "_held",
         "cut",
         "encoding",
-        "ends",
         "limit",
         "lost",
         "pieces",
-        "times",
+        "stamps",
     )
 
     def __init__(self, limit: int, encoding: str = "") -> None:
         self.pieces: list[bytes] = []
-        #: of the pieces that were stamped, the first ones: up to which byte they went, and when (``perf_counter_ns``)
-        self.ends = array("q")
-        self.times = array("q")
+        #: of each of the first pieces: up to which byte it went, and when it came (``perf_counter_ns``)
+        self.stamps = array("q")
         self.limit = limit
         self.encoding = encoding
         self.lost = 0
@@ -81,23 +78,29 @@ class Body:
         """All bytes, decompressed."""
         return b"".join(_decompress(self.pieces, self.encoding) if self.encoding else self.pieces)
 
+    @property
+    def times(self) -> Sequence[int]:
+        """When the first pieces came (``perf_counter_ns``)."""
+        return self.stamps[1::2]
+
     def time_at(self, offset: int) -> int | None:
         """When the decoded byte before ``offset`` had arrived (``perf_counter_ns``); None if that was not stamped."""
-        if not self.times:
+        if not self.stamps:
             return None
-        ends = self._decoded_ends()
-        at = bisect_left(ends, offset)
-        if at == len(ends):  # it came with the last piece, if that was stamped too
-            at = len(self.times) - 1
-            if self.ends[at] < self.received:
+        ends = self.stamps[::2]
+        decoded = self._decoded_ends(ends)
+        at = bisect_left(decoded, offset)
+        if at == len(decoded):  # it came with the last piece, if that was stamped too
+            at = len(ends) - 1
+            if ends[at] < self.received:
                 return None
-        return None if self.cut and self.ends[at] > self._head_size else self.times[at]
+        return None if self.cut and ends[at] > self._head_size else self.times[at]
 
-    def _decoded_ends(self) -> Sequence[int]:
+    def _decoded_ends(self, ends: Sequence[int]) -> Sequence[int]:
         """Up to which byte of the decoded body the stamped pieces went."""
         if not self.encoding:
-            return self.ends
-        return list(accumulate(map(len, _decompress(self.pieces[: len(self.times)], self.encoding))))
+            return ends
+        return list(accumulate(map(len, _decompress(self.pieces[: len(ends)], self.encoding))))
 
     def check(self) -> None:
         """Count the pieces that came since the last time and, if there is too much now, make room.
@@ -105,26 +108,30 @@ class Body:
         Called once every few pieces. Cuts rarely, and then much.
         """
         new = self.pieces[self._counted :]
+        if len(new) > 1 and len(new[-1]) < _SHORT and not self.encoding:
+            new = self._join(new)
         size = sum(map(len, new))
         self._held += size
-        if len(new) > 1 and size <= _SMALL and not self.encoding:  # an object each would be as large as what is in it
-            self._join()
         self._counted = len(self.pieces)
         if self._held <= self.limit:
             return
         if not self.cut:
             self.cut = True
-            self._head = max(1, len(self.pieces) - (len(new) if self.pieces[-1] is new[-1] else 1))
+            self._head = max(1, len(self.pieces) - len(new))
             self._head_size = sum(map(len, self.pieces[: self._head]))
         if self._held - self._head_size > 2 * _TAIL:
             self._drop_middle()
 
-    def _join(self) -> None:
-        """Make one piece of those that are not counted yet, and of the one before if that is small too."""
+    def _join(self, new: list[bytes]) -> list[bytes]:
+        """Make one piece of those that are new, and of the one before if that is small too."""
+        joined = b"".join(new)
         first = self._counted
         if first and len(self.pieces[first - 1]) < _SHORT and not self.cut:
             first -= 1
-        self.pieces[first:] = [b"".join(self.pieces[first:])]
+            self._held -= len(self.pieces[first])
+            joined = self.pieces[first] + joined
+        self.pieces[first:] = [joined]
+        return [joined]
 
     def _drop_middle(self) -> None:
         kept, first = 0, len(self.pieces)

@@ -9,7 +9,6 @@ that dropping those stays prompt.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -165,7 +164,7 @@ class Call:
     """The state of one call. Attributes are set by the hooks; ``_record`` reads them once it is over."""
 
     __slots__ = (
-        "__weakref__", "_generator", "_once", "_process", "attempts", "body", "body_limit", "brief", "conversation_id",
+        "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id",
         "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
         "options", "parent", "path", "request", "results", "route", "scope", "source", "span", "span_context",
         "started", "started_at", "stream", "target", "upload",
@@ -176,7 +175,6 @@ class Call:
         self.route = route
         self.target = target
         self.judge = judge
-        self.body_limit = max(4 * judge.policy.max_bytes, 1 << 20)
         self.started_at = time.time_ns()
         self.started = time.perf_counter_ns()
         self.ended = 0
@@ -205,13 +203,15 @@ class Call:
         self.is_adopted = False
         self.is_shed = False
         self._generator: weakref.ref[Any] | None = None
-        self._once = threading.Lock()
         self._process = _process[0]
         judge.open_calls[id_of(self)] = self
 
     def new_body(self, encoding: str) -> Body:
         """What is to collect the bytes of the response that counts from now on."""
-        body = Body(self.body_limit, encoding) if self.results is None else self.results.new_body(encoding)
+        if self.results is not None:
+            body = self.results.new_body(encoding)
+        else:
+            body = Body(max(4 * self.judge.policy.max_bytes, 1 << 20), encoding)
         self.body = body
         return body
 
@@ -293,13 +293,12 @@ class Call:
         return self._generator is not None and self._generator() is None
 
     def _finish(self, end: End, error: BaseException | None = None, *, late: bool = False) -> None:
-        if not self._once.acquire(blocking=False):
+        if self.judge.open_calls.pop(id_of(self), None) is None:  # who takes it out is the one
             return
         self.ended = time.perf_counter_ns()
         self.end = end
         if error is not None:
             self.error = guarded("call.raised", Raised.of, error) or Raised(type(error))
-        self.judge.open_calls.pop(id_of(self), None)
         if self._process is not _process[0]:  # inherited by a fork: the call is the parent's to report
             return
         if late:

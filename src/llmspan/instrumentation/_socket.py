@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .._guard import guarded
-from ._body import CHECKED_EVERY, Body
+from ._body import CHECKED_EVERY
 from ._call import Call, Route, Target
 from ._hooks import Patch
 
@@ -169,8 +169,7 @@ class _Turn:
         body = self.call.body
         body.pieces.append(b"data: %b\n\n" % (message.replace(b"\n", b" ") if b"\n" in message else message))
         if not self.is_stamped:
-            body.ends.append(body.size)
-            body.times.append(time.perf_counter_ns())
+            body.stamps.extend((body.size, time.perf_counter_ns()))
             self.is_stamped = _DELTA in message
         self.unchecked += 1
         if self.unchecked == CHECKED_EVERY:
@@ -268,7 +267,7 @@ class _Lanes:
             self._model = call.model
             call.request = sent
             call.attempts = 1 if sent is not None else 0
-            call.body = Body(call.body_limit)
+            call.new_body("")
             guarded("socket.start_span", observer.start_span, call, body)
         return _Turn(call)
 

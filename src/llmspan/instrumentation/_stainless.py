@@ -75,7 +75,8 @@ class Stainless:
         self.active = True
         self._patches = Patches()
         self._stream_types: tuple[type, ...] = ()
-        self._targets: weakref.WeakKeyDictionary[Any, tuple[Any, Target]] = weakref.WeakKeyDictionary()
+        #: of the clients that live, by their ids: what tells that one is gone, its URL, and whom it talks to
+        self._targets: dict[int, tuple[weakref.ref[Any], Any, Target]] = {}
 
     def install(self, base_client: Any) -> None:
         """Patch the SDK whose ``_base_client`` module this is; stay out of one that is made otherwise."""
@@ -244,12 +245,13 @@ class Stainless:
         return True
 
     def _target(self, client: Any) -> Target:
-        base_url = client.base_url
-        known = self._targets.get(client)
-        if known is None or known[0] is not base_url:
-            known = base_url, self.provider.target(client)
-            self._targets[client] = known
-        return known[1]
+        base_url, key = client.base_url, id(client)
+        known = self._targets.get(key)
+        if known is None or known[1] is not base_url or known[0]() is not client:
+            gone = weakref.ref(client, lambda _: self._targets.pop(key, None))
+            known = gone, base_url, self.provider.target(client)
+            self._targets[key] = known
+        return known[2]
 
 
 def _received(call: Call, kwargs: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from .._guard import guarded
 from ._body import CHECKED_EVERY, Body
 from ._call import Call
 
@@ -23,7 +24,7 @@ _clock = time.perf_counter_ns
 
 #: time is for the first output, and asking for it is the dearest thing done per piece: once a piece looks like output,
 #: so many more are stamped and then no more. Should the first output come even later, its time is not known.
-_STAMPS = 32
+_STAMPS = 16
 #: more than there can be pieces
 _EVERY = 1 << 62
 _OUTPUT = b"delta"
@@ -53,6 +54,7 @@ class _Tee:
         self._call = call
         self._body = body
         self._begun = False
+        self._due = _EVERY if call.judge.stamps_all else _STAMPS
         observer = getattr(stream, "stream_observer", None)
         if observer is not None:
             self.stream_observer = observer
@@ -68,29 +70,16 @@ class _Tee:
             return
         self._begun = True
         body = self._body
-        keep, end, stamp = body.pieces.append, body.ends.append, body.times.append
-        size = unchecked = 0
-        stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
+        keep = body.pieces.append
         source = iter(self._stream)
         try:
             for piece in source:
-                keep(piece)
-                if stamps:
-                    size += len(piece)
-                    end(size)
-                    stamp(_clock())
-                    if stamps < _STAMPS or _OUTPUT in piece:
-                        stamps -= 1
-                unchecked += 1
-                if unchecked == CHECKED_EVERY:
-                    unchecked = 0
-                    body.check()
+                needs_time = guarded("tee.take", self._take, piece)
                 yield piece
-                if not stamps:
+                if not needs_time:
                     for further in islice(source, CHECKED_EVERY - 1):
                         keep(further)
                         yield further
-                    unchecked = CHECKED_EVERY - 1
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -100,29 +89,20 @@ class _Tee:
 
     async def _iterate_async(self) -> AsyncIterator[bytes]:
         # never closed by us: the SDKs' HTTP client does not either, and a loop that ends closes it at the same time
-        pieces = self._stream.__aiter__()
+        source = self._stream.__aiter__()
         if self._begun:  # openai drains a connection behind [DONE]: not part of the response
-            async for piece in pieces:
+            async for piece in source:
                 yield piece
             return
         self._begun = True
-        body = self._body
-        keep, end, stamp = body.pieces.append, body.ends.append, body.times.append
-        size = unchecked = 0
-        stamps = _EVERY if self._call.judge.stamps_all else _STAMPS
+        keep, unseen = self._body.pieces.append, 0
         try:
-            async for piece in pieces:
-                keep(piece)
-                if stamps:
-                    size += len(piece)
-                    end(size)
-                    stamp(_clock())
-                    if stamps < _STAMPS or _OUTPUT in piece:
-                        stamps -= 1
-                unchecked += 1
-                if unchecked == CHECKED_EVERY:
-                    unchecked = 0
-                    body.check()
+            async for piece in source:
+                if unseen:
+                    unseen -= 1
+                    keep(piece)
+                elif not guarded("tee.take", self._take, piece):
+                    unseen = CHECKED_EVERY - 1
                 yield piece
             self._call.body_read(self._body)
         except GeneratorExit:
@@ -130,6 +110,22 @@ class _Tee:
         except BaseException as error:
             self._call.body_failed(self._body, error)
             raise
+
+    def _take(self, piece: bytes) -> bool:
+        """Keep a piece, and see to those that came before it; whether the next one is to come here too."""
+        body = self._body
+        body.pieces.append(piece)
+        if not self._due:
+            body.check()
+            return False
+        stamps = body.stamps
+        stamps.append((stamps[-2] if stamps else 0) + len(piece))
+        stamps.append(_clock())
+        if len(stamps) % (2 * CHECKED_EVERY) == 0:
+            body.check()
+        if self._due < _STAMPS or _OUTPUT in piece:
+            self._due -= 1
+        return self._due > 0
 
     def _close(self) -> None:
         try:
