@@ -11,8 +11,10 @@ import pytest
 
 from llmspan.instrumentation import anthropic as ours_anthropic
 from llmspan.instrumentation import openai as ours_openai
+from llmspan.instrumentation._call import Target
+from llmspan.instrumentation._stainless import Stainless
 from streams import CHAT, MESSAGES, json
-from watching import watching
+from watching import Watch, watching
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,32 @@ def test_a_client_that_is_pointed_elsewhere_is_asked_again() -> None:
         client.base_url = httpx2.URL("https://api.deepseek.com")
         client.chat.completions.create(**CHAT.arguments)
     assert [record.provider for record in watch.records] == ["openai", "deepseek"]
+
+
+class Client:
+    """As much of a client as it takes to ask whom it talks to."""
+
+    def __init__(self, name: str, base_url: httpx2.URL) -> None:
+        self.name = name
+        self.base_url = base_url
+
+
+def test_a_client_is_not_taken_for_one_that_is_gone(watch: Watch) -> None:
+    """What is known about a client goes with it: the next one may have its id, and may share its URL."""
+    url = httpx2.URL("http://shared.test/v1/")
+
+    def target(client: Client) -> Target:
+        return Target(client.name, None, None, "sdk")
+
+    hooks = Stainless(ours_openai.PROVIDER._replace(target=target), watch.observer)
+
+    def ask(name: str) -> list[str]:
+        client = Client(name, url)
+        return [hooks._target(client).provider for _ in range(2)]
+
+    names = [str(n) for n in range(50)]
+    assert [ask(name) for name in names] == [[name] * 2 for name in names]
+    assert hooks._targets == {}
 
 
 @pytest.mark.parametrize(
