@@ -14,6 +14,8 @@ import httpx2
 import openai
 import pytest
 
+from llmspan import _guard
+from llmspan.instrumentation._body import Body
 from llmspan.instrumentation._tee import watched_async
 from replay import Pieces, client_for
 from streams import ALL, BETA_MESSAGES, CHAT, MESSAGES, RESPONSES, Api
@@ -167,6 +169,24 @@ def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch
     assert first.time_to_first_chunk_ns is not None
     assert second.time_to_first_chunk_ns is None
     assert second.status == "ok"
+
+
+def test_a_defect_while_pieces_are_timed_invents_no_time(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces behind the one that failed cannot be told apart by their times: none is named, and no byte is lost."""
+
+    def fail(_: Body) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Body, "check", fail)
+    delta = MESSAGES.stream[MESSAGES.first_output]
+    pieces = [*[b": still there\n\n"] * 40, *MESSAGES.stream[:3], *[delta] * 100, *MESSAGES.stream[-3:]]
+    for _ in stream_of(MESSAGES, server(pieces)):
+        pass
+    (record,) = watch.records
+    assert (record.time_to_first_chunk_ns, record.response_bytes) == (None, sum(map(len, pieces)))
+    assert (record.status, record.usage.output_tokens) == ("ok", MESSAGES.output_tokens)
+    assert _guard.failures().keys() == {"tee.take"}
+    _guard.forget_failures()
 
 
 @pytest.mark.anyio

@@ -18,7 +18,8 @@ from .._guard import note
 _TAIL = 256 * 1024
 #: pieces from one look at the size of all to the next; one is seldom more than 64 KiB
 CHECKED_EVERY = 32
-#: pieces shorter than this are not kept as an object each, which would be as large as what is in it
+#: so many pieces are joined if they are not more bytes than this, and with those before them if they are few
+_SMALL = 128 * 1024
 _SHORT = 4 * 1024
 
 
@@ -108,30 +109,26 @@ class Body:
         Called once every few pieces. Cuts rarely, and then much.
         """
         new = self.pieces[self._counted :]
-        if len(new) > 1 and len(new[-1]) < _SHORT and not self.encoding:
-            new = self._join(new)
         size = sum(map(len, new))
         self._held += size
+        if len(new) > 1 and size <= _SMALL and not self.encoding:  # an object each would be as large as what is in it
+            self._join()
         self._counted = len(self.pieces)
         if self._held <= self.limit:
             return
         if not self.cut:
             self.cut = True
-            self._head = max(1, len(self.pieces) - len(new))
+            self._head = max(1, len(self.pieces) - (len(new) if self.pieces[-1] is new[-1] else 1))
             self._head_size = sum(map(len, self.pieces[: self._head]))
         if self._held - self._head_size > 2 * _TAIL:
             self._drop_middle()
 
-    def _join(self, new: list[bytes]) -> list[bytes]:
-        """Make one piece of those that are new, and of the one before if that is small too."""
-        joined = b"".join(new)
+    def _join(self) -> None:
+        """Make one piece of those that are not counted yet, and of the one before if that is small too."""
         first = self._counted
         if first and len(self.pieces[first - 1]) < _SHORT and not self.cut:
             first -= 1
-            self._held -= len(self.pieces[first])
-            joined = self.pieces[first] + joined
-        self.pieces[first:] = [joined]
-        return [joined]
+        self.pieces[first:] = [b"".join(self.pieces[first:])]
 
     def _drop_middle(self) -> None:
         kept, first = 0, len(self.pieces)

@@ -115,7 +115,8 @@ class _Tee:
         """Keep a piece, and see to those that came before it; whether the next one is to come here too."""
         body = self._body
         body.pieces.append(piece)
-        if not self._due:
+        due, self._due = self._due, 0  # if anything fails here, what comes later has no time, rather than a wrong one
+        if not due:
             body.check()
             return False
         stamps = body.stamps
@@ -123,8 +124,7 @@ class _Tee:
         stamps.append(_clock())
         if len(stamps) % (2 * CHECKED_EVERY) == 0:
             body.check()
-        if self._due < _STAMPS or _OUTPUT in piece:
-            self._due -= 1
+        self._due = due - 1 if due < _STAMPS or _OUTPUT in piece else due
         return self._due > 0
 
     def _close(self) -> None:
