@@ -8,10 +8,11 @@ step back for longer where somebody was running when they came back.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
+
+from ._clock import perf_counter, sleep
 
 __all__ = ["breathe", "making_way"]
 
@@ -28,17 +29,17 @@ class _Pace:
 
     def __init__(self, is_hurried: Callable[[], bool]) -> None:
         self._is_hurried = is_hurried
-        self._since = time.perf_counter()
+        self._since = perf_counter()
 
     def breathe(self) -> None:
-        now = time.perf_counter()
+        now = perf_counter()
         if now - self._since < _SLICE:
             return
         if not self._is_hurried():
-            time.sleep(_GLANCE)
-            if time.perf_counter() - now > _CROWDED:
-                time.sleep(_STEP_BACK)
-        self._since = time.perf_counter()
+            sleep(_GLANCE)
+            if perf_counter() - now > _CROWDED:
+                sleep(_STEP_BACK)
+        self._since = perf_counter()
 
 
 class _Local(threading.local):

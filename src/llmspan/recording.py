@@ -6,20 +6,21 @@ the current span say who is calling. No span is made.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import functools
 import json
 import threading
-import time
+from asyncio import sleep, to_thread
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from time import time_ns
 from typing import Any, Final, ParamSpec
 
 from opentelemetry import trace as otel_trace
 
 from . import _json, pipeline, scope
+from ._clock import monotonic
 from .backends import load_backends
 from .backends.base import Backend
 from .content import Policy
@@ -163,7 +164,7 @@ def _awaited(function: Callable[P, str]) -> Callable[P, Coroutine[Any, Any, str]
             BackendError: it was not stored in ``LLMSPAN_WRITE_TIMEOUT`` seconds, or given up.
         """
         # imports and reading the environment the first time, copying the payload every time
-        record_id = await asyncio.to_thread(function, *args, **kwargs)
+        record_id = await to_thread(function, *args, **kwargs)
         await _stored(pipeline.shared(), record_id)
         return record_id
 
@@ -177,15 +178,15 @@ create = _awaited(record)
 async def _stored(line: Pipeline, record_id: str) -> None:
     """Wait until all that had been accepted is settled, which this record is a part of, and see what became of it."""
     before = line.status()
-    deadline = time.monotonic() + Settings.from_env().write_timeout
+    deadline = monotonic() + Settings.from_env().write_timeout
     pause = 0.001
     while not _settled(line, [state.accepted for state in before]):
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise BackendError(f"record {record_id} is not stored yet; it stays queued: {_troubles(line)}")
-        await asyncio.sleep(pause)
+        await sleep(pause)
         pause = min(pause * 2, 0.05)
     primary = line.backends[0]
-    if primary.readable and not await asyncio.to_thread(_has, primary, record_id):
+    if primary.readable and not await to_thread(_has, primary, record_id):
         raise BackendError(f"record {record_id} was not stored: {_troubles(line)}")
 
 
@@ -277,7 +278,7 @@ def _usage(given: Usage | Mapping[str, Any] | None) -> Usage:
 
 def _times(started_at: datetime | int | None, duration: timedelta | float | None) -> tuple[int, int]:
     """Start and length, in nanoseconds; what is not given is counted back from, or up to, now."""
-    now = time.time_ns()
+    now = time_ns()
     if isinstance(started_at, datetime):
         if started_at.tzinfo is None:
             raise RecordError(f"started_at is {started_at!r}, a time without a time zone; use datetime.now(UTC)")

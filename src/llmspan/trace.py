@@ -6,13 +6,13 @@ key: however often a record is delivered, a store holds it once.
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from os import urandom
+from time import time_ns
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -238,9 +238,9 @@ KINDS: Final = _kinds()
 
 def new_id() -> str:
     """A fresh UUIDv7 (RFC 9562, section 5.7): ordered by creation time to the millisecond, random within it."""
-    milliseconds = time.time_ns() // 1_000_000 & (1 << 48) - 1
+    milliseconds = time_ns() // 1_000_000 & (1 << 48) - 1
     # not of a generator of ours: on a machine that was restored from a snapshot it would repeat itself
-    digits = (milliseconds.to_bytes(6, "big") + os.urandom(10)).hex()
+    digits = (milliseconds.to_bytes(6, "big") + urandom(10)).hex()
     return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 

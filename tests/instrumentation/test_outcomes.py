@@ -42,8 +42,8 @@ def stream_of(api: Api, mock: httpx2.MockTransport) -> Any:
 def test_time_to_first_chunk_is_of_the_first_output(api: Api, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the role, not ``message_start``, not a ping: the first event that carries what the model produced."""
     moments = iter(range(1_000_000, 9_000_000, 1_000))
-    monkeypatch.setattr("llmspan.instrumentation._tee._clock", lambda: next(moments))
-    monkeypatch.setattr("llmspan.instrumentation._call.time.perf_counter_ns", lambda: 0)
+    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: next(moments))
+    monkeypatch.setattr("llmspan.instrumentation._call.perf_counter_ns", lambda: 0)
     for _ in stream_of(api, server(api.stream)):
         pass
     (record,) = watch.records
@@ -71,8 +71,8 @@ def test_helpers_are_timed_and_counted_like_streams(name: str, watch: Watch, mon
     """``text_stream`` and ``get_final_message()`` skip events; time to first chunk and chunk count do not change."""
     api, read = HELPERS[name]
     moments = iter(range(1_000_000, 9_000_000, 1_000))
-    monkeypatch.setattr("llmspan.instrumentation._tee._clock", lambda: next(moments))
-    monkeypatch.setattr("llmspan.instrumentation._call.time.perf_counter_ns", lambda: 0)
+    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: next(moments))
+    monkeypatch.setattr("llmspan.instrumentation._call.perf_counter_ns", lambda: 0)
     with api.method(client_of(api, server(api.stream)), api.path.replace("create", "stream"))(
         **api.arguments
     ) as stream:
@@ -157,7 +157,7 @@ def test_our_leftovers_under_another_patch_are_silent() -> None:
 def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long stream stops being stamped soon after its output began; a late first output has no invented time."""
     stamps: list[int] = []
-    monkeypatch.setattr("llmspan.instrumentation._tee._clock", lambda: stamps.append(1) or len(stamps))
+    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: stamps.append(1) or len(stamps))
     delta = MESSAGES.stream[MESSAGES.first_output]
     for _ in stream_of(MESSAGES, server([*MESSAGES.stream[:3], *[delta] * 1000, *MESSAGES.stream[-3:]])):
         pass

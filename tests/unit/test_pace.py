@@ -29,7 +29,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(_pace, "time", made)
+    monkeypatch.setattr(_pace, "perf_counter", made.perf_counter)
+    monkeypatch.setattr(_pace, "sleep", made.sleep)
     return made
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -261,6 +262,18 @@ async def test_create_waits_until_it_is_stored(store: Memory) -> None:
     trace = store.get(await waiting)
     assert trace is not None
     assert trace.usage.input_tokens == 1
+
+
+@pytest.mark.anyio
+async def test_create_is_not_in_a_programs_mock_of_sleep(store: Memory) -> None:
+    """A test that counts the pauses of its program finds none of ours."""
+    store.gate.clear()
+    with mock.patch("asyncio.sleep") as pauses:
+        waiting = asyncio.create_task(llmspan.create(provider="x"))
+        await asyncio.to_thread(store.writing.wait, 30)
+        store.gate.set()
+        assert store.get(await waiting) is not None
+    pauses.assert_not_called()
 
 
 @pytest.mark.anyio

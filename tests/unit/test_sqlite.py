@@ -264,7 +264,7 @@ def test_waits_for_its_turn_to_change_the_mode(backend, path, monkeypatch):
     with raw(path) as other:
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN IMMEDIATE")
-        monkeypatch.setattr(sqlite_file.time, "sleep", lambda _: other.execute("COMMIT"))
+        monkeypatch.setattr(sqlite_file, "sleep", lambda _: other.execute("COMMIT"))
         backend.open()
     with backend._writer.use() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

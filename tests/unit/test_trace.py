@@ -86,7 +86,7 @@ def test_ids_are_ordered_by_time(monkeypatch):
     """Ids of later milliseconds sort later, as text too; ids of the same one differ."""
     made = []
     for milliseconds in (0, 1, 0x0123_4567_89AB, 2**48 - 1):
-        monkeypatch.setattr("time.time_ns", lambda now=milliseconds: now * 1_000_000 + 999_999)
+        monkeypatch.setattr("llmspan.trace.time_ns", lambda now=milliseconds: now * 1_000_000 + 999_999)
         made.append(new_id())
         assert int(made[-1].replace("-", "")[:12], 16) == milliseconds
     assert made == sorted(made)

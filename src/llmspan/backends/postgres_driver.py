@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -21,6 +20,7 @@ from psycopg import conninfo, pq
 from psycopg.rows import TupleRow
 from psycopg.types.string import TextBinaryLoader, TextLoader
 
+from .._clock import monotonic
 from ..errors import LlmspanError, PermanentError, RetryableError, SchemaError, SettingsError
 
 __all__ = ["Connection", "Handle", "WrongSchemaError", "location", "parse", "transaction", "translated"]
@@ -50,7 +50,7 @@ class _HangingError(psycopg.OperationalError):
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection whose waits end at ``deadline`` (``time.monotonic``), whatever the server does."""
+    """A connection whose waits end at ``deadline`` (``monotonic``), whatever the server does."""
 
     deadline: float | None = None
 
@@ -63,7 +63,7 @@ class Connection(psycopg.Connection[TupleRow]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() > deadline:
+                if not ready and monotonic() > deadline:
                     raise _HangingError("the server did not answer in time")
                 wanted = gen.send(ready)
         except StopIteration as end:
@@ -141,7 +141,7 @@ def transaction(connection: Connection, timeout: float, mode: str = "") -> Gener
 
     The limit is told the server in the transaction, not in the session: a pooler between us may give both away.
     """
-    connection.deadline = time.monotonic() + timeout + _GRACE if timeout else None
+    connection.deadline = monotonic() + timeout + _GRACE if timeout else None
     connection.execute(f"BEGIN {mode}; SET LOCAL statement_timeout = {round(timeout * 1000):d}")  # pyright: ignore[reportCallIssue, reportArgumentType]
     try:
         yield

@@ -7,12 +7,12 @@ What changes tables runs in a transaction under one advisory lock, whoever else 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
+from time import time_ns
 from typing import Final
 
 from psycopg import errors, sql
@@ -164,7 +164,7 @@ def drop_days(connection: Connection, place: Place, before: int) -> int:
 
 def today() -> int:
     """The day, UTC, in days since the epoch."""
-    return time.time_ns() // _DAY
+    return time_ns() // _DAY
 
 
 def _check_server(connection: Connection) -> None:

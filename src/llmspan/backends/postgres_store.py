@@ -6,7 +6,6 @@ INSERTs that pass over what is there: that is rare, and COPY is the cheapest by 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import errors, sql
 
+from .._clock import monotonic
 from .._guard import logger
 from ..errors import LlmspanError, SettingsError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
@@ -230,7 +230,7 @@ class Store:
         wanted |= set(range(now, now + schema.AHEAD + 1))
         wanted -= self._days
         dropping = self._retention_days is not None and self._dropped_on != now
-        if not (wanted or dropping) or time.monotonic() < self._not_before:
+        if not (wanted or dropping) or monotonic() < self._not_before:
             return
         try:
             if wanted and place.may_add_days:
@@ -240,7 +240,7 @@ class Store:
         except psycopg.Error as error:
             if connection.closed:
                 raise
-            self._not_before = time.monotonic() + _PATIENCE
+            self._not_before = monotonic() + _PATIENCE
             logger.warning("llmspan: postgres: day partitions could not be kept, will be tried again: %s", error)
             return
         self._tell_rights(place, dropping=dropping)

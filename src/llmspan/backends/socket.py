@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
 from weakref import WeakSet
 
+from .._clock import monotonic
 from .._guard import logger
 from ..errors import BackendError, PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
 from ..settings import Settings, SocketFraming
@@ -168,7 +168,7 @@ class SocketBackend:
             self._hang_up()
         if self._link is None:
             # Somebody may wait for this at the start of a program, and a receiver of v3 would never answer.
-            self._link = Link(self._path, min(deadline, time.monotonic() + _GREETING), self._max_frame)
+            self._link = Link(self._path, min(deadline, monotonic() + _GREETING), self._max_frame)
         return self._link
 
     def _fitting(self, trace: ProviderTrace, body: bytes, largest: int) -> bytes:
@@ -197,7 +197,7 @@ class SocketBackend:
                 self.cut += 1
             try:
                 with connect(self._path, deadline) as connection:
-                    connection.settimeout(max(0.001, deadline - time.monotonic()))
+                    connection.settimeout(max(0.001, deadline - monotonic()))
                     connection.sendall(line)
             except OSError:
                 self._remember(traces[:at])
@@ -206,7 +206,7 @@ class SocketBackend:
     # -- what both need -----------------------------------------------------------------------------------------------
 
     def _deadline(self) -> float:
-        return time.monotonic() + self._timeout
+        return monotonic() + self._timeout
 
     def _hang_up(self) -> None:
         link, self._link = self._link, None

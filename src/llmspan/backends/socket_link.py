@@ -9,13 +9,13 @@ from __future__ import annotations
 import select
 import socket
 import struct
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
+from .._clock import monotonic
 from .._version import __version__
 from .socket_protocol import ProtocolError, Sender
 
@@ -30,11 +30,11 @@ _SEND_BUFFER: Final = 4 * 1024 * 1024
 
 
 def connect(path: Path, deadline: float) -> socket.socket:
-    """A connected socket; waits until ``deadline`` (``time.monotonic``) while the listener's queue is full."""
+    """A connected socket; waits until ``deadline`` (``monotonic``) while the listener's queue is full."""
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Not settimeout(): a socket that does not block is refused at once where one that blocks would queue.
-        limit_sends(opened, max(0.001, deadline - time.monotonic()))
+        limit_sends(opened, max(0.001, deadline - monotonic()))
         opened.connect(str(path))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     except BaseException:
@@ -96,7 +96,7 @@ class Link:
 
         Raises:
             ProtocolError: the other end ended the conversation; its ``seq`` is turned into a position.
-            OSError: the connection is lost, or ``deadline`` (``time.monotonic``) is over.
+            OSError: the connection is lost, or ``deadline`` (``monotonic``) is over.
         """
         sender = self._sender
         first, last, at = sender.sent + 1, sender.sent + len(bodies), 0
@@ -159,7 +159,7 @@ class Link:
         return True
 
     def _wait(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
+        left = deadline - monotonic()
         if left <= 0:
             raise TimeoutError("the other end took too long")
         self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))

@@ -10,7 +10,6 @@ import errno
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
+from .._clock import monotonic, sleep
 from ..errors import PermanentError, RetryableError, SchemaError, SettingsError
 from ..trace import KEYS
 
@@ -277,15 +277,15 @@ def _columns(connection: sqlite3.Connection) -> set[str]:
 
 def _use_wal(connection: sqlite3.Connection, busy_timeout: float) -> None:
     # SQLite does not wait by itself where it changes the mode: another process may be at the same point.
-    deadline = time.monotonic() + busy_timeout
+    deadline = monotonic() + busy_timeout
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _code(error) != sqlite3.SQLITE_BUSY or monotonic() > deadline:
                 raise
-        time.sleep(0.002)
+        sleep(0.002)
 
 
 def _leak(connection: sqlite3.Connection) -> None:

@@ -9,11 +9,11 @@ that dropping those stays prompt.
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from time import perf_counter_ns, time_ns
 from typing import Any, Literal, NamedTuple, Protocol
 
 from opentelemetry.trace import Span, SpanContext
@@ -175,8 +175,8 @@ class Call:
         self.route = route
         self.target = target
         self.judge = judge
-        self.started_at = time.time_ns()
-        self.started = time.perf_counter_ns()
+        self.started_at = time_ns()
+        self.started = perf_counter_ns()
         self.ended = 0
         self.end: End = "returned"
         self.error: Raised | None = None
@@ -295,7 +295,7 @@ class Call:
     def _finish(self, end: End, error: BaseException | None = None, *, late: bool = False) -> None:
         if self.judge.open_calls.pop(id_of(self), None) is None:  # who takes it out is the one
             return
-        self.ended = time.perf_counter_ns()
+        self.ended = perf_counter_ns()
         self.end = end
         if error is not None:
             self.error = guarded("call.raised", Raised.of, error) or Raised(type(error))

@@ -12,10 +12,10 @@ import functools
 import inspect
 import json
 import re
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from .._guard import guarded
@@ -169,7 +169,7 @@ class _Turn:
         body = self.call.body
         body.pieces.append(b"data: %b\n\n" % (message.replace(b"\n", b" ") if b"\n" in message else message))
         if not self.is_stamped:
-            body.stamps.extend((body.size, time.perf_counter_ns()))
+            body.stamps.extend((body.size, perf_counter_ns()))
             self.is_stamped = _DELTA in message
         self.unchecked += 1
         if self.unchecked == CHECKED_EVERY:

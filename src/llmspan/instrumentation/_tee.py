@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
+from time import perf_counter_ns
 from typing import Any
 
 from .._guard import guarded
@@ -19,8 +19,6 @@ from ._call import Call
 
 #: where a response carries its call: ``extensions`` is httpx's public slot for such things and is left out of pickles
 KEY = "llmspan.call"
-
-_clock = time.perf_counter_ns
 
 #: time is for the first output, and asking for it is the dearest thing done per piece: once a piece looks like output,
 #: so many more are stamped and then no more. Should the first output come even later, its time is not known.
@@ -121,7 +119,7 @@ class _Tee:
             return False
         stamps = body.stamps
         stamps.append((stamps[-2] if stamps else 0) + len(piece))
-        stamps.append(_clock())
+        stamps.append(perf_counter_ns())
         if len(stamps) % (2 * CHECKED_EVERY) == 0:
             body.check()
         self._due = due - 1 if due < _STAMPS or _OUTPUT in piece else due

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Final, NamedTuple, Protocol
 
+from .._clock import monotonic
 from .._guard import guarded, note, outcome
 from .._pace import breathe, making_way
 from ..backends.base import Backend
@@ -167,18 +167,18 @@ class Pipeline:
         """
         if self._spooling is not None:
             self._ensure_thread()
-        return self._flush(time.monotonic() + timeout, last=False)
+        return self._flush(monotonic() + timeout, last=False)
 
     def hand_over(self, timeout: float) -> bool:
         """Wait until all that was accepted so far is in the spool; False after ``timeout`` seconds.
 
         Without a spool, or while it cannot be written: in the queues of the backends.
         """
-        return self._hand_over(time.monotonic() + timeout)
+        return self._hand_over(monotonic() + timeout)
 
     def close(self, timeout: float) -> bool:
         """Flush, then stop all threads and close all backends. What could not be written is dropped, and counted."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         done = self._flush(deadline, last=True)
         with self._lock:
             deliveries, self._deliveries = self._deliveries, ()
@@ -334,7 +334,7 @@ class Pipeline:
             return
         guarded("pipeline.totals", self.totals.add, trace)
         if self._spooling is not None:
-            self._group_since = self._group_since if self._group else time.monotonic()
+            self._group_since = self._group_since if self._group else monotonic()
             self._group_bytes += size_of(trace)
             self._group.append((trace, taken.deliveries))
             return
@@ -345,7 +345,7 @@ class Pipeline:
         return (
             len(self._group) >= _GROUP_ITEMS
             or self._group_bytes >= _GROUP_BYTES
-            or time.monotonic() - self._group_since >= _GROUP_SECONDS
+            or monotonic() - self._group_since >= _GROUP_SECONDS
         )
 
     def _store_group(self) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import time_ns
 from typing import Final
 
 from .. import _json
@@ -67,7 +67,7 @@ class DeadLetters:
         if self._is_kept(trace.id):
             return None
         reason = f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
-        head = _json.dumps({"backend": backend, "reason": reason, "at": time.time_ns()})[:-1]
+        head = _json.dumps({"backend": backend, "reason": reason, "at": time_ns()})[:-1]
         bare = replace(trace, request_json=None, response_json=None, content="truncated")
         lines = [f'{head},"record":{kept.to_json()}}}\n'.encode(errors="replace") for kept in (trace, bare)]
         failure = outcome(self._append, lines)

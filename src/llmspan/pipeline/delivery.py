@@ -8,7 +8,6 @@ disk, and the end of the program is not the end of it.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -16,6 +15,7 @@ from typing import Final, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own exporters use it too
 
+from .._clock import monotonic
 from .._guard import guarded, note, outcome
 from .._pace import making_way
 from ..backends.base import Backend
@@ -138,7 +138,7 @@ class Delivery:
                 self._thread = thread
 
     def ask(self, deadline: float, *, last: bool = False) -> Ask:
-        """Ask for all that was put so far to be written, until ``deadline`` (``time.monotonic``)."""
+        """Ask for all that was put so far to be written, until ``deadline`` (``monotonic``)."""
         with self._changed:
             end = self.backlog.end() if self.backlog is not None else None
             ask = Ask(deadline, self._queue.last, end, last=last)
@@ -169,7 +169,7 @@ class Delivery:
         """The counters now."""
         status = self.counts.snapshot(self.backend.name, self.backend.location, self._breaker.state)
         since = self._writing_since
-        running = 0.0 if since is None else time.monotonic() - since
+        running = 0.0 if since is None else monotonic() - since
         if running <= _PATIENCE * self._settings.write_timeout:
             return status
         return replace(status, breaker="open", last_error=f"a write has not returned for {running:.0f} s")
@@ -257,7 +257,7 @@ class Delivery:
         return 0
 
     def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
-        self._writing_since = time.monotonic()
+        self._writing_since = monotonic()
         try:
             return outcome(self._open_and_write, batch)
         finally:
@@ -281,12 +281,12 @@ class Delivery:
 
     def _pause(self, pause: float) -> bool:
         """Wait before the next try, shorter while somebody waits for us. False when closing."""
-        begun = time.monotonic()
+        begun = monotonic()
         with self._changed:
             self._give_up_last_asks()
             while not self._closing:
                 whole = self._breaker.hurried(pause) if self._waited_for() else pause
-                rest = begun + whole - time.monotonic()
+                rest = begun + whole - monotonic()
                 if rest <= 0:
                     return True
                 self._changed.wait(rest)
@@ -303,7 +303,7 @@ class Delivery:
 
     def _waited_for(self) -> bool:
         """Whether somebody still waits; those whose time is over have gone."""
-        now = time.monotonic()
+        now = monotonic()
         self._asks = [ask for ask in self._asks if ask.deadline > now]
         return bool(self._asks)
 
@@ -334,5 +334,5 @@ class Delivery:
 
 
 def left(deadline: float) -> float:
-    """The seconds until ``deadline`` (``time.monotonic``), not below zero."""
-    return max(0.0, deadline - time.monotonic())
+    """The seconds until ``deadline`` (``monotonic``), not below zero."""
+    return max(0.0, deadline - monotonic())

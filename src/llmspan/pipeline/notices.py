@@ -6,10 +6,10 @@ A log handler is the application's code: it may block or raise. So callers only 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
+from .._clock import monotonic
 from .._guard import guarded, logger
 
 __all__ = ["Notices"]
@@ -20,7 +20,7 @@ _INTERVAL: Final = 60.0
 class Notices:
     """What was told when; one for each delivery."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._told_at: dict[str, float] = {}
         self._told: dict[str, int] = {}

@@ -5,11 +5,11 @@ Used by the pipeline's worker, which alone writes to the spool.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from .._clock import monotonic
 from .._guard import guarded
 from ..errors import SettingsError
 from ..settings import Settings
@@ -60,7 +60,7 @@ class Spooling:
 
     def open(self, deliveries: Sequence[Delivery]) -> bool:
         """Give every delivery its backlog; whether records can be written."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._retry_at or not deliveries:
             return False
         readers = {d: Reader(d.backend.name, d.backend.location, d.counts) for d in deliveries}
@@ -121,7 +121,7 @@ class Spooling:
                     delivery.counts.dropped("shutdown")
 
     def _failed(self, error: OSError) -> None:
-        self._retry_at = time.monotonic() + _RETRY_AFTER
+        self._retry_at = monotonic() + _RETRY_AFTER
         line = "llmspan: LLMSPAN_SPOOL_DIR=%s: %s; records wait in memory until it can be written"
         self._notices.say("spool", line, self._spool.root, error.strerror or error)
 

@@ -11,12 +11,12 @@ import select
 import socket
 import struct
 import threading
-import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from .._clock import monotonic
 from .._guard import guarded, logger, outcome
 from ..backends.socket_link import SOFTWARE, limit_sends
 from ..backends.socket_protocol import MAX_FRAME, ProtocolError, Received, Receiver
@@ -103,9 +103,9 @@ class Sidecar:
                 connection.close()
                 logger.warning("llmspan: no thread can be started for a sender: %s", error)
         self._listener.close()
-        deadline = time.monotonic() + _PATIENCE
+        deadline = monotonic() + _PATIENCE
         for thread in self._clients:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
 
     def stop(self) -> None:
         """Make :meth:`serve` return. Safe in a signal handler."""
