@@ -10,6 +10,7 @@ import pytest
 import otelcol
 import peer_faults
 import replay
+from llmspan import _guard
 from stores import clickhouse, postgres
 
 #: the tests of the recordings, by the beginning of their names
@@ -71,6 +72,14 @@ def private_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture
+def no_defects() -> Iterator[None]:
+    """Nothing that we swallowed may have made a test green."""
+    _guard.forget_failures()
+    yield
+    assert _guard.failures() == {}
 
 
 def _say_outcomes(terminalreporter: pytest.TerminalReporter) -> None:

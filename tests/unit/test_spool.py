@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from llmspan import _guard
 from llmspan.errors import RetryableError, SettingsError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.trace import ProviderTrace
@@ -22,13 +21,7 @@ from scripted import Away, Noting, Ready, Scripted, accept, identity_holds, ids_
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
-
-@pytest.fixture(autouse=True)
-def no_defects() -> Iterator[None]:
-    """Nothing that we swallowed may have made a test green."""
-    _guard.forget_failures()
-    yield
-    assert _guard.failures() == {}
+pytestmark = pytest.mark.usefixtures("no_defects")
 
 
 @pytest.fixture

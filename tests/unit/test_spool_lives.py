@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmspan import _guard
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.pipeline.counts import Counts
@@ -23,13 +22,7 @@ from scripted import Away, Noting, Ready, Scripted, accept, identity_holds, ids_
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
-
-@pytest.fixture(autouse=True)
-def no_defects() -> Iterator[None]:
-    """Nothing that we swallowed may have made a test green."""
-    _guard.forget_failures()
-    yield
-    assert _guard.failures() == {}
+pytestmark = pytest.mark.usefixtures("no_defects")
 
 
 @pytest.fixture
