@@ -67,9 +67,15 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
+class Elsewhere(Scripted):
+    """A store of the program's kind, at a place that it has left: what waits for it goes to where it is now."""
+
+    name = "sqlite"
+
+
 def leave_something(spool: Path) -> None:
     """A process that ended while its store was away, and left a record in its spool."""
-    gone = Scripted(*[raising(RetryableError("away"))] * 100)
+    gone = Elsewhere(*[raising(RetryableError("away"))] * 100)
     line = pipeline_to(gone, spool_dir=spool)
     line.accept(Ready(make_trace()))
     until(lambda: line.status()[0].spooled == 1)

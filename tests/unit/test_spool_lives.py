@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmspan import _guard
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.dead_letters import DeadLetters
-from llmspan.pipeline.spool import SpoolBacklog, disk
+from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
 from llmspan.pipeline.spool.cursor import load
 from llmspan.pipeline.spool.home import Home, orphans
 from llmspan.trace import ProviderTrace
@@ -179,3 +181,136 @@ def test_what_is_set_aside_is_on_disk_before_it_leaves_the_spool(
 def test_nothing_is_taken_where_nothing_is() -> None:
     """What waited may have gone to make room, between the look and the take."""
     assert SpoolBacklog("memory", Counts(), lambda _: None).take() == []
+
+
+def test_what_comes_while_it_closes_is_in_the_spool(root: Path) -> None:
+    """A call that ends after the last flush, and before the deliveries are gone, is left to the next process."""
+    late, begun = [make_trace(), make_trace()], threading.Event()
+
+    class Slow(Ready):
+        def build(self) -> ProviderTrace:
+            begun.set()
+            until(lambda: pipeline._late)  # the deliveries are closed, and the spool is about to be
+            return super().build()
+
+    class Busy(Noting):
+        def force_flush(self, timeout: float) -> bool:
+            pipeline.accept(Slow(late[0]))
+            pipeline.accept(Ready(late[1]))
+            begun.wait(30)
+            return super().force_flush(timeout)
+
+    pipeline = pipeline_to(Busy(), spool_dir=root)
+    accept(pipeline, 1)
+    pipeline.close(30)
+    status = only(pipeline)
+    assert (status.accepted, status.delivered, status.spooled, status.dropped) == (3, 1, 2, {})
+    backend = Noting()
+    assert pipeline_to(backend, spool_dir=root).flush(30)
+    assert ids_in(backend) == {trace.id for trace in late}
+
+
+def test_what_cannot_be_adopted_is_left_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one of two backends' cursors cannot be taken over, neither is: another process will send all of it, once."""
+
+    class OtherAway(Away):
+        name = "other"
+
+    class Other(Noting):
+        name = "other"
+
+    pipeline = pipeline_to(Away("old"), OtherAway("old"), spool_dir=root)
+    ids = accept(pipeline, 3)
+    assert pipeline.hand_over(30)
+    pipeline.close(30)
+    with monkeypatch.context() as patch:
+        real = disk.rename
+
+        def refusing(old: Path, new: Path) -> None:
+            if old.name.startswith("cursor-other") and old.suffix != ".new":
+                raise PermissionError(1, "not permitted")
+            real(old, new)
+
+        patch.setattr(disk, "rename", refusing)
+        first = Noting("new"), Other("new")
+        one = pipeline_to(*first, spool_dir=root)
+        assert one.flush(30)
+    assert _guard.failures().keys() == {"spool.adopt"}
+    _guard.forget_failures()
+    assert [status.recovered for status in one.status()] == [0, 0]
+    second = Noting("new"), Other("new")
+    two = pipeline_to(*second, spool_dir=root)
+    assert two.flush(30)
+    assert one.flush(30)
+    assert [ids_in(backend) for backend in (*first, *second)] == [set(), set(), set(ids), set(ids)]
+    assert all(identity_holds(status) for status in (*one.status(), *two.status()))
+
+
+def test_an_adopted_log_is_kept_whatever_fails_after(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once its records are counted here, nobody else can adopt it."""
+    pipeline = pipeline_to(Away(), spool_dir=root)
+    ids = accept(pipeline, 3)
+    assert pipeline.hand_over(30)
+    pipeline.close(30)
+    real, tried = Spool._tidy, threading.Event()
+
+    def failing(spool: Spool, *args: Any, **options: Any) -> None:
+        if not tried.is_set():
+            tried.set()
+            raise PermissionError(1, "not permitted")
+        real(spool, *args, **options)
+
+    monkeypatch.setattr(Spool, "_tidy", failing)
+    one, two = Away(), Noting()
+    first = pipeline_to(one, spool_dir=root)
+    first.flush(0)
+    until(lambda: one.asked)
+    assert _guard.failures() == {"spool.tidy": 1}
+    _guard.forget_failures()
+    assert pipeline_to(two, spool_dir=root).flush(30)
+    assert (one.asked[0], two.asked) == (ids, [])
+    assert first.status()[0].recovered == 3
+    first.close(0)
+
+
+def test_what_was_adopted_and_delivered_is_forgotten(root: Path) -> None:
+    """A process that lives for long does not collect the places of all logs that it has ever adopted."""
+    for _ in range(3):
+        pipeline = pipeline_to(Away(), spool_dir=root)
+        accept(pipeline, 2)
+        assert pipeline.hand_over(30)
+        pipeline.close(30)
+    pipeline = pipeline_to(Noting(), spool_dir=root)
+    assert pipeline.flush(30)
+    assert only(pipeline).recovered == 6
+    (delivery,) = pipeline._deliveries
+    assert isinstance(delivery.backlog, SpoolBacklog)
+    assert len(delivery.backlog.places) == 1
+
+
+def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory half way through a write: the records wait in memory, and nothing of the half is read later."""
+    monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
+    pipeline = pipeline_to(Away(), spool_dir=root)
+    ids = accept(pipeline, 1)
+    assert pipeline.hand_over(30)
+    real = disk.append
+
+    def running_out(descriptor: int, buffers: Sequence[bytes]) -> None:
+        if len(buffers) > 1:  # records, and no cursor
+            real(descriptor, buffers[:1])
+            raise MemoryError
+        real(descriptor, buffers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "append", running_out)
+        accept(pipeline, 1)
+        assert pipeline.hand_over(30)
+    assert (only(pipeline).spooled, only(pipeline).queued) == (1, 1)
+    ids += accept(pipeline, 1)
+    assert pipeline.hand_over(30)
+    assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
+    pipeline.close(0)
+    backend = Noting()
+    assert pipeline_to(backend, spool_dir=root).flush(30)
+    assert ids_in(backend) == set(ids)

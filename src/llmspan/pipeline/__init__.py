@@ -210,11 +210,18 @@ class Pipeline:
         closed.wait(left(deadline))
 
     def _end_spool(self, closed: threading.Event) -> None:
+        guarded("pipeline.rest", self._make_rest)
         spooling, self._spooling = self._spooling, None
         self._is_spool_open = False
         if spooling is not None:
             guarded("spool.close", spooling.close)
         closed.set()
+
+    def _make_rest(self) -> None:
+        """What was accepted while the deliveries were stopped is in the spool before that is closed."""
+        for _ in range(len(self._inbox)):  # what comes from now on is accepted for no backend
+            self._make_next()
+        self._store_group()
 
     def _hand_over(self, deadline: float) -> bool:
         if self._thread is None:
@@ -303,18 +310,22 @@ class Pipeline:
         while self._late or self._inbox or self._drains:
             while self._late:
                 guarded("pipeline.later", self._late.popleft())
-            with self._lock:
-                for drain in list(self._drains):
-                    drain.position = self._position if drain.position is None else drain.position
-                taken = self._inbox.popleft() if self._inbox else None
-            if taken is not None:
-                breathe()
-                self._make_record(taken)
-            if self._group and (not self._inbox or self._is_group_full()):
-                self._store_group()
+            self._make_next()
             self._release()
         for delivery in self._deliveries:
             delivery.report()
+
+    def _make_next(self) -> None:
+        """Make a record of the oldest call in the inbox; store what was made, if it is time to."""
+        with self._lock:
+            for drain in list(self._drains):
+                drain.position = self._position if drain.position is None else drain.position
+            taken = self._inbox.popleft() if self._inbox else None
+        if taken is not None:
+            breathe()
+            self._make_record(taken)
+        if self._group and (not self._inbox or self._is_group_full()):
+            self._store_group()
 
     def _release(self) -> None:
         """Let those go on for whom all is done."""
@@ -351,8 +362,9 @@ class Pipeline:
     def _store_group(self) -> None:
         """What was made goes into the spool together, with one ``fdatasync``."""
         group, self._group, self._group_bytes = self._group, [], 0
-        if self._spooling is not None:
-            self._spooling.store(group, self._deliveries)
+        if self._spooling is not None and group:
+            deliveries = self._deliveries or max((promised for _, promised in group), key=len)  # closing
+            self._spooling.store(group, deliveries)
             return
         for trace, promised in group:
             for delivery in promised:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from .._clock import monotonic
-from .._guard import guarded
+from .._guard import guarded, outcome
 from ..errors import SettingsError
 from ..settings import Settings
 from ..trace import ProviderTrace
@@ -63,19 +63,20 @@ class Spooling:
         now = monotonic()
         if now < self._retry_at or not deliveries:
             return False
-        readers = {d: Reader(d.backend.name, d.backend.location, d.counts) for d in deliveries}
-        try:
-            backlogs = self._spool.open(list(readers.values()))
-            if now >= self._adopt_at:
-                self._adopt_at = now + _ADOPT_EVERY
-                self._spool.adopt()
-        except OSError as error:
+        error = outcome(self._open, deliveries, now)
+        if error is not None:
             self._failed(error)
-            return False
+        return error is None
+
+    def _open(self, deliveries: Sequence[Delivery], now: float) -> None:
+        readers = {d: Reader(d.backend.name, d.backend.location, d.counts) for d in deliveries}
+        backlogs = self._spool.open(list(readers.values()))
+        if now >= self._adopt_at:
+            self._adopt_at = now + _ADOPT_EVERY
+            self._spool.adopt()
         for delivery, reader in readers.items():
             delivery.backlog = backlogs[reader]
             delivery.nudge()
-        return True
 
     def store(self, made: Sequence[tuple[ProviderTrace, Sequence[Delivery]]], deliveries: Sequence[Delivery]) -> None:
         """Take records over; each was counted as accepted for the deliveries beside it."""
@@ -88,27 +89,30 @@ class Spooling:
             self._store(good[start : start + size], deliveries)
 
     def _store(self, group: _Group, deliveries: Sequence[Delivery]) -> None:
-        try:
-            if self.open(deliveries):
-                self._spool.commit([data for data, _, _ in group])
-                self._count(group, deliveries)
-                self._spool.publish()
-                for delivery in deliveries:
-                    delivery.nudge()
-                return
-        except SpoolFullError:
-            middle = len(group) // 2
-            if middle:  # some of them may still fit
-                self._store(group[:middle], deliveries)
-                self._store(group[middle:], deliveries)
-                return
-            for delivery in group[0][2]:
-                delivery.counts.dropped("spool_full")
+        if not self.open(deliveries):
+            _queue_all(group)
             return
-        except OSError as error:
+        error = outcome(self._spool.commit, [data for data, _, _ in group])
+        if error is None:
+            self._count(group, deliveries)
+            self._spool.publish()
+            for delivery in deliveries:
+                delivery.nudge()
+        elif isinstance(error, SpoolFullError):
+            self._make_do(group, deliveries)
+        else:
             self._failed(error)
-        for _, trace, promised in group:
-            _queue(trace, promised)
+            _queue_all(group)
+
+    def _make_do(self, group: _Group, deliveries: Sequence[Delivery]) -> None:
+        """There is no room for all of ``group``: some of it may still fit."""
+        middle = len(group) // 2
+        if middle:
+            self._store(group[:middle], deliveries)
+            self._store(group[middle:], deliveries)
+            return
+        for delivery in group[0][2]:
+            delivery.counts.dropped("spool_full")
 
     def _count(self, group: _Group, deliveries: Sequence[Delivery]) -> None:
         for _, _, promised in group:
@@ -120,10 +124,10 @@ class Spooling:
                 if delivery not in deliveries:
                     delivery.counts.dropped("shutdown")
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: BaseException) -> None:
         self._retry_at = monotonic() + _RETRY_AFTER
         line = "llmspan: LLMSPAN_SPOOL_DIR=%s: %s; records wait in memory until it can be written"
-        self._notices.say("spool", line, self._spool.root, error.strerror or error)
+        self._notices.say("spool", line, self._spool.root, getattr(error, "strerror", None) or repr(error))
 
     def close(self) -> None:
         """Remove what is delivered, leave the rest to the next process."""
@@ -136,6 +140,11 @@ class Spooling:
 
 def _encoded(trace: ProviderTrace) -> bytes:
     return trace.to_json().encode()
+
+
+def _queue_all(group: _Group) -> None:
+    for _, trace, promised in group:
+        _queue(trace, promised)
 
 
 def _queue(trace: ProviderTrace, deliveries: Sequence[Delivery]) -> None:

@@ -137,7 +137,7 @@ class Spool:
         home = make_home(self.root, fill, durable=self._sync != "none")
         log = Log(home.directory, sync=self._sync, segment_bytes=self._segment_bytes)
         for backlog, cursor in zip(self._backlogs.values(), places, strict=True):
-            backlog.places = (*backlog.places, Place(log, cursor))
+            self._add(backlog, Place(log, cursor))
         return _Kept(log, home)
 
     def _new_backlog(self, reader: Reader) -> SpoolBacklog:
@@ -147,7 +147,11 @@ class Spool:
         """A backend that was named later gets what comes later."""
         place = Place(log, Cursor(reader.backend, reader.location, log.end, log.end))
         place.save()
-        backlog.places = (*backlog.places, place)
+        self._add(backlog, place)
+
+    def _add(self, backlog: SpoolBacklog, place: Place) -> None:
+        with self._tidying:  # which takes places away, on others' threads
+            backlog.places = (*backlog.places, place)
 
     def _adopt(self, home: Home) -> bool:
         found = cursors.load(home.directory)
@@ -159,26 +163,17 @@ class Spool:
             line = "llmspan: spool %s: the last %d bytes were not written whole and are cut off"
             guarded("pipeline.log", logger.warning, line, home.directory, log.cut)
         kept = _Kept(log, home, [c for name, c in found.items() if c is not None and name not in claims.values()])
-        for reader, backlog in self._backlogs.items():
-            if reader in claims or not found:
-                self._take_over(reader, backlog, log, claims.get(reader), found)
-        self._adopted.append(kept)
-        self._tidy(kept)
+        places = {
+            reader: _place_in(log, reader, claims.get(reader), found)
+            for reader in self._backlogs
+            if reader in claims or not found
+        }
+        self._adopted.append(kept)  # from here on it is ours, whatever happens
+        for reader, place in places.items():
+            reader.counts.recovered(max(0, log.end - place.cursor.next))
+            self._add(self._backlogs[reader], place)
+        guarded("spool.tidy", self._tidy, kept)
         return True
-
-    def _take_over(
-        self, reader: Reader, backlog: SpoolBacklog, log: Log, name: str | None, found: dict[str, Cursor | None]
-    ) -> None:
-        first = log.segments[0].first if log.segments else log.end
-        old = found.get(name) if name is not None else None
-        begin, end = (first, first) if old is None else (old.next, old.end)
-        begin = max(begin, first)
-        place = Place(log, Cursor(reader.backend, reader.location, begin, max(begin, end)))
-        if name is not None and name != place.cursor.file_name:  # the backend has moved
-            disk.rename(log.directory / name, log.directory / place.cursor.file_name)
-            place.save()
-        reader.counts.recovered(max(0, log.end - begin))
-        backlog.places = (*backlog.places, place)
 
     # -- room -------------------------------------------------------------------------------------------------------
 
@@ -231,6 +226,24 @@ class Spool:
             kept.home.leave()
             if kept in self._adopted:
                 self._adopted.remove(kept)
+                for backlog in self._backlogs.values():
+                    backlog.places = tuple(place for place in backlog.places if place.log is not log)
+
+
+def _place_in(log: Log, reader: Reader, name: str | None, found: dict[str, Cursor | None]) -> Place:
+    """Where ``reader`` goes on in an orphan, whose cursor is called ``name``, if it has one.
+
+    Raises:
+        OSError: the cursor of a backend that has moved cannot be given its new name.
+    """
+    first = log.segments[0].first if log.segments else log.end
+    old = found.get(name) if name is not None else None
+    begin, end = (first, first) if old is None else (old.next, old.end)
+    begin = max(begin, first)
+    place = Place(log, Cursor(reader.backend, reader.location, begin, max(begin, end)))
+    if name is not None and name != place.cursor.file_name:
+        disk.rename(log.directory / name, log.directory / place.cursor.file_name)
+    return place
 
 
 def _claims(readers: Iterable[Reader], found: Iterable[str]) -> dict[Reader, str]:

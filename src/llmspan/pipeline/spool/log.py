@@ -92,7 +92,7 @@ class Log:
         """Write ``payloads``, synchronised as the setting says; readers see them after :meth:`publish`.
 
         Raises:
-            OSError: none of them is written.
+            OSError: none of them is written; nor are they after any other error.
         """
         first = self._written
         buffers: list[bytes] = []
@@ -104,7 +104,7 @@ class Log:
             disk.append(descriptor, buffers)
             if self.durable:
                 disk.sync(descriptor)
-        except OSError:
+        except BaseException:
             self._take_back()
             raise
         with self.lock:
