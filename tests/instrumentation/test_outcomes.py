@@ -139,19 +139,20 @@ def test_a_failed_call_holds_on_to_no_frame(api: Api, watch: Watch) -> None:
     assert watch.records[0].error_message in ("slow", "Request timed out.")
 
 
-def test_our_leftovers_under_another_patch_are_silent() -> None:
-    """A wrapper of ours that somebody patched over stays in place after we leave; later it counts nothing."""
-    kind = openai._base_client.BaseClient
-    bare = kind._build_request
+@pytest.mark.parametrize("name", ["_build_request", "request"])
+def test_our_leftovers_under_another_patch_are_silent(name: str) -> None:
+    """A wrapper of ours that somebody patched over stays in place after we leave; later it counts and hides nothing."""
+    kind: Any = openai._base_client.BaseClient if name == "_build_request" else openai._base_client.SyncAPIClient
+    bare = getattr(kind, name)
     with watching():
-        leftover = kind._build_request
-        kind._build_request = lambda self, *args, **kwargs: leftover(self, *args, **kwargs)
+        leftover = getattr(kind, name)
+        setattr(kind, name, lambda self, *args, **kwargs: leftover(self, *args, **kwargs))
     try:
         with watching(include_usage=False) as again:
             list(stream_of(CHAT, server(CHAT.stream)))
         assert [record.attempts for record in again.records] == [1]
     finally:
-        kind._build_request = bare
+        setattr(kind, name, bare)
 
 
 def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

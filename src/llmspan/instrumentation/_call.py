@@ -197,6 +197,7 @@ class Call:
         self.model: str | None = None
         self.conversation_id: str | None = None
         self.stream = False
+        #: those of the request, until it has returned or raised
         self.options: Any = None
         self.hides: Callable[[Any], object] | None = None
         self.brief: ProviderTrace | None = None
@@ -277,15 +278,20 @@ class Call:
 
     def body_dropped(self, body: Body) -> None:
         """Nobody can read the bytes any more (called by a finaliser)."""
-        if body is self.body:
+        if body is self.body and not self._is_asking:
             self._finish("dropped", late=True)
 
     def _decides(self, body: Body) -> bool:
         """Whether the end of ``body`` is the end of the call: it is the latest hop's, and no generator is running."""
-        if body is not self.body:
+        if body is not self.body or self._is_asking:
             return False
         generator = self._generator() if self._generator is not None else None
         return not (getattr(generator, "gi_running", False) or getattr(generator, "ag_running", False))
+
+    @property
+    def _is_asking(self) -> bool:
+        """Whether the SDK has not decided yet which response counts: behind a middleware, it may retry any."""
+        return self.options is not None
 
     @property
     def _is_finalised(self) -> bool:

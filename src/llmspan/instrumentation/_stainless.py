@@ -22,8 +22,18 @@ from ._tee import call_of, hang, watched, watched_async
 from ._upload import Upload
 from ._versions import is_known
 
-#: the call whose ``request`` is running in this task or thread; set and reset inside that one frame
-current_call: ContextVar[Call | None] = ContextVar("llmspan_call", default=None)
+
+class _Running:
+    """A call while its ``request`` runs. Contexts are copied, and kept for long: this one is emptied at the end."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call: Call | None = call
+
+
+#: what ``request`` is running in this task or thread; None in one that is not recorded. Set and reset in one frame
+_running: ContextVar[_Running | None] = ContextVar("llmspan_call", default=None)
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -113,15 +123,23 @@ class Stainless:
         def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             call = guarded("request.begin", self._begin, client, options, kwargs)
             if call is None:
-                return self._pass(options, original(client, cast_to, options, *args, **kwargs))
-            token = current_call.set(call)
+                token = _running.set(None if self.active else _running.get())
+                try:
+                    result = original(client, cast_to, options, *args, **kwargs)
+                finally:
+                    _reset(token)
+                return self._pass(options, result)
+            running = _Running(call)
+            token = _running.set(running)
             try:
                 result = original(client, cast_to, call.options, *args, **kwargs)
             except BaseException as error:
-                current_call.reset(token)
+                running.call = None
+                _reset(token)
                 _raised(call, error)
                 raise
-            current_call.reset(token)
+            running.call = None
+            _reset(token)
             self._returned(call, result)
             return result
 
@@ -132,17 +150,26 @@ class Stainless:
         async def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
             call = guarded("request.begin", self._begin, client, options, kwargs)
             if call is None:
-                return self._pass(options, await original(client, cast_to, options, *args, **kwargs))
-            token = current_call.set(call)
+                token = _running.set(None if self.active else _running.get())
+                try:
+                    result = await original(client, cast_to, options, *args, **kwargs)
+                finally:
+                    _reset(token)
+                return self._pass(options, result)
+            running = _Running(call)
+            token = _running.set(running)
             try:
                 result = await original(client, cast_to, call.options, *args, **kwargs)
             except GeneratorExit:  # the coroutine was dropped, maybe by a finaliser in another context: touch nothing
+                running.call = None
                 call.abandoned()
                 raise
             except BaseException as error:
+                running.call = None
                 _reset(token)
                 _raised(call, error)
                 raise
+            running.call = None
             _reset(token)
             self._returned(call, result)
             return result
@@ -153,7 +180,7 @@ class Stainless:
         @functools.wraps(original)
         def _build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
             request = original(client, *args, **kwargs)
-            call = current_call.get()
+            call = current_call()
             if call is not None and self.active:
                 guarded("build_request", self._sending, call, request)
             return request
@@ -163,7 +190,7 @@ class Stainless:
     def _process_response(self, original: Any) -> Any:
         @functools.wraps(original)
         def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
-            call = current_call.get()
+            call = current_call()
             if call is not None and self.active:
                 guarded("process_response", _received, call, kwargs)
             return original(client, *args, **kwargs)
@@ -173,7 +200,7 @@ class Stainless:
     def _process_response_async(self, original: Any) -> Any:
         @functools.wraps(original)
         async def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
-            call = current_call.get()
+            call = current_call()
             if call is not None and self.active:
                 guarded("process_response", _received, call, kwargs)
             return await original(client, *args, **kwargs)
@@ -254,6 +281,12 @@ class Stainless:
         return known[2]
 
 
+def current_call() -> Call | None:
+    """The call whose ``request`` is running in this task or thread."""
+    running = _running.get()
+    return None if running is None else running.call
+
+
 def _received(call: Call, kwargs: Mapping[str, Any]) -> None:
     response = kwargs["response"]
     call.noted(response)
@@ -297,6 +330,6 @@ def _body(options: Any) -> Mapping[str, Any]:
     return {**body, **extra} if extra else body
 
 
-def _reset(token: Token[Call | None]) -> None:
+def _reset(token: Token[_Running | None]) -> None:
     with suppress(ValueError):  # the coroutine is being driven in another context now; ours is gone anyway
-        current_call.reset(token)
+        _running.reset(token)

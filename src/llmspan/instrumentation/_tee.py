@@ -29,13 +29,22 @@ _OUTPUT = b"delta"
 
 
 def hang(call: Call, response: Any) -> None:
-    """Put a tee under the body of ``response`` (an httpx or httpx2 Response that is not read yet)."""
+    """Put a tee under the body of ``response`` (an httpx or httpx2 Response, whether it is read or not)."""
     if response.extensions.get(KEY) is call:
         return
-    stream = response.stream
-    body = call.new_body(response.headers.get("content-encoding", ""))
+    stream, is_read = response.stream, response.is_closed
+    body = call.new_body("" if is_read else response.headers.get("content-encoding", ""))
+    if is_read:  # by a hook of the HTTP client, say; nobody will ask the tee for it
+        body.pieces.append(response.content)
     response.extensions[KEY] = call
-    response.stream = _tee_for(sys.modules[type(response).__module__.partition(".")[0]])(stream, call, body)
+    response.stream = _tee_for(_http_of(type(response)))(stream, call, body)
+
+
+@functools.lru_cache(maxsize=64)
+def _http_of(kind: type) -> Any:
+    """The httpx or httpx2 module that a response's class, or what that derives from, is of."""
+    modules = (sys.modules.get(one.__module__.partition(".")[0]) for one in kind.__mro__)
+    return next(module for module in modules if hasattr(module, "AsyncByteStream"))
 
 
 def call_of(response: Any) -> Call | None:
@@ -86,15 +95,14 @@ class _Tee:
         self._call.body_read(self._body)
 
     async def _iterate_async(self) -> AsyncIterator[bytes]:
-        # never closed by us: the SDKs' HTTP client does not either, and a loop that ends closes it at the same time
         source = self._stream.__aiter__()
-        if self._begun:  # openai drains a connection behind [DONE]: not part of the response
-            async for piece in source:
-                yield piece
-            return
-        self._begun = True
+        is_rest, self._begun = self._begun, True
         keep, unseen = self._body.pieces.append, 0
         try:
+            if is_rest:  # openai drains a connection behind [DONE]: not part of the response
+                async for piece in source:
+                    yield piece
+                return
             async for piece in source:
                 if unseen:
                     unseen -= 1
@@ -104,9 +112,11 @@ class _Tee:
                 yield piece
             self._call.body_read(self._body)
         except GeneratorExit:
+            await _close(source)
             raise
         except BaseException as error:
-            self._call.body_failed(self._body, error)
+            if not is_rest:
+                self._call.body_failed(self._body, error)
             raise
 
     def _take(self, piece: bytes) -> bool:
@@ -194,9 +204,7 @@ async def watched_async(events: AsyncIterator[Any], call: Call) -> AsyncIterator
                     yield event
     except GeneratorExit:
         try:
-            close = getattr(events, "aclose", None)
-            if close is not None and not getattr(events, "ag_running", False):  # a loop that ends closes all at once
-                await close()
+            await _close(events)
         finally:
             call.abandoned()
         raise
@@ -204,3 +212,10 @@ async def watched_async(events: AsyncIterator[Any], call: Call) -> AsyncIterator
         call.failed(error)
         raise
     call.exhausted()
+
+
+async def _close(source: AsyncIterator[Any]) -> None:
+    """Close it here and now, as without us, and not by a finaliser in another task."""
+    close = getattr(source, "aclose", None)
+    if close is not None and not getattr(source, "ag_running", False):  # a loop that ends closes all at once
+        await close()

@@ -88,7 +88,7 @@ def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def start_api_call_span(*args: Any, **kwargs: Any) -> Any:
-            call = current_call.get() if hooks.active else None
+            call = current_call() if hooks.active else None
             if call is not None and hooks.observer.anthropic_native == "suppress":
                 return None
             span = original(*args, **kwargs)
