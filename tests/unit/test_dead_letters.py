@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import resource
 import stat
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from llmspan.errors import PermanentError
+from llmspan.pipeline import dead_letters
 from llmspan.pipeline.dead_letters import DeadLetters, default_directory
 from llmspan.trace import ProviderTrace
 from records import full_trace, make_trace
@@ -133,3 +136,20 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_directory() == Path("/state/llmspan/dead-letters")
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     assert default_directory() == Path("~/.local/state/llmspan/dead-letters")
+
+
+def test_a_child_that_is_forked_meanwhile_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the descriptor that the lock is on; who has written lets go of the lock, and does not only close."""
+    inherited: list[int] = []
+    real = dead_letters._write
+
+    def write(descriptor: int, line: bytes, size: int) -> None:
+        inherited.append(os.dup(descriptor))
+        real(descriptor, line, size)
+
+    monkeypatch.setattr(dead_letters, "_write", write)
+    letters = DeadLetters(tmp_path, "postgres")
+    assert letters.keep(full_trace(), "postgres", REFUSED) is None
+    with letters.path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(inherited[0])

@@ -6,13 +6,17 @@ import asyncio
 import os
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from llmspan import _guard
 from llmspan.errors import PermanentError, RetryableError, ThrottledError
+from llmspan.pipeline import Pipeline
+from llmspan.pipeline.delivery import Delivery
 from llmspan.trace import ProviderTrace
 from records import make_trace
-from scripted import Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, waiting
+from scripted import Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until, waiting
 
 
 def test_everything_accepted_is_delivered() -> None:
@@ -246,3 +250,95 @@ def test_a_worker_survives_anything() -> None:
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
     assert pipeline.status()[0].dead_lettered == 2
+
+
+def test_what_a_late_end_brings_goes_on_before_the_next() -> None:
+    """A batch's results come by thousands: they do not push each other out of an inbox for ten."""
+    backend = Scripted()
+    pipeline = pipeline_to(backend, queue_max_items=10)
+    pipeline.ensure_started()
+    for _ in range(50):
+        pipeline.later(lambda: accept(pipeline, 5))
+    assert pipeline.flush(30)
+    (status,) = pipeline.status()
+    assert (status.accepted, status.delivered, status.dropped) == (250, 250, {})
+
+
+def test_a_store_that_hangs_is_not_waited_for() -> None:
+    """What late ends bring waits for a store that writes, and not long for one that does not."""
+    gate, good = threading.Event(), Scripted(place="good")
+    pipeline = pipeline_to(Scripted(waiting(gate)), good, queue_max_items=20)
+    pipeline.ensure_started()
+    for _ in range(60):
+        pipeline.later(lambda: accept(pipeline, 2))
+    until(lambda: pipeline.status()[1].delivered == 120)
+    hanging, _ = pipeline.status()
+    assert identity_holds(hanging)
+    assert hanging.dropped["queue_full"] >= 60
+    gate.set()
+    assert pipeline.flush(30)
+
+
+def test_a_thread_that_could_not_be_started_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system was out of threads for a moment."""
+    _guard.forget_failures()
+    backend = Scripted()
+    pipeline = pipeline_to(backend)
+    real, refused = Delivery.start, threading.Event()
+
+    def start(delivery: Delivery) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        real(delivery)
+
+    monkeypatch.setattr(Delivery, "start", start)
+    ids = accept(pipeline, 3)
+    assert pipeline.flush(30)
+    assert ids_in(backend) == set(ids)
+    assert _guard.failures() == {"pipeline.start": 1}
+    _guard.forget_failures()
+
+
+def test_an_error_that_cannot_say_what_it_is() -> None:
+    """A refusal whose text cannot be made costs its record, no other, and no count."""
+
+    class SpeechlessError(PermanentError):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    def refuse(traces: Sequence[ProviderTrace]) -> None:
+        if bad in [trace.id for trace in traces]:
+            raise SpeechlessError
+
+    backend = Scripted(*[refuse] * 20)
+    pipeline = pipeline_to(backend)
+    bad, *ids = accept(pipeline, 8)
+    assert pipeline.flush(30)
+    (status,) = pipeline.status()
+    assert identity_holds(status)
+    assert (status.delivered, status.dead_lettered, status.last_error) == (7, 1, "SpeechlessError")
+    assert ids_in(backend) == set(ids)
+
+
+def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits behind it goes on by itself: nobody has to call again."""
+    _guard.forget_failures()
+    backend, gate = Scripted(), threading.Event()
+    pipeline = pipeline_to(backend)
+    real = Pipeline._make_record
+
+    def failing(pipeline: Pipeline, taken: Any) -> None:
+        gate.wait(30)
+        if taken.pending.trace.id in bad:
+            raise RuntimeError("broken for a test")
+        real(pipeline, taken)
+
+    bad: list[str] = []
+    monkeypatch.setattr(Pipeline, "_make_record", failing)
+    ids = accept(pipeline, 6)
+    bad += ids[:3]
+    gate.set()
+    until(lambda: ids_in(backend) == set(ids[3:]))
+    assert _guard.failures() == {"pipeline.worker": 3}
+    _guard.forget_failures()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from llmspan import _guard
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.pipeline.counts import Counts
@@ -210,84 +210,6 @@ def test_what_comes_while_it_closes_is_in_the_spool(root: Path) -> None:
     assert ids_in(backend) == {trace.id for trace in late}
 
 
-def test_what_cannot_be_adopted_is_left_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If one of two backends' cursors cannot be taken over, neither is: another process will send all of it, once."""
-
-    class OtherAway(Away):
-        name = "other"
-
-    class Other(Noting):
-        name = "other"
-
-    pipeline = pipeline_to(Away("old"), OtherAway("old"), spool_dir=root)
-    ids = accept(pipeline, 3)
-    assert pipeline.hand_over(30)
-    pipeline.close(30)
-    with monkeypatch.context() as patch:
-        real = disk.rename
-
-        def refusing(old: Path, new: Path) -> None:
-            if old.name.startswith("cursor-other") and old.suffix != ".new":
-                raise PermissionError(1, "not permitted")
-            real(old, new)
-
-        patch.setattr(disk, "rename", refusing)
-        first = Noting("new"), Other("new")
-        one = pipeline_to(*first, spool_dir=root)
-        assert one.flush(30)
-    assert _guard.failures().keys() == {"spool.adopt"}
-    _guard.forget_failures()
-    assert [status.recovered for status in one.status()] == [0, 0]
-    second = Noting("new"), Other("new")
-    two = pipeline_to(*second, spool_dir=root)
-    assert two.flush(30)
-    assert one.flush(30)
-    assert [ids_in(backend) for backend in (*first, *second)] == [set(), set(), set(ids), set(ids)]
-    assert all(identity_holds(status) for status in (*one.status(), *two.status()))
-
-
-def test_an_adopted_log_is_kept_whatever_fails_after(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once its records are counted here, nobody else can adopt it."""
-    pipeline = pipeline_to(Away(), spool_dir=root)
-    ids = accept(pipeline, 3)
-    assert pipeline.hand_over(30)
-    pipeline.close(30)
-    real, tried = Spool._tidy, threading.Event()
-
-    def failing(spool: Spool, *args: Any, **options: Any) -> None:
-        if not tried.is_set():
-            tried.set()
-            raise PermissionError(1, "not permitted")
-        real(spool, *args, **options)
-
-    monkeypatch.setattr(Spool, "_tidy", failing)
-    one, two = Away(), Noting()
-    first = pipeline_to(one, spool_dir=root)
-    first.flush(0)
-    until(lambda: one.asked)
-    assert _guard.failures() == {"spool.tidy": 1}
-    _guard.forget_failures()
-    assert pipeline_to(two, spool_dir=root).flush(30)
-    assert (one.asked[0], two.asked) == (ids, [])
-    assert first.status()[0].recovered == 3
-    first.close(0)
-
-
-def test_what_was_adopted_and_delivered_is_forgotten(root: Path) -> None:
-    """A process that lives for long does not collect the places of all logs that it has ever adopted."""
-    for _ in range(3):
-        pipeline = pipeline_to(Away(), spool_dir=root)
-        accept(pipeline, 2)
-        assert pipeline.hand_over(30)
-        pipeline.close(30)
-    pipeline = pipeline_to(Noting(), spool_dir=root)
-    assert pipeline.flush(30)
-    assert only(pipeline).recovered == 6
-    (delivery,) = pipeline._deliveries
-    assert isinstance(delivery.backlog, SpoolBacklog)
-    assert len(delivery.backlog.places) == 1
-
-
 def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory half way through a write: the records wait in memory, and nothing of the half is read later."""
     monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
@@ -314,3 +236,49 @@ def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.Mo
     backend = Noting()
     assert pipeline_to(backend, spool_dir=root).flush(30)
     assert ids_in(backend) == set(ids)
+
+
+def test_what_a_failed_write_could_not_take_back_is_no_hindrance(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was begun, and can be neither written nor removed, is replaced once the disk is well again."""
+    monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
+    pipeline = pipeline_to(Away(), spool_dir=root)
+
+    def failing(*_: Any) -> None:
+        raise OSError(5, "input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "remove", failing)
+        patch.setattr(disk, "sync", lambda descriptor: failing() if os.fstat(descriptor).st_size > 300 else None)
+        accept(pipeline, 1)
+        assert pipeline.hand_over(30)
+        assert (only(pipeline).spooled, only(pipeline).queued) == (0, 1)
+    accept(pipeline, 2)
+    assert pipeline.hand_over(30)
+    assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
+    pipeline.close(0)
+
+
+def test_a_forked_child_spools_whatever_fails_at_the_fork(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that has closed all its descriptors, ours with them, and changed its directory, has a spool still."""
+    monkeypatch.chdir(root.parent)
+    pipeline = pipeline_to(Away(), spool_dir=Path(root.name))
+    accept(pipeline, 1)
+    assert pipeline.hand_over(30)
+
+    def failing(_: Spool) -> None:
+        raise OSError(9, "bad file descriptor")
+
+    monkeypatch.setattr(Spool, "forget", failing)
+    monkeypatch.chdir("/")
+    read, write = os.pipe()
+    if os.fork() == 0:  # no assertion may escape into pytest's copy
+        accept(pipeline, 2)
+        handed = pipeline.hand_over(30)
+        status = pipeline.status()[0]
+        os.write(write, repr((handed, status.accepted, status.spooled, len(list(root.glob("log-*"))))).encode())
+        os._exit(0)
+    os.wait()
+    assert os.read(read, 1000).decode() == repr((True, 2, 2, 2))
+    os.close(read)
+    os.close(write)
+    pipeline.close(0)

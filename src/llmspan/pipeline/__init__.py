@@ -94,7 +94,7 @@ class Pipeline:
         place = None if settings.spool_dir is None else checked_place(settings.spool_dir)
         self._settings = settings
         if place is not None and self._spooling is None:
-            self._spooling = Spooling(place, settings)
+            self._spooling = Spooling(place, settings, self._wake_up)
 
     def add(self, backend: Backend) -> bool:
         """Deliver to ``backend`` too; False if records go to that place already."""
@@ -136,12 +136,16 @@ class Pipeline:
             _count_dropped(taken, "queue_full")
         if self._thread is None:
             guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
-        self._wake.put(None)
+        self._wake_up()
 
     def later(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the worker. Takes no lock: it may be called by a finaliser, anywhere."""
         self._late.append(function)
-        self._wake.put(None)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake.empty():  # else the worker has yet to look, and will find this too
+            self._wake.put(None)
 
     def ensure_started(self) -> None:
         """Have a worker for what :meth:`later` will be given; a finaliser could not start one."""
@@ -165,9 +169,15 @@ class Pipeline:
 
         With a spool, that includes what dead processes have left in it.
         """
-        if self._spooling is not None:
-            self._ensure_thread()
-        return self._flush(monotonic() + timeout, last=False)
+        deadline, spooling = monotonic() + timeout, self._spooling
+        if spooling is None:
+            return self._flush(deadline, last=False)
+        self._ensure_thread()
+        while True:  # until nothing was adopted meanwhile
+            adoptions = spooling.adoptions
+            done = self._flush(deadline, last=False)
+            if not (done and self._is_spool_open and (spooling.has_more or spooling.adoptions > adoptions)):
+                return done
 
     def hand_over(self, timeout: float) -> bool:
         """Wait until all that was accepted so far is in the spool; False after ``timeout`` seconds.
@@ -228,7 +238,7 @@ class Pipeline:
             return not self._inbox
         drain = _Drain()
         self._drains.append(drain)
-        self._wake.put(None)
+        self._wake_up()
         return drain.done.wait(left(deadline))
 
     def _flush(self, deadline: float, *, last: bool) -> bool:
@@ -250,13 +260,13 @@ class Pipeline:
     def after_fork(self) -> None:
         """In a forked child: the parent keeps its queue; the child starts empty, with its own locks and threads."""
         self.totals = Totals()
-        if self._spooling is not None:
-            self._spooling.forget()
-            self._spooling = None
-            self.configure(self._settings)
         self._start_empty()
         for delivery in self._deliveries:
             delivery.after_fork()
+        if self._spooling is not None:
+            spooling = self._spooling
+            self._spooling = Spooling(spooling.root, self._settings, self._wake_up)
+            outcome(spooling.forget)  # a daemon may have closed all its descriptors before it forked
 
     def _start_empty(self) -> None:
         self._lock = threading.Lock()
@@ -292,10 +302,12 @@ class Pipeline:
     def _run(self) -> None:
         with making_way(self._is_hurried):
             while True:
+                taken = self._position - len(self._inbox)
                 error = outcome(self._work)
                 if error is not None:
                     note("pipeline.worker", error)
-                self._wake.get()
+                if error is None or taken == self._position - len(self._inbox):  # else it cost one record: go on
+                    self._wake.get()
 
     def _is_hurried(self) -> bool:
         """Whether somebody waits for the worker, or the inbox is filling up."""
@@ -304,22 +316,35 @@ class Pipeline:
         return much or bool(self._drains)
 
     def _work(self) -> None:
-        """Everything that waits: late ends first, as they may add to the inbox."""
-        if self._spooling is not None and not self._is_spool_open:
+        """Everything that waits: late ends first, as what they add is what others wait for."""
+        self._start_deliveries()  # those that could not be started when they were needed first
+        if self._spooling is not None and (not self._is_spool_open or self._spooling.has_more):
             self._is_spool_open = self._spooling.open(self._deliveries)
         while self._late or self._inbox or self._drains:
+            waiting = list(self._drains)  # before the late ends: those that they wait for are there
             while self._late:
-                guarded("pipeline.later", self._late.popleft())
+                self._end_late(self._late.popleft())
+            with self._lock:
+                for drain in waiting:
+                    drain.position = self._position if drain.position is None else drain.position
             self._make_next()
             self._release()
         for delivery in self._deliveries:
             delivery.report()
 
+    def _end_late(self, function: Callable[[], None]) -> None:
+        """Run ``function``, and make records of as many as it brought: a batch's results come faster than they go."""
+        before = len(self._inbox)
+        guarded("pipeline.later", function)
+        brought = range(len(self._inbox) - before)
+        for delivery in self._deliveries if brought else ():
+            delivery.wait_for_room()
+        for _ in brought:
+            self._make_next()
+
     def _make_next(self) -> None:
         """Make a record of the oldest call in the inbox; store what was made, if it is time to."""
         with self._lock:
-            for drain in list(self._drains):
-                drain.position = self._position if drain.position is None else drain.position
             taken = self._inbox.popleft() if self._inbox else None
         if taken is not None:
             breathe()

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .._guard import outcome
 from .retry import BreakerState
 
 #: where a record waits: in memory, or in the spool's files
@@ -104,9 +105,10 @@ class Counts:
 
     def failed(self, error: BaseException) -> None:
         """A write did not succeed."""
+        text = text_of(error)
         with self._lock:
             self._failed_writes += 1
-            self._last_error = f"{type(error).__name__}: {error}"
+            self._last_error = text
 
     def losses(self) -> dict[str, int]:
         """What is to be told: records dropped, by reason, and payloads let go of."""
@@ -131,3 +133,10 @@ class Counts:
                 failed_writes=self._failed_writes,
                 breaker=breaker,
             )
+
+
+def text_of(error: BaseException) -> str:
+    """The type and the message of ``error``, which may be a backend's own and fail to say any."""
+    said: list[str] = []
+    outcome(lambda: said.append(str(error)))
+    return ": ".join([type(error).__name__, *said])

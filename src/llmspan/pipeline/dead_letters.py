@@ -19,6 +19,7 @@ from typing import Final
 from .. import _json
 from .._guard import outcome
 from ..trace import ProviderTrace
+from .counts import text_of
 
 __all__ = ["DeadLetters", "default_directory"]
 
@@ -66,7 +67,7 @@ class DeadLetters:
         """Write ``trace`` down. None if it is kept; else why it is not."""
         if self._is_kept(trace.id):
             return None
-        reason = f"{type(error).__name__}: {error}"[:_REASON_LIMIT]
+        reason = text_of(error)[:_REASON_LIMIT]
         head = _json.dumps({"backend": backend, "reason": reason, "at": time_ns()})[:-1]
         bare = replace(trace, request_json=None, response_json=None, content="truncated")
         lines = [f'{head},"record":{kept.to_json()}}}\n'.encode(errors="replace") for kept in (trace, bare)]
@@ -119,6 +120,7 @@ class DeadLetters:
                     _write(descriptor, line, size)
                     return
         finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a child, just forked, has it too
             os.close(descriptor)
         raise OSError(f"{self.path} is full ({self._max_bytes} bytes); move it away")
 

@@ -31,6 +31,8 @@ __all__ = ["Ask", "Backlog", "Delivery", "left"]
 
 #: a write that runs for so many times its time limit is shown as hanging
 _PATIENCE: Final = 2.0
+#: seconds that the pipeline waits at most for a store to get on, and a write may run before it is not waited for
+_WAIT_FOR_ROOM: Final = 1.0
 
 
 class Backlog(Protocol):
@@ -129,6 +131,11 @@ class Delivery:
         with self._changed:
             self._changed.notify_all()
 
+    def wait_for_room(self) -> None:
+        """Let a store get on that writes, if much waits for it; not one that is down, or hangs."""
+        with self._changed:
+            self._changed.wait_for(self._has_room, _WAIT_FOR_ROOM)
+
     def start(self) -> None:
         """Have a thread. Done early: at the end of the program none can be started."""
         with self._changed:
@@ -215,6 +222,7 @@ class Delivery:
             self.counts.dropped("shutdown" if self._closing else "internal_error", len(batch) - settled)
             with self._changed:
                 self._queue.settle()
+                self._changed.notify_all()
         self._answer()
         self.report()
 
@@ -222,6 +230,11 @@ class Delivery:
         if self._closing or len(self._queue) or any(self._is_done(ask) for ask in self._asks):
             return True
         return self.backlog is not None and not self.backlog.is_empty()
+
+    def _has_room(self) -> bool:
+        since = self._writing_since
+        hangs = since is not None and monotonic() - since > _WAIT_FOR_ROOM
+        return hangs or self._closing or self._breaker.state != "closed" or not self._queue.is_filling()
 
     def _write_spooled(self, backlog: Backlog) -> None:
         batch = backlog.take()

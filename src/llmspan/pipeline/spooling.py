@@ -5,7 +5,7 @@ Used by the pipeline's worker, which alone writes to the spool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,14 +44,29 @@ def checked_place(place: Path) -> Path:
 
 
 class Spooling:
-    """The spool of this process, opened when there is a worker to open it."""
+    """The spool of this process, opened when there is a worker to open it; ``wake`` has it look again."""
 
-    def __init__(self, place: Path, settings: Settings) -> None:
-        self._spool = Spool(place, settings)
+    def __init__(self, place: Path, settings: Settings, wake: Callable[[], None]) -> None:
+        self._spool = Spool(place, settings, adopt_more=wake)
         self._singly = settings.spool_sync == "always"
         self._notices = Notices()
         self._retry_at = 0.0
         self._adopt_at = 0.0
+
+    @property
+    def root(self) -> Path:
+        """The directory, absolute."""
+        return self._spool.root
+
+    @property
+    def has_more(self) -> bool:
+        """Whether logs of dead processes wait to be adopted."""
+        return self._spool.has_more
+
+    @property
+    def adoptions(self) -> int:
+        """How many of them were adopted so far."""
+        return self._spool.adoptions
 
     @property
     def bytes(self) -> int:
@@ -70,13 +85,17 @@ class Spooling:
 
     def _open(self, deliveries: Sequence[Delivery], now: float) -> None:
         readers = {d: Reader(d.backend.name, d.backend.location, d.counts) for d in deliveries}
-        backlogs = self._spool.open(list(readers.values()))
-        if now >= self._adopt_at:
-            self._adopt_at = now + _ADOPT_EVERY
-            self._spool.adopt()
+        backlogs = self._spool.backlogs(list(readers.values()))
         for delivery, reader in readers.items():
             delivery.backlog = backlogs[reader]
-            delivery.nudge()
+        try:
+            self._spool.open()
+            if now >= self._adopt_at or self._spool.has_more:
+                self._adopt_at = now + _ADOPT_EVERY
+                self._spool.adopt()
+        finally:
+            for delivery in deliveries:
+                delivery.nudge()
 
     def store(self, made: Sequence[tuple[ProviderTrace, Sequence[Delivery]]], deliveries: Sequence[Delivery]) -> None:
         """Take records over; each was counted as accepted for the deliveries beside it."""

@@ -7,7 +7,7 @@ processes that died are adopted, and delivered like one's own. Off unless ``LLMS
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,10 @@ __all__ = ["Reader", "Spool", "SpoolBacklog", "SpoolFullError"]
 
 _SEGMENT_BYTES = 4 * 1024 * 1024
 _SMALLEST_SEGMENT = 64 * 1024
+#: logs of dead processes that are held at a time: each holds a descriptor, of which the program may need many
+_ADOPTED_AT_ONCE = 32
+#: of a backend that we do not have: nobody knows how far it is, so all of the log is left to it
+_UNREADABLE = Cursor("", "", 0, 0)
 
 
 class SpoolFullError(Exception):
@@ -50,10 +54,14 @@ class Reader:
 
 
 class Spool:
-    """Everything below one directory that this process holds. Used by the pipeline's worker."""
+    """Everything below one directory that this process holds. Used by the pipeline's worker.
 
-    def __init__(self, root: Path, settings: Settings) -> None:
+    ``adopt_more`` is called, on any thread, when a log is done and others wait: time for :meth:`adopt`.
+    """
+
+    def __init__(self, root: Path, settings: Settings, adopt_more: Callable[[], None] = lambda: None) -> None:
         self.root = root
+        self._adopt_more = adopt_more
         self._sync: SpoolSync = settings.spool_sync
         self._max_bytes = settings.spool_max_bytes
         self._drops_oldest = settings.spool_full == "drop_oldest"
@@ -61,6 +69,10 @@ class Spool:
         self._backlogs: dict[Reader, SpoolBacklog] = {}
         self._own: _Kept | None = None
         self._adopted: list[_Kept] = []
+        #: whether there were more to adopt than are held at a time
+        self.has_more = False
+        #: how many were adopted so far
+        self.adoptions = 0
         self._tidying = threading.Lock()
 
     @property
@@ -68,13 +80,17 @@ class Spool:
         """What all logs of this process take on the disk."""
         return sum(kept.log.bytes for kept in self._logs())
 
-    def open(self, readers: Sequence[Reader]) -> dict[Reader, SpoolBacklog]:
-        """Make our own directory, if there is none yet, and a backlog for each of ``readers``; adopt what died.
+    def backlogs(self, readers: Sequence[Reader]) -> dict[Reader, SpoolBacklog]:
+        """What waits for each of ``readers``, from now on."""
+        self._backlogs = {reader: self._backlogs.get(reader) or self._new_backlog(reader) for reader in readers}
+        return self._backlogs
+
+    def open(self) -> None:
+        """Make our own directory, if there is none yet; before that, adopt what died.
 
         Raises:
-            OSError: nothing can be written there.
+            OSError: nothing can be written there. What was adopted is delivered nevertheless, which may make room.
         """
-        self._backlogs = {reader: self._backlogs.get(reader) or self._new_backlog(reader) for reader in readers}
         if self._own is None:
             make_root(self.root)
             self.adopt()
@@ -82,7 +98,6 @@ class Spool:
         for reader, backlog in self._backlogs.items():
             if all(place.log is not self._own.log for place in backlog.places):
                 self._join(reader, backlog, self._own.log)
-        return self._backlogs
 
     def commit(self, payloads: Sequence[bytes]) -> None:
         """Write records; :meth:`publish` lets the backlogs see them.
@@ -101,10 +116,20 @@ class Spool:
         self._own.log.publish()
 
     def adopt(self) -> None:
-        """Take over the logs of processes that have died, as far as they wait for backends that we have."""
+        """Take over the logs of processes that have died, as far as they wait for backends that we have.
+
+        Some at a time: :attr:`has_more` says whether there are others, to be adopted when these are done.
+        """
+        if self.has_more and len(self._adopted) > _ADOPTED_AT_ONCE // 2:  # not worth a look yet
+            return
+        has_more = False
         for home in orphans(self.root):
-            if guarded("spool.adopt", self._adopt, home) is not True:
+            has_more = len(self._adopted) >= _ADOPTED_AT_ONCE
+            if has_more or guarded("spool.adopt", self._adopt, home) is not True:
                 home.leave()
+            if has_more:
+                break
+        self.has_more = has_more
 
     def close(self) -> None:
         """Remove what is delivered; leave the rest to whoever comes next."""
@@ -120,7 +145,7 @@ class Spool:
         """In a forked child: it is all the parent's. The locks too, which end when nobody holds their files."""
         for kept in self._logs():
             kept.log.seal()
-            kept.home.leave()
+            kept.home.forget()
 
     # -- logs -------------------------------------------------------------------------------------------------------
 
@@ -162,16 +187,20 @@ class Spool:
         if log.cut:
             line = "llmspan: spool %s: the last %d bytes were not written whole and are cut off"
             guarded("pipeline.log", logger.warning, line, home.directory, log.cut)
-        kept = _Kept(log, home, [c for name, c in found.items() if c is not None and name not in claims.values()])
+        others = [cursor for name, cursor in found.items() if name not in claims.values()]
+        kept = _Kept(log, home, [cursor or _UNREADABLE for cursor in others])
         places = {
             reader: _place_in(log, reader, claims.get(reader), found)
             for reader in self._backlogs
             if reader in claims or not found
         }
         self._adopted.append(kept)  # from here on it is ours, whatever happens
-        for reader, place in places.items():
-            reader.counts.recovered(max(0, log.end - place.cursor.next))
-            self._add(self._backlogs[reader], place)
+        self.adoptions += 1
+        with self._tidying:  # nobody may think that he was the only one whom it waited for
+            for reader, place in places.items():
+                reader.counts.recovered(max(0, log.end - place.cursor.next))
+                backlog = self._backlogs[reader]
+                backlog.places = (*backlog.places, place)
         guarded("spool.tidy", self._tidy, kept)
         return True
 
@@ -228,6 +257,8 @@ class Spool:
                 self._adopted.remove(kept)
                 for backlog in self._backlogs.values():
                     backlog.places = tuple(place for place in backlog.places if place.log is not log)
+                if self.has_more:
+                    self._adopt_more()
 
 
 def _place_in(log: Log, reader: Reader, name: str | None, found: dict[str, Cursor | None]) -> Place:

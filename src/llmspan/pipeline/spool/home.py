@@ -35,6 +35,13 @@ class Home:
 
     def leave(self) -> None:
         """Let go of the lock: another process may adopt what is there."""
+        if self.descriptor >= 0:
+            with suppress(OSError):
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # closing is not enough while a forked child has it too
+        self.forget()
+
+    def forget(self) -> None:
+        """In a forked child: the lock is the parent's."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

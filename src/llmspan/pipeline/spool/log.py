@@ -132,7 +132,7 @@ class Log:
             self.seal()
         if self._active is None:
             path = self.directory / _name(self._written)
-            self._active = disk.make_file(path)
+            self._active = _make_file(path)
             with self.lock:
                 self.segments.append(Segment(path, self._written, self._written))
             disk.append(self._active, [frames.MARK])
@@ -168,6 +168,14 @@ class Log:
             self.seal()
         self.segments.remove(segment)
         disk.remove(segment.path)
+
+
+def _make_file(path: Path) -> int:
+    try:
+        return disk.make_file(path)
+    except FileExistsError:  # a write has failed there, and could not take back what it had begun
+        disk.remove(path)
+        return disk.make_file(path)
 
 
 def _name(first: int) -> str:
