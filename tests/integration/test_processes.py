@@ -226,6 +226,47 @@ def test_multiprocessing(method: str, env: dict[str, str], folder: Path) -> None
     assert steps(folder) == sorted([*expected, "parent-before", "parent-between", "parent-after"])
 
 
+THREADS = """
+import multiprocessing, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import util
+import llmspan
+from openai import OpenAI
+
+llmspan.instrument()
+
+
+def ask(step_id, *moments):
+    for moment in moments:
+        moment.wait()
+    with llmspan.context(step_id=step_id):
+        OpenAI().responses.create(model="gpt-5.4", input="What is a trace?")
+
+
+def child():
+    leaving = threading.Event()
+    util.Finalize(None, leaving.set, exitpriority=-10)  # after ours
+    threading.Thread(target=ask, args=("thread", leaving)).start()
+    ThreadPoolExecutor(1).submit(ask, "pool", leaving)
+    ask("child")
+
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context(sys.argv[1]).Process(target=child)
+    process.start()
+    process.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_threads_that_outlive_a_childs_function(method: str, env: dict[str, str], folder: Path) -> None:
+    """Python waits for them before the child ends, and so do we: their calls are recorded."""
+    (folder / "program.py").write_text(THREADS)
+    done = run(sys.executable, "program.py", method, env=env, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert steps(folder) == ["child", "pool", "thread"]
+
+
 FORK = """
 import os
 import llmspan

@@ -7,6 +7,7 @@ what is killed does not, and for that there is the spool. Why: docs/decisions/00
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ class _Ends:
         """A forked child forgets its parent's finalizers before it runs: register ours after that."""
 
         def register(ends: _Ends) -> None:
-            module.Finalize(None, ends._function, exitpriority=0)
+            module.Finalize(None, _when_threads_have_ended, args=(ends._function,), exitpriority=0)
 
         module.register_after_fork(self, register)
 
@@ -43,3 +44,26 @@ class _Ends:
 
     def _on_celery(self, **_: Any) -> None:
         self._function()
+
+
+def _when_threads_have_ended(function: Callable[[], None]) -> None:
+    """Call ``function`` now or, if threads still run, after them: a child's finalizers come before the wait for those.
+
+    That wait is then for the thread, too, which does so.
+    """
+    if not _others():
+        function()
+        return
+
+    def wait() -> None:
+        while others := _others():
+            others[0].join()
+        function()
+
+    threading.Thread(target=wait, name="llmspan-exit", daemon=False).start()
+
+
+def _others() -> list[threading.Thread]:
+    """The threads that Python waits for, other than this one."""
+    ours = (threading.main_thread(), threading.current_thread())
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ours]
