@@ -20,6 +20,26 @@ def test_embeddings():
     assert (reply.response_model, reply.response_id, reply.terminal, response) == ("e", None, True, body)
 
 
+@pytest.mark.parametrize("data", [
+    [{"embedding": [0.5, -1e-3, 2], "index": 0}, {"index": 1, "embedding": []}],
+    [{"embedding": "AAAA", "index": 0}, {"embedding": 'a"b]c', "index": 1}],
+    [{"embedding": [[0.5], [1.5]]}, {"text": 'its "embedding": [1, 2'}],
+    [{"embedding": None}, {}],
+])  # fmt: skip
+def test_vectors_do_not_change_what_is_said_of_them(data):
+    """Whatever they look like: numbers, base64, matrices, nothing at all."""
+    body = {"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 5, "total_tokens": 5}}
+    reply, response = both("embeddings", json.dumps(body).encode())
+    assert (reply.usage.input_tokens, reply.response_model, response) == (5, "e", body)
+
+
+def test_vectors_are_not_read_on_the_callers_thread():
+    """They are megabytes of numbers, which would hold up an event loop: here they could not even be read."""
+    body = b'{"data": [{"embedding": [0.5, ' + b"not a number" + b'], "index": 0}], "usage": {"prompt_tokens": 5}}'
+    assert summarize("embeddings", body).usage.input_tokens == 5
+    assert summarize("images", body).usage == Usage()
+
+
 @pytest.mark.parametrize("api", READERS)
 @pytest.mark.parametrize(("body", "message"), [
     (b'{"error": {"type": "t", "message": "m"}}', "m"),

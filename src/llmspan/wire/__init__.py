@@ -65,7 +65,8 @@ def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
     if shape in ("bytes", "text"):
         return Reply(plain=True)
     if shape == "json":
-        return _read_json(reader, body)
+        thin = reader.thinned(body)
+        return _read_json(reader, body if thin is body or sse.json_object(thin) is None else thin)
     lines, origin = _lines(body, shape)
     if not lines:
         return Reply(plain=True)

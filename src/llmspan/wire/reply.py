@@ -102,6 +102,10 @@ class Reader:
         """Take the one body of a call that does not stream."""
         raise NotImplementedError
 
+    def thinned(self, body: bytes) -> bytes:
+        """``body`` (the JSON of a call that does not stream) without what makes it large and is no fact."""
+        return body
+
     def carries_output(self, data: JsonObject) -> bool:
         """Whether a stream event carries something that the model produced."""
         raise NotImplementedError
