@@ -153,3 +153,15 @@ def test_a_child_that_is_forked_meanwhile_holds_up_nobody(tmp_path: Path, monkey
     with letters.path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(inherited[0])
+
+
+def test_a_file_system_without_locks_costs_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be locked cannot be kept; its file is closed nevertheless."""
+
+    def no_locks(*_: Any) -> None:
+        raise OSError(95, "operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert "not supported" in (DeadLetters(tmp_path, "postgres").keep(full_trace(), "postgres", REFUSED) or "")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import stat
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,20 @@ from llmspan.errors import RetryableError, SettingsError
 from llmspan.pipeline import Pipeline, Status
 from llmspan.trace import ProviderTrace
 from records import full_trace, make_trace
-from scripted import Away, Noting, Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until, waiting
+from scripted import (
+    Away,
+    Noting,
+    Ready,
+    Scripted,
+    accept,
+    file_limit,
+    identity_holds,
+    ids_in,
+    pipeline_to,
+    raising,
+    until,
+    waiting,
+)
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
@@ -47,17 +58,6 @@ def only(pipeline: Pipeline) -> Status:
 
 def logs_in(root: Path) -> list[Path]:
     return sorted(root.glob("log-*"))
-
-
-@contextmanager
-def file_limit(size: int) -> Iterator[None]:
-    """A disk on which no file grows beyond ``size``."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_delivered_records_leave_nothing_behind(root: Path) -> None:

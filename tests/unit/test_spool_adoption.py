@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from llmspan.pipeline import Pipeline, Status
 from llmspan.pipeline import spool as spools
 from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
+from llmspan.pipeline.spool import cursor as cursors
 from llmspan.pipeline.spool.home import make_home, orphans
-from scripted import Away, Noting, accept, identity_holds, ids_in, pipeline_to, until
+from scripted import Away, Noting, accept, file_limit, identity_holds, ids_in, pipeline_to, until
 
 pytestmark = pytest.mark.usefixtures("no_defects")
 
@@ -33,15 +34,6 @@ class Other(Noting):
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "spool"
-
-
-@pytest.fixture
-def no_room() -> Iterator[None]:
-    """No file grows beyond a few bytes."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def only(pipeline: Pipeline) -> Status:
@@ -129,7 +121,7 @@ def test_what_was_adopted_and_delivered_is_forgotten(root: Path) -> None:
 @pytest.mark.parametrize("by", ["a flush", "a call"])
 def test_many_logs_are_adopted_some_at_a_time(by: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each holds a descriptor, of which the program may need many; all of them are delivered nevertheless."""
-    monkeypatch.setattr(spools, "_ADOPTED_AT_ONCE", 2)
+    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
     ids = [id_ for _ in range(9) for id_ in left_behind(root, Away())]
     held: list[int] = []
     real = Spool._adopt
@@ -152,15 +144,16 @@ def test_many_logs_are_adopted_some_at_a_time(by: str, root: Path, monkeypatch: 
     assert len(backend.asked) >= 9
 
 
-def test_a_disk_that_is_full_at_the_start_is_emptied(root: Path, no_room: None) -> None:
-    """Without room for a log of one's own, those of the dead are delivered: that is what makes room."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    ids = left_behind(root, Away())
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+def test_a_disk_that_is_full_at_the_start_is_emptied(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for a log of one's own, those of the dead are delivered, all of them: that is what makes room."""
+    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    ids = [id_ for _ in range(7) for id_ in left_behind(root, Away())]
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root)
-    ids += accept(pipeline, 1)
-    assert pipeline.flush(30)
+    with file_limit(10):
+        ids += accept(pipeline, 1)
+        flushed = pipeline.flush(30)
+    assert flushed
     assert ids_in(backend) == set(ids)
     assert list(root.glob("log-*")) == []
     swallowed("spool.freeze", "spool.cursor")
@@ -208,3 +201,78 @@ def test_a_log_can_be_adopted_though_a_child_has_its_lock_open(root: Path) -> No
     assert found.directory == home.directory
     os.close(inherited)
     found.leave()
+
+
+def test_descriptors_are_left_to_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth of them is ours at most, if that is more than a few."""
+    for soft, most in ((256, 32), (1024, 128), (-1, sys.maxsize // 8 + 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert spools._most_adopted() == most
+
+
+def test_a_flush_that_can_adopt_no_more_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories that cannot be let go of: what they had is delivered; the others wait, and nobody waits for them."""
+    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    ids = [id_ for _ in range(5) for id_ in left_behind(root, Away())]
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(Spool, "_tidy", failing)
+    backend = Noting()
+    pipeline = pipeline_to(backend, spool_dir=root)
+    assert not pipeline.flush(30)
+    assert ids_in(backend) == set(ids[:6])
+    assert not pipeline.flush(30)
+    swallowed("spool.tidy", "spool.settled")
+    monkeypatch.undo()
+    pipeline.close(30)
+
+
+def test_a_segment_that_cannot_be_removed_holds_up_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log is let go of when it is done, and nothing of it is sent again."""
+    ids = left_behind(root, Away())
+    real = disk.remove
+
+    def refusing(path: Path) -> None:
+        if path.name.startswith("seg-"):
+            raise PermissionError(1, "not permitted")
+        real(path)
+
+    backend = Noting()
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "remove", refusing)
+        pipeline = pipeline_to(backend, spool_dir=root)
+        assert pipeline.flush(30)
+        (delivery,) = pipeline._deliveries
+        assert isinstance(delivery.backlog, SpoolBacklog)
+        assert len(delivery.backlog.places) == 1
+        pipeline.close(30)
+    swallowed("spool.remove")
+    assert pipeline_to(backend, spool_dir=root).flush(30)
+    assert backend.asked == [ids]
+
+
+def test_a_log_is_not_removed_while_a_cursor_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two backends are done at the same time: who is the last to write that down removes the log."""
+    ids = left_behind(root, Away(), OtherAway())
+    (orphaned,) = root.glob("log-*")
+    others_done = threading.Event()
+    real, real_settled = cursors.save, Spool._settled
+
+    def saving(directory: Path, cursor: cursors.Cursor, *, durable: bool) -> None:
+        if directory == orphaned and cursor.backend == "memory" and cursor.next > 1:
+            others_done.wait(30)
+        real(directory, cursor, durable=durable)
+
+    def settled(spool: Spool, log: Any) -> None:
+        real_settled(spool, log)
+        if threading.current_thread().name == "llmspan-other":
+            others_done.set()
+
+    monkeypatch.setattr(cursors, "save", saving)
+    monkeypatch.setattr(Spool, "_settled", settled)
+    backends = Noting(), Other()
+    assert pipeline_to(*backends, spool_dir=root).flush(30)
+    assert [ids_in(backend) for backend in backends] == [set(ids), set(ids)]
+    assert not orphaned.exists()

@@ -173,11 +173,11 @@ class Pipeline:
         if spooling is None:
             return self._flush(deadline, last=False)
         self._ensure_thread()
-        while True:  # until nothing was adopted meanwhile
+        while True:
             adoptions = spooling.adoptions
             done = self._flush(deadline, last=False)
-            if not (done and self._is_spool_open and (spooling.has_more or spooling.adoptions > adoptions)):
-                return done
+            if not done or spooling.adoptions == adoptions:  # else what was adopted meanwhile has to be waited for, too
+                return done and not spooling.has_more
 
     def hand_over(self, timeout: float) -> bool:
         """Wait until all that was accepted so far is in the spool; False after ``timeout`` seconds.

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import time_ns
@@ -120,7 +121,8 @@ class DeadLetters:
                     _write(descriptor, line, size)
                     return
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a child, just forked, has it too
+            with suppress(OSError):  # closing is not enough while a child, just forked, has it too
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
         raise OSError(f"{self.path} is full ({self._max_bytes} bytes); move it away")
 

@@ -76,7 +76,11 @@ class Spooling:
     def open(self, deliveries: Sequence[Delivery]) -> bool:
         """Give every delivery its backlog; whether records can be written."""
         now = monotonic()
-        if now < self._retry_at or not deliveries:
+        if not deliveries:
+            return False
+        if now < self._retry_at:
+            if self.has_more:  # to deliver them is what makes room
+                guarded("spool.adopt", self._spool.adopt)
             return False
         error = outcome(self._open, deliveries, now)
         if error is not None:

@@ -6,6 +6,8 @@ processes that died are adopted, and delivered like one's own. Off unless ``LLMS
 
 from __future__ import annotations
 
+import resource
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +27,9 @@ __all__ = ["Reader", "Spool", "SpoolBacklog", "SpoolFullError"]
 
 _SEGMENT_BYTES = 4 * 1024 * 1024
 _SMALLEST_SEGMENT = 64 * 1024
-#: logs of dead processes that are held at a time: each holds a descriptor, of which the program may need many
-_ADOPTED_AT_ONCE = 32
+#: how many of the descriptors that the process may have are for the logs of dead ones, each of which holds one
+_SHARE = 1 / 8
+_LEAST_ADOPTED = 32
 #: of a backend that we do not have: nobody knows how far it is, so all of the log is left to it
 _UNREADABLE = Cursor("", "", 0, 0)
 
@@ -120,11 +123,12 @@ class Spool:
 
         Some at a time: :attr:`has_more` says whether there are others, to be adopted when these are done.
         """
-        if self.has_more and len(self._adopted) > _ADOPTED_AT_ONCE // 2:  # not worth a look yet
+        most = _most_adopted()
+        if self.has_more and len(self._adopted) > most // 2:  # not worth a look yet
             return
         has_more = False
         for home in orphans(self.root):
-            has_more = len(self._adopted) >= _ADOPTED_AT_ONCE
+            has_more = len(self._adopted) >= most
             if has_more or guarded("spool.adopt", self._adopt, home) is not True:
                 home.leave()
             if has_more:
@@ -247,8 +251,8 @@ class Spool:
                 through = min([p.cursor.next for p in places] + [c.next for c in kept.unclaimed], default=log.end)
                 for segment in list(log.segments):
                     if segment.end <= through and (is_last or not is_own or segment is not log.segments[-1]):
-                        log.drop_segment(segment)
-            if (is_own and not log.is_closed) or kept.home.descriptor < 0 or not all(p.is_at_end for p in places):
+                        guarded("spool.remove", log.drop_segment, segment)
+            if (is_own and not log.is_closed) or kept.home.descriptor < 0 or not all(p.is_done for p in places):
                 return
             if not log.segments:
                 guarded("spool.remove", kept.home.remove)
@@ -259,6 +263,12 @@ class Spool:
                     backlog.places = tuple(place for place in backlog.places if place.log is not log)
                 if self.has_more:
                     self._adopt_more()
+
+
+def _most_adopted() -> int:
+    """How many logs of dead processes are held at a time."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(_LEAST_ADOPTED, int((soft if soft >= 0 else sys.maxsize) * _SHARE))
 
 
 def _place_in(log: Log, reader: Reader, name: str | None, found: dict[str, Cursor | None]) -> Place:

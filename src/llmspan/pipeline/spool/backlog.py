@@ -31,12 +31,19 @@ class Place:
         self.cursor = cursor
         #: the end of what was taken, and is neither settled nor given up
         self._in_hand: int | None = None
+        #: whether it has moved since it was written down, which is being done
+        self._is_moving = False
         self._near: tuple[Segment, int, int] | None = None
 
     @property
     def is_at_end(self) -> bool:
         """Whether all that can be seen is settled."""
         return self.cursor.next >= self.log.end
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its log is needed for nothing more, not even to write down that it is not."""
+        return self.is_at_end and not self._is_moving
 
     @property
     def on_disk(self) -> int:
@@ -72,11 +79,17 @@ class Place:
         return payloads, end - begin
 
     def settle(self) -> None:
-        """What was taken is written, or set aside."""
+        """What was taken is written, or set aside; to be followed by :meth:`save_settled`."""
         with self.log.lock:
+            self._is_moving = True
             end = max(self.cursor.end, self._in_hand or 0)
             self._in_hand = None
             self.cursor = replace(self.cursor, next=end, end=end)
+
+    def save_settled(self) -> None:
+        """Write down what was settled."""
+        guarded("spool.cursor", self.save)
+        self._is_moving = False
 
     def _read(self, segment: Segment, begin: int) -> tuple[list[bytes], int]:
         """Sound frames from ``begin`` on, and where they end: where the batch was frozen, or full, or the segment."""
@@ -153,7 +166,7 @@ class SpoolBacklog:
         batch, self._batch = self._batch, None
         if batch is not None:
             batch.place.settle()
-            guarded("spool.cursor", batch.place.save)
+            batch.place.save_settled()
             guarded("spool.settled", self._settled, batch.place.log)
 
     def _count_lost(self, number: int, place: Place) -> None:

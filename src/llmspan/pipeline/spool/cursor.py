@@ -17,7 +17,7 @@ from typing import Final
 
 from . import disk
 
-__all__ = ["Cursor", "load", "save"]
+__all__ = ["Cursor", "is_cursor", "load", "save"]
 
 _PREFIX: Final = "cursor-"
 
@@ -42,6 +42,11 @@ def prefix_of(backend: str) -> str:
     return f"{_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', backend)}-"
 
 
+def is_cursor(path: Path) -> bool:
+    """Whether a file is one, and not one in the making."""
+    return path.name.startswith(_PREFIX) and path.suffix != ".new"
+
+
 def save(directory: Path, cursor: Cursor, *, durable: bool) -> None:
     """Write ``cursor`` to its file."""
     values = {"backend": cursor.backend, "location": cursor.location, "next": cursor.next, "end": cursor.end}
@@ -51,7 +56,7 @@ def save(directory: Path, cursor: Cursor, *, durable: bool) -> None:
 
 def load(directory: Path) -> dict[str, Cursor | None]:
     """All cursors of a log by file name; None for a file that cannot be read."""
-    return {path.name: _read(path) for path in sorted(directory.glob(f"{_PREFIX}*")) if path.suffix != ".new"}
+    return {path.name: _read(path) for path in sorted(directory.iterdir()) if is_cursor(path)}
 
 
 def _read(path: Path) -> Cursor | None:

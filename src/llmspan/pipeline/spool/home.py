@@ -16,6 +16,7 @@ from typing import Final
 
 from ...trace import new_id
 from . import disk
+from .cursor import is_cursor
 
 __all__ = ["Home", "make_home", "make_root", "orphans"]
 
@@ -47,8 +48,8 @@ class Home:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Remove the directory, in which nothing waits any more; the lock goes last."""
-        for path in sorted(self.directory.iterdir(), key=lambda path: path.name == _LOCK):
+        """Remove the directory, in which nothing waits any more: cursors when no records are left, the lock last."""
+        for path in sorted(self.directory.iterdir(), key=lambda path: (path.name == _LOCK, is_cursor(path))):
             disk.remove(path)
         self.directory.rmdir()
         self.leave()
