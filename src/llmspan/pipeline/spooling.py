@@ -88,12 +88,12 @@ class Spooling:
         return error is None
 
     def _open(self, deliveries: Sequence[Delivery], now: float) -> None:
-        readers = {d: Reader(d.backend.name, d.backend.location, d.counts) for d in deliveries}
-        backlogs = self._spool.backlogs(list(readers.values()))
-        for delivery, reader in readers.items():
+        readers = [Reader(d.backend.name, d.backend.location, d.counts) for d in deliveries]
+        backlogs = self._spool.backlogs(readers)
+        for delivery, reader in zip(deliveries, readers, strict=True):
             delivery.backlog = backlogs[reader]
         try:
-            self._spool.open()
+            self._spool.open(readers)
             if now >= self._adopt_at or self._spool.has_more:
                 self._adopt_at = now + _ADOPT_EVERY
                 self._spool.adopt()

@@ -84,16 +84,17 @@ class Spool:
         return sum(kept.log.bytes for kept in self._logs())
 
     def backlogs(self, readers: Sequence[Reader]) -> dict[Reader, SpoolBacklog]:
-        """What waits for each of ``readers``, from now on."""
+        """What waits for each of ``readers``, from now on: nothing, before :meth:`open` has begun to look."""
         self._backlogs = {reader: self._backlogs.get(reader) or self._new_backlog(reader) for reader in readers}
         return self._backlogs
 
-    def open(self) -> None:
-        """Make our own directory, if there is none yet; before that, adopt what died.
+    def open(self, readers: Sequence[Reader]) -> dict[Reader, SpoolBacklog]:
+        """Make our own directory, if there is none yet, for ``readers``; before that, adopt what died.
 
         Raises:
             OSError: nothing can be written there. What was adopted is delivered nevertheless, which may make room.
         """
+        backlogs = self.backlogs(readers)
         if self._own is None:
             make_root(self.root)
             self.adopt()
@@ -101,6 +102,7 @@ class Spool:
         for reader, backlog in self._backlogs.items():
             if all(place.log is not self._own.log for place in backlog.places):
                 self._join(reader, backlog, self._own.log)
+        return backlogs
 
     def commit(self, payloads: Sequence[bytes]) -> None:
         """Write records; :meth:`publish` lets the backlogs see them.
