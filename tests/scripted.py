@@ -111,6 +111,13 @@ def identity_holds(status: Status) -> bool:
     return status.accepted == sum(places) and min(places) >= 0
 
 
+def only(pipeline: Pipeline) -> Status:
+    """What became of the records of the one backend; every one is accounted for."""
+    (status,) = pipeline.status()
+    assert identity_holds(status)
+    return status
+
+
 def accept(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
     traces = [make_trace(**fields) for _ in range(number)]
     for trace in traces:

@@ -32,10 +32,6 @@ class Own(httpx2.Response):
     """A response class of the program's."""
 
 
-def streamed(_: httpx2.Request, api: Api) -> httpx2.Response:
-    return httpx2.Response(200, headers=SSE, stream=Pieces(api.stream))
-
-
 WAYS: dict[str, tuple[Callable[[Api], httpx2.Response], list[Any]]] = {
     "read by a hook": (lambda api: httpx2.Response(200, headers=SSE, stream=Pieces(api.stream)), [lambda r: r.read()]),
     "made of bytes": (lambda api: httpx2.Response(200, headers=SSE, content=b"".join(api.stream)), []),

@@ -342,3 +342,17 @@ def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.Monkey
     until(lambda: ids_in(backend) == set(ids[3:]))
     assert _guard.failures() == {"pipeline.worker": 3}
     _guard.forget_failures()
+
+
+def test_a_store_that_is_down_is_not_waited_for() -> None:
+    """From its first failure on, not only when its breaker is open."""
+    backend = Scripted(*[raising(RetryableError("away"))] * 100)
+    pipeline = pipeline_to(backend, queue_max_items=4)
+    accept(pipeline, 1)
+    until(lambda: pipeline.status()[0].failed_writes == 1)
+    accept(pipeline, 4)
+    assert pipeline.hand_over(30)
+    (delivery,) = pipeline._deliveries
+    assert delivery._queue.is_filling()
+    assert delivery._has_room()
+    pipeline.close(0)

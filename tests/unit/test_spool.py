@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from llmspan.errors import RetryableError, SettingsError
-from llmspan.pipeline import Pipeline, Status
 from llmspan.trace import ProviderTrace
 from records import full_trace, make_trace
 from scripted import (
@@ -24,6 +23,7 @@ from scripted import (
     file_limit,
     identity_holds,
     ids_in,
+    only,
     pipeline_to,
     raising,
     until,
@@ -48,12 +48,6 @@ def left_behind(root: Path, *backends: Scripted, number: int = 10, **settings: A
     until(lambda: all(not isinstance(backend, Away) or backend.asked for backend in backends))
     assert not pipeline.close(0.01)
     return ids
-
-
-def only(pipeline: Pipeline) -> Status:
-    (status,) = pipeline.status()
-    assert identity_holds(status)
-    return status
 
 
 def logs_in(root: Path) -> list[Path]:

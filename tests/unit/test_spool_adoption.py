@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from llmspan import _guard
-from llmspan.pipeline import Pipeline, Status
 from llmspan.pipeline import spool as spools
 from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
 from llmspan.pipeline.spool import cursor as cursors
 from llmspan.pipeline.spool.home import make_home, orphans
-from scripted import Away, Noting, accept, file_limit, identity_holds, ids_in, pipeline_to, until
+from scripted import Away, Noting, accept, file_limit, identity_holds, ids_in, only, pipeline_to, until
 
 pytestmark = pytest.mark.usefixtures("no_defects")
 
@@ -34,12 +33,6 @@ class Other(Noting):
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "spool"
-
-
-def only(pipeline: Pipeline) -> Status:
-    (status,) = pipeline.status()
-    assert identity_holds(status)
-    return status
 
 
 def left_behind(root: Path, *backends: Away, number: int = 3) -> list[str]:
@@ -144,15 +137,52 @@ def test_many_logs_are_adopted_some_at_a_time(by: str, root: Path, monkeypatch: 
     assert len(backend.asked) >= 9
 
 
-def test_a_disk_that_is_full_at_the_start_is_emptied(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flush_waits_for_logs_that_wait_for_their_turn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are held are done, and the next ones are not adopted yet: that is no reason to give up."""
+    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    ids = [id_ for _ in range(5) for id_ in left_behind(root, Away())]
+    real = Spool._adopt
+
+    def adopting(spool: Spool, home: Any) -> bool:
+        if spool.adoptions == 2:
+            until(lambda: pipeline._drains)  # the flush has seen that the first two are done, and asks again
+        return real(spool, home)
+
+    class Gated(Noting):
+        def write(self, traces: Any) -> None:
+            if not self.asked:
+                until(lambda: pipeline._deliveries[0]._asks)  # the flush has seen the first two
+            super().write(traces)
+
+    monkeypatch.setattr(Spool, "_adopt", adopting)
+    backend = Gated()
+    pipeline = pipeline_to(backend, spool_dir=root)
+    pipeline.ensure_started()
+    assert pipeline.hand_over(30)
+    assert pipeline.flush(30)
+    assert ids_in(backend) == set(ids)
+
+
+@pytest.mark.parametrize("by", ["a flush", "a call"])
+def test_a_disk_that_is_full_at_the_start_is_emptied(by: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without room for a log of one's own, those of the dead are delivered, all of them: that is what makes room."""
     monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
     ids = [id_ for _ in range(7) for id_ in left_behind(root, Away())]
+    real = Spool._adopt
+
+    def adopting(spool: Spool, home: Any) -> bool:
+        if backend.asked:  # its thread has gone to sleep, and has to be woken
+            until(lambda: pipeline._deliveries[0]._changed._waiters)  # type: ignore[attr-defined]
+        return real(spool, home)
+
+    monkeypatch.setattr(Spool, "_adopt", adopting)
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root)
     with file_limit(10):
         ids += accept(pipeline, 1)
-        flushed = pipeline.flush(30)
+        flushed = by == "a call" or pipeline.flush(30)
+        if by == "a call":
+            until(lambda: only(pipeline).delivered == len(ids) and not list(root.glob("log-*")))
     assert flushed
     assert ids_in(backend) == set(ids)
     assert list(root.glob("log-*")) == []
@@ -221,9 +251,13 @@ def test_a_flush_that_can_adopt_no_more_says_so(root: Path, monkeypatch: pytest.
     monkeypatch.setattr(Spool, "_tidy", failing)
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root)
+    rounds: list[float] = []
+    real = pipeline._flush
+    pipeline._flush = lambda *args, **how: (rounds.append(0), real(*args, **how))[1]  # type: ignore[method-assign]
     assert not pipeline.flush(30)
     assert ids_in(backend) == set(ids[:6])
     assert not pipeline.flush(30)
+    assert len(rounds) < 10
     swallowed("spool.tidy", "spool.settled")
     monkeypatch.undo()
     pipeline.close(30)

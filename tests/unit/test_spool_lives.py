@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from llmspan.errors import PermanentError, RetryableError
-from llmspan.pipeline import Pipeline, Status
 from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.dead_letters import DeadLetters
 from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
@@ -20,7 +19,7 @@ from llmspan.pipeline.spool.cursor import load
 from llmspan.pipeline.spool.home import Home, orphans
 from llmspan.trace import ProviderTrace
 from records import make_trace
-from scripted import Away, Noting, Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until
+from scripted import Away, Noting, Ready, Scripted, accept, ids_in, only, pipeline_to, raising, until
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
@@ -30,12 +29,6 @@ pytestmark = pytest.mark.usefixtures("no_defects")
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "spool"
-
-
-def only(pipeline: Pipeline) -> Status:
-    (status,) = pipeline.status()
-    assert identity_holds(status)
-    return status
 
 
 def test_unfinished_directories_are_removed(root: Path) -> None:
@@ -271,13 +264,14 @@ def test_a_forked_child_spools_whatever_fails_at_the_fork(root: Path, monkeypatc
     monkeypatch.setattr(Spool, "forget", failing)
     monkeypatch.chdir("/")
     read, write = os.pipe()
-    if os.fork() == 0:  # no assertion may escape into pytest's copy
+    child = os.fork()
+    if child == 0:  # no assertion may escape into pytest's copy
         accept(pipeline, 2)
         handed = pipeline.hand_over(30)
         status = pipeline.status()[0]
         os.write(write, repr((handed, status.accepted, status.spooled, len(list(root.glob("log-*"))))).encode())
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     assert os.read(read, 1000).decode() == repr((True, 2, 2, 2))
     os.close(read)
     os.close(write)

@@ -173,11 +173,16 @@ class Pipeline:
         if spooling is None:
             return self._flush(deadline, last=False)
         self._ensure_thread()
-        while True:
-            adoptions = spooling.adoptions
-            done = self._flush(deadline, last=False)
-            if not done or spooling.adoptions == adoptions:  # else what was adopted meanwhile has to be waited for, too
-                return done and not spooling.has_more
+        seen, was_idle = spooling.adoptions, False
+        while self._flush(deadline, last=False):  # what was adopted meanwhile has to be waited for, too
+            more, adoptions = spooling.has_more, spooling.adoptions
+            is_idle, seen = adoptions == seen, adoptions
+            if is_idle and not more:
+                return True
+            if is_idle and was_idle:  # all that is held is done, and yet there is no place for more
+                return False
+            was_idle = is_idle
+        return False
 
     def hand_over(self, timeout: float) -> bool:
         """Wait until all that was accepted so far is in the spool; False after ``timeout`` seconds.

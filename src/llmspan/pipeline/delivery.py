@@ -234,7 +234,7 @@ class Delivery:
     def _has_room(self) -> bool:
         since = self._writing_since
         hangs = since is not None and monotonic() - since > _WAIT_FOR_ROOM
-        return hangs or self._closing or self._breaker.state != "closed" or not self._queue.is_filling()
+        return hangs or self._closing or self._breaker.is_failing or not self._queue.is_filling()
 
     def _write_spooled(self, backlog: Backlog) -> None:
         batch = backlog.take()

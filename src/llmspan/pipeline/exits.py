@@ -13,6 +13,8 @@ from typing import Any
 
 import wrapt
 
+from .._guard import outcome
+
 __all__ = ["at_exit"]
 
 
@@ -60,7 +62,8 @@ def _when_threads_have_ended(function: Callable[[], None]) -> None:
             others[0].join()
         function()
 
-    threading.Thread(target=wait, name="llmspan-exit", daemon=False).start()
+    if outcome(threading.Thread(target=wait, name="llmspan-exit", daemon=False).start) is not None:
+        function()  # the system is out of threads: better early than never
 
 
 def _others() -> list[threading.Thread]:

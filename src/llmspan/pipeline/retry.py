@@ -42,6 +42,11 @@ class Breaker:
         self._delay: float | None = None
         self.state: BreakerState = "closed"
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last write failed."""
+        return self._failures > 0
+
     def trying(self) -> None:
         """A write is about to be tried."""
         if self.state == "open":

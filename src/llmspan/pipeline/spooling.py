@@ -81,6 +81,7 @@ class Spooling:
         if now < self._retry_at:
             if self.has_more:  # to deliver them is what makes room
                 guarded("spool.adopt", self._spool.adopt)
+                _nudge(deliveries)
             return False
         error = outcome(self._open, deliveries, now)
         if error is not None:
@@ -98,8 +99,7 @@ class Spooling:
                 self._adopt_at = now + _ADOPT_EVERY
                 self._spool.adopt()
         finally:
-            for delivery in deliveries:
-                delivery.nudge()
+            _nudge(deliveries)
 
     def store(self, made: Sequence[tuple[ProviderTrace, Sequence[Delivery]]], deliveries: Sequence[Delivery]) -> None:
         """Take records over; each was counted as accepted for the deliveries beside it."""
@@ -119,8 +119,7 @@ class Spooling:
         if error is None:
             self._count(group, deliveries)
             self._spool.publish()
-            for delivery in deliveries:
-                delivery.nudge()
+            _nudge(deliveries)
         elif isinstance(error, SpoolFullError):
             self._make_do(group, deliveries)
         else:
@@ -163,6 +162,11 @@ class Spooling:
 
 def _encoded(trace: ProviderTrace) -> bytes:
     return trace.to_json().encode()
+
+
+def _nudge(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        delivery.nudge()
 
 
 def _queue_all(group: _Group) -> None:
