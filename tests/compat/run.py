@@ -14,8 +14,8 @@ ROOT = HERE.parents[1]
 
 #: version -> what has to be pinned beside it (the SDK of that day did not know how its dependencies would change)
 MATRIX = {
-    "openai": {"1.50.0": ["httpx<0.28"], "2.0.0": [], "3.0.0": [], "3.54.0": []},
-    "anthropic": {"0.51.0": [], "0.125.0": [], "1.0.0": [], "2.12.0": []},
+    "openai": {"1.50.0": ["httpx<0.28"], "2.0.0": [], "3.0.0": [], "3.54.0": [], "3.57.0": []},
+    "anthropic": {"0.51.0": [], "0.125.0": [], "1.0.0": [], "2.12.0": [], "2.14.0": []},
 }
 
 
