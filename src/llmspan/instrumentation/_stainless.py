@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from .._guard import guarded
 from ._call import Call, Route, Target
+from ._endpoints import absolute_address
 from ._hooks import Patch, Patches, when_imported
 from ._observe import Observer
 from ._tee import call_of, hang, watched, watched_async
@@ -52,10 +53,11 @@ class Provider(NamedTuple):
     name: str
     #: the kind of call that these options describe, or None if it is not ours to record
     route: Callable[[Any], Route | None]
-    #: whom this client talks to
-    target: Callable[[Any], Target]
-    #: a chance to change the options; None leaves them alone
-    prepare: Callable[[Observer, Any, Any, Mapping[str, Any], bool], Prepared | None] | None = None
+    #: whom a client talks to at a URL (its ``base_url``, or an absolute one that it was asked for)
+    target: Callable[..., Target]
+    #: a chance to change the options of a call whose events reach the caller through the SDK's stream, given the
+    #: client and the body; None leaves them alone
+    prepare: Callable[[Observer, Call, Any, Mapping[str, Any]], Prepared | None] | None = None
     #: whether the span may only be opened once the request is built (an SDK span may be there by then)
     late_span: Callable[[Observer], bool] = lambda _: False
     #: a look at a call that has begun, with its options
@@ -121,7 +123,7 @@ class Stainless:
     def _request(self, original: Any) -> Any:
         @functools.wraps(original)
         def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            call = guarded("request.begin", self._begin, client, options, kwargs)
+            call = guarded("request.begin", self._begin, client, cast_to, options, kwargs)
             if call is None:
                 token = _running.set(None if self.active else _running.get())
                 try:
@@ -148,7 +150,7 @@ class Stainless:
     def _request_async(self, original: Any) -> Any:
         @functools.wraps(original)
         async def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            call = guarded("request.begin", self._begin, client, options, kwargs)
+            call = guarded("request.begin", self._begin, client, cast_to, options, kwargs)
             if call is None:
                 token = _running.set(None if self.active else _running.get())
                 try:
@@ -222,14 +224,14 @@ class Stainless:
 
     # -- what they report -------------------------------------------------------------------------------------------
 
-    def _begin(self, client: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
+    def _begin(self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
         route = self.provider.route(options) if self.active else None
         if route is None:
             return None
         body = _body(options)
         stream = kwargs.get("stream") is True or body.get("stream") is True or body.get("stream_format") == "sse"
         observer = self.observer
-        call = observer.begin(route, self._target(client), body, stream=stream)
+        call = observer.begin(route, self._target(client, options.url), body, stream=stream)
         if call is None:
             return None
         call.options = options
@@ -240,12 +242,20 @@ class Stainless:
             guarded("request.begun", self.provider.begun, call, options)
         if not self.provider.late_span(observer):
             guarded("request.start_span", observer.start_span, call, body)
-        if self.provider.prepare is not None:
-            prepared = guarded("request.prepare", self.provider.prepare, observer, client, options, body, stream)
+        if self.provider.prepare is not None and self._reads_events(cast_to, kwargs):
+            prepared = guarded("request.prepare", self.provider.prepare, observer, call, client, body)
             if prepared is not None:
                 call.options = prepared.options
                 call.hides = functools.partial(guarded, "stream.hides", prepared.hides) if prepared.hides else None
         return call
+
+    def _reads_events(self, cast_to: Any, kwargs: Mapping[str, Any]) -> bool:
+        """Whether the caller gets the events from a stream object whose generator is the SDK's, and so passes us."""
+        if kwargs.get("stream") is not True or _is_http_response_class(cast_to):
+            return False
+        stream_class = kwargs.get("stream_cls")
+        generator = getattr(getattr(stream_class, "__origin__", stream_class), "__stream__", None)
+        return stream_class is None or any(generator is kind.__stream__ for kind in self._stream_types)
 
     def _sending(self, call: Call, request: Any) -> None:
         call.attempts += 1
@@ -263,7 +273,9 @@ class Stainless:
         response = getattr(result, "response", None) if isinstance(result, self._stream_types) else None
         if response is None:
             # of the instance, as a model that lacks the attribute takes its time to say so
-            response = getattr(result, "__dict__", _NOTHING).get("http_response")
+            members = getattr(result, "__dict__", _NOTHING)
+            is_http = "extensions" in members and _is_http_response_class(type(result))
+            response = result if is_http else members.get("http_response")
             if response is None or response.is_closed:
                 return False
         if call_of(response) is not call and not response.is_closed:  # a middleware made this response
@@ -271,7 +283,10 @@ class Stainless:
         _adopt_running_iterator(call, result)
         return True
 
-    def _target(self, client: Any) -> Target:
+    def _target(self, client: Any, url: str = "") -> Target:
+        address = absolute_address(url)
+        if address is not None:
+            return self.provider.target(client, address)
         base_url, key = client.base_url, id(client)
         known = self._targets.get(key)
         if known is None or known[1] is not base_url or known[0]() is not client:
@@ -285,6 +300,11 @@ def current_call() -> Call | None:
     """The call whose ``request`` is running in this task or thread."""
     running = _running.get()
     return None if running is None else running.call
+
+
+def _is_http_response_class(kind: Any) -> bool:
+    """Whether ``kind`` is the ``Response`` of httpx or httpx2, which ``cast_to`` may be, or a class made of it."""
+    return isinstance(kind, type) and hasattr(kind, "aiter_raw")
 
 
 def _received(call: Call, kwargs: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from .._guard import guarded
 from ._batch import BatchResults, BatchTimes
 from ._bound import bind
 from ._call import Call, Route, Target
+from ._endpoints import match_route
 from ._hooks import Patch
 from ._observe import Observer
 from ._stainless import Provider, Stainless, current_call
@@ -29,8 +30,8 @@ _ROUTES: Final = {
 }
 _RESULTS: Final = Route("fetch_batch_results", "message_batches")
 #: results are fetched from the URL that the batch names, which is absolute
-_RESULTS_PATH: Final = re.compile(r"/v1/messages/batches/([^/?]+)/results(?:\?|$)")
-_BATCH_PATH: Final = re.compile(r"/v1/messages/batches/[^/?]+(?:\?|$)")
+_RESULTS_PATH: Final = re.compile(r"(?:^|/)v1/+messages/+batches/+([^/?]+)/+results/*(?:\?|$)")
+_BATCH_PATH: Final = re.compile(r"(?:^|/)v1/+messages/+batches/+[^/?]+/*(?:\?|$)")
 
 #: client class (by what its name contains) -> ``gen_ai.provider.name``. Anthropic's own platform as sold by AWS and
 #: Google Cloud (``AnthropicAWS``, ``AnthropicGoogleCloud``) is Anthropic's; so say the spans that the SDK makes.
@@ -45,13 +46,13 @@ _times: Final = BatchTimes()
 def route(options: Any) -> Route | None:
     """The kind of call that these options describe."""
     if options.method.lower() == "post":
-        return _ROUTES.get(options.url.partition("?")[0])
+        return _ROUTES.get(options.url) or match_route(_ROUTES, options.url)
     return _RESULTS if _RESULTS_PATH.search(options.url) else None
 
 
-def target(client: Any) -> Target:
-    """Whom a client talks to, told by its class."""
-    url = client.base_url
+def target(client: Any, url: Any = None) -> Target:
+    """Whom a client talks to at ``url`` (its ``base_url`` by default): the platform is told by its class."""
+    url = url or client.base_url
     version = getattr(client, "_version", None)
     names = [kind.__name__ for kind in type(client).__mro__ if kind.__module__.startswith("anthropic.")]
     platforms = (provider for mark, provider in _CLIENTS.items() for name in names if mark in name)

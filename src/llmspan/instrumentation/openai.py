@@ -5,10 +5,11 @@ The only file that knows openai's types, and it knows them by attribute: it neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ._call import Route, Target
+from ._call import Call, Route, Target
+from ._endpoints import is_api_root, match_route, path_segments
 from ._observe import Observer
 from ._socket import CONNECTIONS, connection_patches
 from ._stainless import Prepared, Provider
@@ -59,16 +60,22 @@ _AZURE_STREAM_OPTIONS: Final = "2024-10-21"
 
 def route(options: Any) -> Route | None:
     """The kind of call that these options describe."""
-    path = options.url.partition("?")[0]
-    if options.method.lower() == "post":
-        return _ROUTES.get(path)
-    is_fetch = path.startswith("/responses/") and path.count("/") == 2 and options.method.lower() == "get"
-    return _FETCH if is_fetch else None
+    method = options.method.lower()
+    if method == "post":
+        return _ROUTES.get(options.url) or match_route(_ROUTES, options.url)
+    return _FETCH if method == "get" and _is_response(path_segments(options.url)) else None
 
 
-def target(client: Any) -> Target:
-    """Whom a client talks to: told by its class, then by its host; ``openai`` stands for the language it speaks."""
-    url = client.base_url
+def _is_response(segments: Sequence[str]) -> bool:
+    return len(segments) > 1 and segments[-2] == "responses" and is_api_root(segments[:-2])
+
+
+def target(client: Any, url: Any = None) -> Target:
+    """Whom a client talks to at ``url`` (its ``base_url`` by default): told by its class, then by the host.
+
+    ``openai`` stands for the language that a host speaks.
+    """
+    url = url or client.base_url
     version = getattr(client, "_version", None)
     return Target(
         provider=_by_class(client) or host_provider(url.host) or "openai",
@@ -85,13 +92,14 @@ def host_provider(host: str) -> str | None:
     return next((_HOSTS[suffix] for suffix in suffixes if suffix in _HOSTS), None)
 
 
-def prepare(observer: Observer, client: Any, options: Any, body: Mapping[str, Any], stream: bool) -> Prepared | None:
+def prepare(observer: Observer, call: Call, client: Any, body: Mapping[str, Any]) -> Prepared | None:
     """Ask for the usage of a chat stream whose caller did not say, where that is known to be understood.
 
     The caller sees the chunks that he would have seen: the extra one is kept back, and the ``usage: null`` that the
     others then carry is unset again.
     """
-    if not (observer.include_usage and stream and options.url == "/chat/completions" and _understands_usage(client)):
+    options = call.options
+    if not (observer.include_usage and call.route.api == "chat_completions" and _understands_usage(call, client)):
         return None
     if "stream_options" in body or _is_raw(options) or not isinstance(options.json_data, dict):
         return None
@@ -110,14 +118,16 @@ def is_usage_chunk(chunk: Any) -> bool:
     return not getattr(chunk, "choices", True)
 
 
-def _understands_usage(client: Any) -> bool:
-    host, path = client.base_url.host, client.base_url.path
+def _understands_usage(call: Call, client: Any) -> bool:
+    host = call.target.address or ""
     if host == "api.openai.com":
         return _by_class(client) is None
     if host_provider(host) != "azure.ai.openai":
         return False
     version = getattr(client, "_api_version", None)
-    return "/openai/v1" in path or (isinstance(version, str) and version[:10] >= _AZURE_STREAM_OPTIONS)
+    return "/openai/v1" in client.base_url.path + call.path or (
+        isinstance(version, str) and version[:10] >= _AZURE_STREAM_OPTIONS
+    )
 
 
 def _is_raw(options: Any) -> bool:
