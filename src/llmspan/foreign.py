@@ -186,11 +186,11 @@ def _native_reasons(given: Attributes) -> Sequence[str]:
 
 def _convention_payload(given: Attributes) -> Payload:
     request = {
-        "system": _parsed(given.get("gen_ai.system_instructions")),
-        "messages": _parsed(given.get("gen_ai.input.messages")),
-        "tools": _parsed(given.get("gen_ai.tool.definitions")),
+        "system": _content(given.get("gen_ai.system_instructions")),
+        "messages": _content(given.get("gen_ai.input.messages")),
+        "tools": _content(given.get("gen_ai.tool.definitions")),
     }
-    output = _parsed(given.get("gen_ai.output.messages"))
+    output = _content(given.get("gen_ai.output.messages"))
     return _present(request), None if output is None else {"output": output}
 
 
@@ -415,9 +415,15 @@ def _parsed(value: Any) -> Any:
         return value
 
 
+def _content(value: Any) -> Any:
+    """Messages, instructions or tools of a span: JSON text, maps, or a list with the JSON text of each item."""
+    content = _parsed(value)
+    return [_parsed(item) for item in content] if isinstance(content, list | tuple) else content
+
+
 def _parsed_object(value: Any) -> dict[str, Any]:
-    found = _parsed(value) if isinstance(value, str) else None
-    return found if isinstance(found, dict) else {}
+    found = _parsed(value)
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _obj(value: Any) -> Attributes:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .wire.reply import JsonObject, obj, objects
+from .wire.reply import JsonObject, obj, objects, string
 
 __all__ = ["INPUT", "INSTRUCTIONS", "OUTPUT", "TOOLS", "content_attributes"]
 
@@ -129,7 +129,13 @@ def _responses_reason(response: JsonObject, parts: list[Part]) -> Any:
 
 
 def _reason(reason: Any) -> Part:
-    return {} if reason is None else {"finish_reason": _REASONS.get(reason, reason) if isinstance(reason, str) else "?"}
+    """A message's finish reason; ``error`` if none came, as when a stream breaks off.
+
+    Later conventions make the member optional, but readers built on earlier ones refuse the whole list without it.
+    """
+    if reason is None:
+        return {"finish_reason": "error"}
+    return {"finish_reason": _REASONS.get(reason, reason) if isinstance(reason, str) else "?"}
 
 
 # -- messages and parts -----------------------------------------------------------------------------------------------
@@ -154,7 +160,7 @@ def _message(message: JsonObject, role: str) -> JsonObject:
     audio = obj(message.get("audio"))
     if audio:
         parts.append(_blob("audio", None, audio.get("data")) | _told({"transcript": audio.get("transcript")}))
-    return {"role": role, "parts": parts} | _told({"name": message.get("name")})
+    return {"role": role, "parts": parts} | _told({"name": string(message.get("name"))})
 
 
 def _item(item: JsonObject, role: str) -> JsonObject:

@@ -24,6 +24,7 @@ _CONTENT: Final = ("full", "metadata")
 #: the patterns of ``redaction.py``, by name
 REDACTIONS: Final = ("keys", "email", "cards")
 Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
+SpanContentFormat = Literal["json", "structured"]
 SocketFraming = Literal["v4", "v3"]
 SpoolSync = Literal["always", "group", "none"]
 SpoolFull = Literal["drop_oldest", "drop_new"]
@@ -54,6 +55,7 @@ class Settings:
     max_media_bytes: int = 64 * 1024
     redact: Callable[[Any], Any] | str | None = None
     redact_patterns: tuple[str, ...] = ()
+    span_content_format: SpanContentFormat = "json"
     semconv_compat: bool = False
     chunk_metrics: bool = False
     max_payload_bytes: int = 16 * 1024 * 1024
@@ -364,6 +366,13 @@ TABLE: Final[tuple[Setting, ...]] = (
         "redact_patterns", "LLMSPAN_REDACT_PATTERNS", _patterns, "names out of keys, email, cards", "none",
         "What is masked wherever it is found: vendors' API keys, mail addresses, card numbers. Keys in error messages"
         " are always masked.",
+    ),
+    Setting(
+        "span_content_format", "LLMSPAN_SPAN_CONTENT_FORMAT", _one_of("json", "structured"), "json or structured",
+        "json",
+        "How message content is written on spans: `json` writes each attribute as JSON text, which Phoenix and Langfuse"
+        " read; `structured` writes maps and lists, which the GenAI conventions prefer (OpenTelemetry 1.45 or later)."
+        " Events always carry structured values.",
     ),
     Setting(
         "semconv_compat", "LLMSPAN_SEMCONV_COMPAT", _flag, "1 or 0", "0",

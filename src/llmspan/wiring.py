@@ -189,7 +189,7 @@ def _capture(settings: Settings, policy: Policy, given: Mapping[str, Any]) -> Ca
     """Where content goes: as ``given``, else as the variable says, whenever it says so."""
     name = "otel_instrumentation_genai_capture_message_content"
     mode = getattr(settings, name)
-    return Capture.of(mode if given.get(name) is not None else Live(name, mode), policy)
+    return Capture.of(mode if given.get(name) is not None else Live(name, mode), policy, settings.span_content_format)
 
 
 def _open_backends(settings: Settings) -> None:

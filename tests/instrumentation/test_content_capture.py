@@ -14,7 +14,7 @@ from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from llmspan.redaction import MASK, Redactor
 from replay import client_for, transport
 from signals import Logs
-from streams import ALL, CHAT, MESSAGES
+from streams import ALL, CHAT, MESSAGES, RESPONSES
 from watching import watching
 
 SSE = {"content-type": "text/event-stream"}
@@ -29,7 +29,14 @@ def stream(api: Any = CHAT, **arguments: Any) -> None:
 
 
 def words(messages: Any) -> list[tuple[str, list[Any]]]:
+    """What was said, from JSON text or from structured values."""
+    messages = json.loads(messages) if isinstance(messages, str) else messages
     return [(message["role"], [part.get("content") for part in message["parts"]]) for message in messages]
+
+
+def plain(value: Any) -> Any:
+    """A structured attribute as JSON values: the SDK keeps lists as tuples."""
+    return json.loads(json.dumps(value))
 
 
 @pytest.mark.parametrize("mode", ["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"])
@@ -48,7 +55,7 @@ def test_where_content_goes(mode: Any, logs: Logs) -> None:
 @pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 @pytest.mark.peer_fault("U8")
 def test_messages_of_every_api(api: Any, logs: Logs) -> None:
-    """Span and event say what was asked and what was answered, as structured values."""
+    """Span and event say what was asked and what was answered."""
     with watching(capture=Capture.of("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:
         stream(api)
         _, span = watch.only()
@@ -115,13 +122,48 @@ def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptur
     assert "planted" not in f"{record}{span.to_json()}{logs.events}{caplog.text}"
 
 
-def test_text_where_spans_take_no_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before OpenTelemetry 1.45 span attributes hold JSON text of the same."""
-    monkeypatch.setattr(_content, "_takes_maps", lambda: False)
-    with watching(capture=Capture.of("SPAN_ONLY", Policy())) as watch:
-        stream()
+def both(span_format: Any, logs: Logs, api: Any = CHAT, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content attributes of the span and of the event of one call."""
+    capture = Capture.of("SPAN_AND_EVENT", Policy(), span_format)
+    with watching(capture=capture, logger=logs.logger) as watch:
+        stream(api, **arguments)
         _, span = watch.only()
-    assert words(json.loads(str((span.attributes or {})[OUTPUT]))) == [("assistant", ["Hello, wörld!"])]
+    return tuple(
+        {name: value for name, value in attributes.items() if name in CONTENT}
+        for attributes in (dict(span.attributes or {}), dict(logs.events[-1].attributes))
+    )  # type: ignore[return-value]
+
+
+REQUESTS: list[tuple[Any, dict[str, Any]]] = [
+    (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]}),
+    (RESPONSES, {"instructions": "Be brief.", "tools": [{"type": "web_search"}]}),
+    (MESSAGES, {"system": "Be brief.", "tools": [{"name": "f", "input_schema": {"type": "object"}}]}),
+]
+
+
+@pytest.mark.parametrize(("api", "arguments"), REQUESTS, ids=lambda value: getattr(value, "name", ""))
+def test_spans_carry_json_text(api: Any, arguments: dict[str, Any], logs: Logs) -> None:
+    """Without a setting, every content attribute of a span is JSON text, and says what the event's maps say."""
+    on_span, in_event = both("json", logs, api, **arguments)
+    assert on_span.keys() == in_event.keys() >= {INPUT, OUTPUT, TOOLS}
+    assert all(isinstance(value, str) for value in on_span.values())
+    assert not any(isinstance(value, str) for value in in_event.values())
+    assert {name: json.loads(value) for name, value in on_span.items()} == plain(in_event)
+
+
+@pytest.mark.parametrize(("api", "arguments"), REQUESTS, ids=lambda value: getattr(value, "name", ""))
+def test_structured_spans_on_request(api: Any, arguments: dict[str, Any], logs: Logs) -> None:
+    """``LLMSPAN_SPAN_CONTENT_FORMAT=structured``: spans carry the maps and lists that events carry."""
+    on_span, in_event = both("structured", logs, api, **arguments)
+    assert not any(isinstance(value, str) for value in on_span.values())
+    assert on_span == in_event
+
+
+def test_text_where_spans_take_no_maps(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> None:
+    """Before OpenTelemetry 1.45 a span carries JSON text even if maps are asked for."""
+    monkeypatch.setattr(_content, "_takes_maps", lambda: False)
+    on_span, _ = both("structured", logs)
+    assert words(json.loads(on_span[OUTPUT])) == [("assistant", ["Hello, wörld!"])]
 
 
 def test_nothing_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

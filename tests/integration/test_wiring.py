@@ -84,6 +84,22 @@ def test_content_on_spans_by_a_variable_that_changes(
     assert has_content == [False, given is None, False]
 
 
+@pytest.mark.parametrize(("variable", "kind"), [(None, str), ("json", str), ("structured", tuple)])
+def test_format_of_content_on_spans(
+    variable: str | None, kind: type, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content on spans is JSON text unless ``LLMSPAN_SPAN_CONTENT_FORMAT`` asks for structured values."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    if variable is not None:
+        monkeypatch.setenv("LLMSPAN_SPAN_CONTENT_FORMAT", variable)
+    llmspan.instrument(backends="sqlite", sqlite_path=path, tracer_provider=provider)
+    call()
+    (span,) = exporter.get_finished_spans()
+    assert isinstance((span.attributes or {})["gen_ai.output.messages"], kind)
+
+
 @pytest.mark.peer_fault("K9")
 def test_instrumenting_twice_records_once(path: Path) -> None:
     """By ``instrument``, again, and by the OpenTelemetry instrumentor: a call stays one call."""

@@ -182,6 +182,30 @@ def test_dialects_carry_the_conversation(name: str) -> None:
     assert "look_up" in (record.request_json or "")
 
 
+CONTENT = ("gen_ai.system_instructions", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [json.dumps, lambda value: value, lambda value: tuple(json.dumps(item) for item in value)],
+    ids=["JSON text", "maps", "a list of JSON texts"],
+)
+def test_content_is_read_however_it_is_written(written: Any) -> None:
+    """The record of a span is the same, be its content one JSON text, maps and lists, or a list of JSON texts."""
+    values = {name: OFFICIAL[name] for name in CONTENT}
+    values = {name: json.loads(value) if isinstance(value, str) else value for name, value in values.items()}
+    record = to_record(span_of(OFFICIAL | {name: written(value) for name, value in values.items()}))
+    request, response = json.loads(record.request_json or ""), json.loads(record.response_json or "")
+    assert [request["system"], request["messages"], response["output"], request["tools"]] == [*values.values()]
+
+
+def test_openinference_values_are_read_however_they_are_written() -> None:
+    """The provider's own JSON of OpenInference may be text or a map."""
+    request, response = {"model": "gpt-5", "messages": []}, {"id": "chatcmpl-1", "choices": []}
+    record = to_record(span_of(OPENINFERENCE | {"input.value": request, "output.value": response}))
+    assert (json.loads(record.request_json or ""), json.loads(record.response_json or "")) == (request, response)
+
+
 def test_what_only_openllmetry_says() -> None:
     """Its address, its stream flag and its association properties have a place in the record."""
     record = to_record(span_of(OPENLLMETRY))

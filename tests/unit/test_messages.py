@@ -154,7 +154,8 @@ def test_output():
         {"role": "assistant", "parts": [{"type": "tool_call", "id": "c", "name": "f", "arguments": '{"a":'}],
          "finish_reason": "tool_call"},
         {"role": "assistant", "parts": [text("no"), {
-            "type": "blob", "modality": "audio", "mime_type": None, "content": "QQ==", "transcript": "t"}]},
+            "type": "blob", "modality": "audio", "mime_type": None, "content": "QQ==", "transcript": "t"}],
+         "finish_reason": "error"},
         {"role": "assistant", "parts": [text("completed")], "finish_reason": "length"},
     ]  # fmt: skip
     message = {"role": "assistant", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"}

@@ -2,7 +2,8 @@
 
 Stores get the provider's own JSON; this is the other way, to wherever spans and logs are sent, in the conventions'
 schema. What goes on a span has to be ready before the span ends, so it is read on the caller's thread; events are made
-on the worker. With capture off, nothing here is called.
+on the worker. Spans carry JSON text unless maps are asked for, events carry maps. With capture off, nothing here is
+called.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .. import _json, semconv
 from ..content import Policy
 from ..messages import content_attributes
 from ..settings import Capture as Mode
+from ..settings import SpanContentFormat
 from ..trace import ProviderTrace
 from ._call import Call, Texts
 from ._record import payload
@@ -41,11 +43,12 @@ class Capture:
 
     mode: Callable[[], Mode] = lambda: "NO_CONTENT"
     policy: Policy = field(default_factory=Policy)
+    span_format: SpanContentFormat = "json"
 
     @classmethod
-    def of(cls, mode: Mode | Callable[[], Mode], policy: Policy) -> Capture:
+    def of(cls, mode: Mode | Callable[[], Mode], policy: Policy, span_format: SpanContentFormat = "json") -> Capture:
         """The capture that ``mode`` asks for, or what it will say then."""
-        return cls(mode if callable(mode) else lambda: mode, replace(policy, keep=True))
+        return cls(mode if callable(mode) else lambda: mode, replace(policy, keep=True), span_format)
 
     @property
     def on_spans(self) -> bool:
@@ -59,9 +62,11 @@ class Capture:
 
 
 def span_content(call: Call, capture: Capture) -> dict[str, Any]:
-    """The content attributes of a call's span; as JSON text where spans take no maps."""
-    found = _read(payload(call, capture.policy))[1]
-    return found if _takes_maps() else {name: _json.dumps(value) for name, value in found.items()}
+    """The content attributes of a call's span: maps where they are asked for and spans take them, else JSON text."""
+    attributes = _read(payload(call, capture.policy))[1]
+    if capture.span_format == "structured" and _takes_maps():
+        return attributes
+    return {name: _json.dumps(value) for name, value in attributes.items()}
 
 
 def emit_details(logger: Any, record: ProviderTrace, place: SpanContext | None, texts: Texts, capture: Capture) -> None:
