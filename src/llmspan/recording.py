@@ -19,7 +19,7 @@ from typing import Any, Final, ParamSpec
 
 from opentelemetry import trace as otel_trace
 
-from . import _json, pipeline, scope
+from . import _json, pipeline, scope, wire
 from ._clock import monotonic
 from .backends import load_backends
 from .backends.base import Backend
@@ -29,7 +29,7 @@ from .pipeline import Pipeline
 from .settings import Settings
 from .trace import ProviderTrace, Status, new_id
 from .usage import Usage
-from .wire import READERS, reassemble
+from .wire import READERS, read_error, reassemble
 
 __all__ = ["create", "record"]
 
@@ -92,7 +92,7 @@ def record(
         status: ``ok``, ``error``, ``cancelled``, ``closed_early`` or ``incomplete``; by ``error`` if not given.
         finish_reasons: one per choice.
         error: the exception or message that the call ended with.
-        error_type: the provider's error code; the exception's class if not given.
+        error_type: the class of the error; by ``error_json``, ``http_status`` and the exception's class if not given.
         error_json: the provider's error body.
         http_status: the HTTP status code.
         attempts: how many requests were sent.
@@ -137,7 +137,7 @@ def record(
         "sdk": sdk,
         "status": status or (_status_of(raised) if error is not None or error_type is not None else "ok"),
         "finish_reasons": tuple(finish_reasons),
-        "error_type": error_type or (None if error is None else _kind(raised)),
+        "error_type": error_type or _error_type(error, error_json, http_status),
         "error_message": None if error is None else str(error)[:_LONGEST_MESSAGE],
         "error_json": _copied(error_json),
         "http_status": http_status,
@@ -300,11 +300,13 @@ def _status_of(raised: BaseException | None) -> Status:
     return "error" if raised is None or isinstance(raised, Exception) else "cancelled"
 
 
-def _kind(raised: BaseException | None) -> str:
-    if raised is None:
-        return "_OTHER"
-    kind = type(raised)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _error_type(error: BaseException | str | None, error_json: Any, http_status: int | None) -> str | None:
+    """The class of the failure by the rule of observed calls; None if nothing failed."""
+    if error is None:
+        return None
+    body = _copied(getattr(error, "body", None) if error_json is None else error_json)
+    kind = type(error) if isinstance(error, BaseException) else None
+    return wire.error_type(read_error(body), http_status=http_status, exception=kind)
 
 
 def _text(value: Any) -> str | bytes | None:

@@ -62,7 +62,7 @@ def says_error(outcome: Outcome) -> bool:
 
 def error_type(outcome: Outcome, api: Api, error: tuple[Any, ...] | None) -> str | None:
     if outcome.error == "provider":
-        return {"openai": "server_error", "anthropic": "overloaded_error"}[api.provider]
+        return {"openai": "overloaded", "anthropic": "overloaded_error"}[api.provider]
     if outcome.error == "raised":
         assert error is not None
         kind = error[0]

@@ -260,7 +260,7 @@ def test_error_event(watch: Watch) -> None:
         assert connection.recv().type == "error"
         assert watch.observer.open_calls == {}
     record, _ = watch.only()
-    assert (record.status, record.error_type, record.error_message) == ("error", "invalid_request_error", "gone")
+    assert (record.status, record.error_type, record.error_message) == ("error", "previous_response_not_found", "gone")
 
 
 def cutting(socket: ServerConnection) -> None:

@@ -61,24 +61,28 @@ def test_bodies_cut_short(api, body):
     assert both(api, body) == (Reply(), None)
 
 
-@pytest.mark.parametrize(("value", "kind", "message"), [
-    ({"error": {"type": "invalid_request_error", "code": "c", "message": "m"}}, "invalid_request_error", "m"),
-    ({"error": {"type": "overloaded_error"}}, "overloaded_error", None),  # W21: no message is an error all the same
-    ({"error": {"code": 429, "message": None}}, "429", None),
-    ({"error": {"type": "", "code": "", "message": ""}}, None, None),
-    ({"error": "m", "code": 7}, "7", "m"),
-    ({"error": "m", "type": ["odd"]}, None, "m"),
-    ({"type": "t", "message": "m", "code": True}, "t", "m"),  # Mistral and Azure: at the top
-    ({"detail": "m"}, None, "m"),
-    ({"message": {"detail": []}}, None, None),
-    ([{"error": {"message": "m"}}], None, "m"),
-    ("m", None, "m"),
+@pytest.mark.parametrize(("value", "kind", "code", "message"), [
+    ({"error": {"type": "invalid_request_error", "code": "c", "message": "m"}}, "invalid_request_error", "c", "m"),
+    # W21: no message is an error all the same
+    ({"error": {"type": "overloaded_error"}}, "overloaded_error", None, None),
+    ({"error": {"code": 429, "message": None}}, None, "429", None),
+    ({"error": {"type": "", "code": "", "message": ""}}, None, None, None),
+    ({"error": "m", "code": 7}, None, "7", "m"),
+    ({"error": "m", "type": ["odd"]}, None, None, "m"),
+    ({"error": "m", "error_type": "overloaded"}, "overloaded", None, "m"),  # text-generation-inference
+    ({"type": "t", "message": "m", "code": True}, "t", None, "m"),  # Mistral and Azure: at the top
+    ({"error": {"type": "t", "details": {"error_code": "c"}}}, "t", "c", None),  # Anthropic
+    ({"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}, None, "INVALID_ARGUMENT", "m"),  # Google
+    ({"detail": "m"}, None, None, "m"),
+    ({"message": {"detail": []}}, None, None, None),
+    ([{"error": {"message": "m"}}], None, None, "m"),
+    ("m", None, None, "m"),
 ])  # fmt: skip
-def test_read_error(value, kind, message):
+def test_read_error(value, kind, code, message):
     """Errors in all the forms that providers use; what cannot be told apart is left out, the whole is kept."""
     error = read_error(value)
     assert error is not None
-    assert (error.kind, error.message) == (kind, message)
+    assert (error.type, error.code, error.message) == (kind, code, message)
     assert error.json == (value[0] if isinstance(value, list) else value)
 
 

@@ -234,7 +234,7 @@ def test_error_in_a_chat_stream():
         "choices": [piece(finish="error")],
     }
     reply, response = both("chat_completions", wire({"id": "c", "choices": [piece(content="so far")]}, error))
-    assert reply.error == ReplyError(type=None, code="502", message="upstream", json=error)
+    assert reply.error == ReplyError(type=None, code="502", message="upstream", json=error, status=502)
     assert (reply.terminal, reply.usage.input_tokens, reply.finish_reasons) == (True, 1000, ("error",))
     assert messages_of(response)[0]["content"] == "so far"
     reply, response = both("chat_completions", wire({"id": "c", "choices": [piece(content="a")]}, {"error": "boom"}))

@@ -279,7 +279,7 @@ def test_error_as_message_body(body, kind):
     """A body is an error by its type or by its ``error``, and is no message then."""
     reply, response = both("messages", json.dumps(body).encode())
     assert reply.error is not None
-    assert (reply.error.kind, reply.error.message, reply.terminal, response) == (kind, "m", True, None)
+    assert (reply.error.type, reply.error.message, reply.terminal, response) == (kind, "m", True, None)
 
 
 @pytest.mark.parametrize(("event", "output"), [

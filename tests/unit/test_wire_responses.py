@@ -171,14 +171,14 @@ def test_error_before_failed(error):
         "responses", wire(*begun, error, ended("failed", error={"code": "insufficient_quota", "message": "no"}))
     )
     assert reply.error is not None
-    assert (reply.error.kind, reply.finish_reasons, reply.response_id) == ("insufficient_quota", ("failed",), "resp_1")
+    assert (reply.error.code, reply.finish_reasons, reply.response_id) == ("insufficient_quota", ("failed",), "resp_1")
 
 
 def test_errors_without_a_type():
     """A gateway's bare error is an error; an event of a known type that happens to have one is that event."""
     reply, _ = both("responses", wire(created(), {"error": {"type": "t", "message": "m"}}))
     assert reply.error is not None
-    assert (reply.error.kind, reply.terminal) == ("t", True)
+    assert (reply.error.type, reply.terminal) == ("t", True)
     reply, response = both("responses", wire(created(), item(0, "mcp_call", arguments="{}") | {"error": "no"}))
     assert (reply.error, reply.terminal, len(response["output"])) == (None, False, 1)
 

@@ -59,7 +59,7 @@ def test_an_error_in_another_spelling() -> None:
     body = wire(*DELTAS["text"][:5]) + wire({"error": {"type": "overloaded", "message": "m"}}, spaced=True)
     for reply in (summarize("chat_completions", body), reassemble("chat_completions", body)[0]):
         assert reply.error is not None
-        assert (reply.error.kind, reply.error.message) == ("overloaded", "m")
+        assert (reply.error.type, reply.error.message) == ("overloaded", "m")
 
 
 def test_a_reason_that_is_spelled_null() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from .. import _json
+from .. import _json, wire
 from ..content import Policy
 from ..errors import RecordError
 from ..trace import ProviderTrace, Status
@@ -151,10 +151,10 @@ def _provider(config: dict[str, Any], api: str, response: dict[str, Any]) -> str
 def _error(response: dict[str, Any], reply: Reply) -> tuple[str | None, str | None]:
     """Type and message of a failure; ``"error": null``, which a response that went well may have, is none."""
     if not response.get("error"):
-        return (reply.error.kind or "_OTHER", reply.error.message) if reply.error is not None else (None, None)
+        return (wire.error_type(reply.error), reply.error.message) if reply.error is not None else (None, None)
     told = read_error(response)
-    kind = _text(response.get("error_type")) or (told.kind if told is not None else None)
-    return kind or "_OTHER", told.message if told is not None else None
+    kind = _text(response.get("error_type")) or wire.error_type(told)
+    return kind, told.message if told is not None else None
 
 
 def _status(error_type: str | None) -> Status:

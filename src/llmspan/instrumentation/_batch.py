@@ -19,7 +19,7 @@ from .._guard import guarded, note
 from ..content import Policy
 from ..redaction import mask_keys
 from ..trace import ProviderTrace, Status
-from ..wire import ReplyError
+from ..wire import error_type
 from ..wire.batches import BatchResult, read_result
 from ._body import UNREADABLE, Body, decoding
 from ._call import Call
@@ -212,13 +212,13 @@ def _of_the_batch(results: BatchResults, result: BatchResult, facts: dict[str, A
 
 
 def _outcome(result: BatchResult) -> dict[str, Any]:
-    error = result.reply.error or ReplyError()
+    status, error = _STATUS.get(result.kind, "error"), result.reply.error
     return {
-        "status": _STATUS.get(result.kind, "error"),
+        "status": status,
         "usage": result.reply.usage,
-        "error_type": error.kind,
-        "error_message": error.message,
-        "error_json": error.json,
+        "error_type": error_type(error) if status == "error" else None,
+        "error_message": error.message if error is not None else None,
+        "error_json": error.json if error is not None else None,
     }
 
 

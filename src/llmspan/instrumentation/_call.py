@@ -100,11 +100,14 @@ class Raised(NamedTuple):
     message: str = ""
     #: what the provider said, as the SDK's exceptions carry it (``APIStatusError.body``, ``APIError.body``)
     body: Any = None
+    #: the HTTP status that it stands for (``APIStatusError.status_code``)
+    status: int | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> Raised:
         """The facts of ``error``."""
-        return cls(type(error), str(error), getattr(error, "body", None))
+        status = getattr(error, "status_code", None)
+        return cls(type(error), str(error), getattr(error, "body", None), status if isinstance(status, int) else None)
 
 
 class Results(Protocol):

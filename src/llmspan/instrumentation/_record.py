@@ -18,7 +18,7 @@ from ..scope import EMPTY
 from ..semconv import NOT_BILLED
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
-from ..wire import Reply, ReplyError, may_be_plain, read_error, reassemble, summarize
+from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reassemble, summarize
 from ._body import Body
 from ._call import Call, Raised
 
@@ -119,7 +119,7 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
         "sdk": call.target.sdk,
         "status": status,
         "finish_reasons": reply.finish_reasons,
-        "error_type": _error_type(error, raised) if has_failed else None,
+        "error_type": _error_type(call, error) if has_failed else None,
         "error_message": _error_message(error, raised) if has_failed else None,
         "error_json": None if error is None else error.json,
         "http_status": call.http_status,
@@ -155,13 +155,12 @@ def _error_of(error: Raised) -> ReplyError | None:
     return read_error(error.body) if error.body else None
 
 
-def _error_type(told: ReplyError | None, raised: Raised | None) -> str:
-    if told is not None and told.kind:
-        return told.kind
+def _error_type(call: Call, error: ReplyError | None) -> str:
+    raised = call.error
     if raised is None:
-        return "_OTHER"
-    kind = raised.kind
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return error_type(error, http_status=call.http_status)
+    # the status of the exception: that of the call may be of an earlier attempt, before one that could not connect
+    return error_type(error, http_status=raised.status, exception=raised.kind)
 
 
 def _error_message(told: ReplyError | None, raised: Raised | None) -> str | None:

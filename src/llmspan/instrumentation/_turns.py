@@ -16,6 +16,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 
 from .. import semconv
 from .._guard import guarded
+from ..wire import error_type, read_error
+from ._call import Raised
 from ._hooks import Patch
 
 if TYPE_CHECKING:
@@ -129,7 +131,9 @@ async def _turns_async(
 
 def _fail(span: Span, error: BaseException) -> None:
     if isinstance(error, Exception):
-        kind = type(error)
-        span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
+        raised = Raised.of(error)
+        told = read_error(raised.body)
+        kind = error_type(told, http_status=raised.status, exception=raised.kind)
+        span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR, str(error)[:1000]))
     span.end()

@@ -20,12 +20,24 @@ from .chat import ChatReader
 from .complete import CompleteReader
 from .completions import CompletionsReader
 from .embeddings import EmbeddingsReader
+from .error_types import class_name, error_type
 from .images import ImagesReader
 from .messages import MessagesReader
 from .reply import Reader, Reply, ReplyError, read_error
 from .responses import ResponsesReader
 
-__all__ = ["READERS", "Reader", "Reply", "ReplyError", "may_be_plain", "read_error", "reassemble", "summarize"]
+__all__ = [
+    "READERS",
+    "Reader",
+    "Reply",
+    "ReplyError",
+    "class_name",
+    "error_type",
+    "may_be_plain",
+    "read_error",
+    "reassemble",
+    "summarize",
+]
 
 #: the reader of each API, by the record's ``api``
 READERS: Final[dict[str, type[Reader]]] = {

@@ -18,17 +18,14 @@ JsonObject = dict[str, Any]
 
 @dataclass(slots=True)
 class ReplyError:
-    """An error as the provider described it; any of the three may be missing."""
+    """An error as the provider described it; any of the values may be missing. Its class: ``error_types.py``."""
 
     type: str | None = None
     code: str | None = None
     message: str | None = None
     json: Any = None
-
-    @property
-    def kind(self) -> str | None:
-        """The value for ``error.type``: the provider's type, else its code."""
-        return self.type or self.code
+    #: the HTTP status that the error itself names: WebSocket events and gateways' events in a 200 stream do
+    status: int | None = None
 
 
 @dataclass(slots=True)
@@ -142,7 +139,8 @@ def objects(value: object) -> list[JsonObject]:
 def read_error(value: object) -> ReplyError | None:
     """The error in a provider's error body: ``{"error": {...}}``, ``{"error": "..."}`` or the bare object.
 
-    Sources: openai ``ErrorObject``, anthropic ``ErrorResponse``; Mistral and Azure put the fields at the top.
+    Sources: openai ``ErrorObject``, anthropic ``ErrorResponse`` and ``ErrorDetails``; Mistral and Azure put the fields
+    at the top, Google's endpoint names the code ``status``, text-generation-inference the type ``error_type``.
     """
     if isinstance(value, list) and value:
         value = value[0]
@@ -150,16 +148,28 @@ def read_error(value: object) -> ReplyError | None:
         return ReplyError(message=value, json=value) if isinstance(value, str) and value else None
     body: JsonObject = dict(value)
     inner = body.get("error")
-    if isinstance(inner, str):
-        return ReplyError(type=_word(body.get("type")), code=_word(body.get("code")), message=inner, json=body)
-    found = obj(inner) or body
-    message = found.get("message") or found.get("detail")
+    fields = obj(inner) or body
+    message = inner if isinstance(inner, str) else fields.get("message") or fields.get("detail")
     return ReplyError(
-        type=_word(found.get("type")),
-        code=_word(found.get("code")),
+        type=_word(fields.get("type")) or _word(fields.get("error_type")),
+        code=_code(fields),
         message=message if isinstance(message, str) else None,
         json=body,
+        status=http_status(fields.get("code")) or http_status(fields.get("status")) or http_status(body.get("status")),
     )
+
+
+def _code(fields: JsonObject) -> str | None:
+    """The provider's code; Anthropic has it in ``details``, Google beside the HTTP status that it calls ``code``."""
+    detailed = text(obj(fields.get("details")).get("error_code")) or text(fields.get("status"))
+    code = _word(fields.get("code"))
+    return detailed if detailed and (code is None or code.isdecimal()) else code
+
+
+def http_status(value: object) -> int | None:
+    """``value`` as the status of a failed HTTP request, if it is one."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) == 3 else value
+    return number if isinstance(number, int) and not isinstance(number, bool) and 400 <= number < 600 else None
 
 
 def _word(value: object) -> str | None:

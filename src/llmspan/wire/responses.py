@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage
-from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, text
+from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, http_status, obj, objects, read_error, sign, text
 
 _OVER: Final = ("completed", "failed", "incomplete", "cancelled")
 
@@ -51,7 +51,7 @@ class ResponsesReader(Reader):
         if response:
             self._take_response(response)
         elif kind == "error" or (kind is None and data.get("error")):
-            self._error = read_error(obj(data.get("error")) or {k: v for k, v in data.items() if k != "type"})
+            self._error = _error_in(data)
         elif isinstance(kind, str):
             self._take_item_event(kind, data)
 
@@ -122,6 +122,14 @@ class ResponsesReader(Reader):
         elif kind == "response.output_text.annotation.added":
             part = _part(item, "content", data.get("content_index"), "output_text")
             part["annotations"] = [*objects(part.get("annotations")), data.get("annotation")]
+
+
+def _error_in(event: JsonObject) -> ReplyError | None:
+    """The error of an ``error`` event; those of the WebSocket have the HTTP status beside it."""
+    error = read_error(obj(event.get("error")) or {key: value for key, value in event.items() if key != "type"})
+    if error is not None and error.status is None:
+        error.status = http_status(event.get("status"))
+    return error
 
 
 def _part(item: JsonObject, where: str, index: object, part_type: str) -> JsonObject:
