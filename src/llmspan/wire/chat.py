@@ -1,7 +1,8 @@
 """Chat Completions (``POST /chat/completions``), streamed or not.
 
 Source: openai ``ChatCompletion``, ``ChatCompletionChunk``. Chunks are merged as the API reference says: text is
-concatenated, tool calls go by index, choices by index; whatever else a vendor adds is merged by the same rules.
+concatenated, choices go by index, tool calls as :mod:`.tool_calls` says; whatever else a vendor adds is merged by the
+same rules.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..usage import Usage
+from .deltas import merge
 from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, string
+from .tool_calls import ToolCalls, finished_call
 
-#: strings that identify or classify: a later chunk repeats them, it does not continue them
-_WHOLE = frozenset({"role", "type", "format", "name", "index", "finish_reason", "channel", "signature"})
 _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
 
 
@@ -32,6 +33,7 @@ class ChatReader(Reader):
     def __init__(self) -> None:
         self._top: JsonObject = {}
         self._choices: dict[int, JsonObject] = {}
+        self._tool_calls: dict[int, ToolCalls] = {}
         self._usage: JsonObject | None = None
         self._error: ReplyError | None = None
         self._body: JsonObject | None = None
@@ -100,11 +102,11 @@ class ChatReader(Reader):
         self._usage = _usage_in(data) or self._usage
 
     def _take_choice(self, choice: JsonObject) -> None:
-        index = choice.get("index")
-        kept = self._choices.setdefault(index if isinstance(index, int) else 0, {"message": {}})
+        index = _index_of(choice)
+        kept = self._choices.setdefault(index, {"message": {}})
         for key, value in choice.items():
             if key == "delta":
-                _merge(kept["message"], obj(value))
+                self._take_delta(index, kept["message"], obj(value))
             elif key == "message":  # Perplexity repeats the message so far beside each delta
                 kept["message"] = kept["message"] if choice.get("delta") else obj(value)
             elif key == "logprobs":
@@ -112,20 +114,35 @@ class ChatReader(Reader):
             elif value not in (None, "") or key not in kept:
                 kept[key] = value
 
+    def _take_delta(self, index: int, message: JsonObject, delta: JsonObject) -> None:
+        fragments = delta.get("tool_calls")
+        if isinstance(fragments, list):
+            calls = self._tool_calls.setdefault(index, ToolCalls())
+            calls.add(objects(fragments))
+            message["tool_calls"] = calls
+            delta = {key: value for key, value in delta.items() if key != "tool_calls"}
+        merge(message, delta)
+
     def _finished(self, choice: JsonObject) -> JsonObject:
         message: JsonObject = {"role": "assistant", "content": None, **choice["message"]}
-        calls = objects(message.get("tool_calls"))
-        if calls:
-            message["tool_calls"] = [_finished_call(call) for call in calls]
+        calls = message.get("tool_calls")
+        if isinstance(calls, ToolCalls):
+            message["tool_calls"] = calls.finished()
+        elif objects(calls):
+            message["tool_calls"] = [finished_call(call) for call in objects(calls)]
         rest = {key: value for key, value in choice.items() if key not in ("message", "index")}
-        index = choice.get("index")
         return {
-            "index": index if isinstance(index, int) else 0,
+            "index": _index_of(choice),
             "message": message,
             "finish_reason": None,
             "logprobs": None,
             **rest,
         }
+
+
+def _index_of(choice: JsonObject) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def _is_finished(choice: JsonObject) -> bool:
@@ -139,84 +156,6 @@ def _is_further(choice: JsonObject) -> bool:
 def _usage_in(data: JsonObject) -> JsonObject | None:
     """The usage object of a chunk or body; Groq's streams have it under ``x_groq``."""
     return obj(data.get("usage")) or obj(obj(data.get("x_groq")).get("usage")) or None
-
-
-def _merge(target: JsonObject, delta: JsonObject) -> None:
-    """Merge one delta into what has been received: strings grow, lists go by ``index``, the rest is replaced."""
-    for key, value in delta.items():
-        old = target.get(key)
-        if old is None:
-            target[key] = _indexed(value) if isinstance(value, list) else value
-        elif isinstance(value, str) and isinstance(old, str):
-            target[key] = (old or value) if key == "id" else (value or old) if key in _WHOLE else old + value
-        elif isinstance(value, dict) and isinstance(old, dict):
-            _merge(old, value)
-        elif key == "content" and isinstance(value, list | str) and isinstance(old, list | str):
-            target[key] = _joined_parts(_parts(old), _parts(value))
-        elif isinstance(value, list) and isinstance(old, list):
-            _merge_lists(old, value)
-        elif value is not None:
-            target[key] = value
-
-
-def _parts(content: list[Any] | str) -> list[Any]:
-    """Content as a list of parts: Mistral turns from parts (thinking) to plain strings within one stream."""
-    if isinstance(content, list):
-        return content
-    return [{"type": "text", "text": content}] if content else []
-
-
-def _joined_parts(old: list[Any], new: list[Any]) -> list[Any]:
-    """Two lists of content parts as one; a part that continues its neighbour (text, thinking) is merged into it."""
-    joined = list(old)
-    for part in new:
-        last, more = obj(joined[-1]) if joined else {}, obj(part)
-        kind = more.get("type")
-        before, after = last.get(str(kind)), more.get(str(kind))
-        if kind != last.get("type") or kind not in ("text", "thinking"):
-            joined.append(part)
-        elif isinstance(before, str) and isinstance(after, str):
-            joined[-1] = {**last, kind: before + after}
-        elif isinstance(before, list) and isinstance(after, list):
-            joined[-1] = {**last, kind: _joined_parts(before, after)}
-        else:
-            joined.append(part)
-    return joined
-
-
-def _indexed(items: list[Any]) -> list[Any]:
-    """A list of its own, several pieces of one index in the same delta already merged."""
-    merged: list[Any] = []
-    _merge_lists(merged, items)
-    return merged
-
-
-def _merge_lists(old: list[Any], new: list[Any]) -> None:
-    for item in new:
-        twin = _twin(old, item)
-        if twin is None:
-            old.append(dict(item) if isinstance(item, dict) else item)
-        else:
-            _merge(twin, item)
-
-
-def _twin(old: list[Any], item: Any) -> JsonObject | None:
-    """The item that ``item`` continues: the one of the same ``index``; without index (Mistral), it is a new one."""
-    index = obj(item).get("index")
-    if index is None:
-        return None
-    return next((other for other in old if obj(other).get("index") == index), None)
-
-
-def _finished_call(call: JsonObject) -> JsonObject:
-    done = {key: value for key, value in call.items() if key != "index"}
-    done.setdefault("id", "")
-    if not done.get("type"):
-        done["type"] = "custom" if "custom" in done else "function"
-    inner = done.get("function")
-    if isinstance(inner, dict) and done["type"] == "function":
-        done["function"] = {"name": "", "arguments": "", **{k: v for k, v in inner.items() if v is not None}}
-    return done
 
 
 def _merged_logprobs(old: object, new: object) -> Any:

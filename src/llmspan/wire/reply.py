@@ -121,6 +121,14 @@ def text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def said(value: object) -> str | None:
+    """``value`` if it is a string that says something: neither empty nor the text ``null``.
+
+    Servers that turn a missing value into text send ``"null"`` where OpenAI sends null or nothing.
+    """
+    return value if isinstance(value, str) and value not in ("", "null") else None
+
+
 def string(value: object) -> str | None:
     """``value`` if it is a string, be it empty."""
     return value if isinstance(value, str) else None

@@ -1,0 +1,157 @@
+"""Tool calls of a chat stream: fragments in, the calls that the non-streaming response would list out.
+
+OpenAI numbers parallel calls by ``index`` and sends ``id`` and name once. Other servers send every call with index 0
+(Gemini), no index at all (Mistral), the id on each fragment, or a fresh id on each fragment (vLLM). So a fragment
+belongs to the call of its id, else to the latest call of its index, else to the latest call; a name for a call that
+has its arguments begins another call.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator
+
+from .deltas import merge
+from .reply import JsonObject, obj, said, string
+
+
+class ToolCalls:
+    """The tool calls of one choice, as far as they have arrived."""
+
+    def __init__(self) -> None:
+        #: in order of arrival; each keeps the ``index`` of its first fragment
+        self.calls: list[JsonObject] = []
+        self._latest: JsonObject | None = None
+
+    def add(self, fragments: Iterable[JsonObject]) -> None:
+        """Take the fragments of one chunk."""
+        for fragment in fragments:
+            call = self._call_of(fragment)
+            if call is None or _begins_another(call, fragment):
+                call = {}
+                self.calls.append(call)
+            _extend(call, fragment)
+            self._latest = call
+
+    def finished(self) -> list[JsonObject]:
+        """The calls as a non-streaming response lists them: in the order of their indices, without the indices."""
+        calls = _without_strays(self.calls)
+        if all(isinstance(call.get("index"), int) for call in calls):
+            calls.sort(key=lambda call: call["index"])
+        return [finished_call(call) for call in calls]
+
+    def _call_of(self, fragment: JsonObject) -> JsonObject | None:
+        identifier, index = said(fragment.get("id")), fragment.get("index")
+        if identifier is not None:
+            known = next((call for call in self._backwards() if call.get("id") == identifier), None)
+            if known is not None:
+                return known
+        candidate = self._latest if index is None else self._at(index)
+        if candidate is not None and identifier is not None and said(candidate.get("id")):
+            return None
+        return candidate
+
+    def _at(self, index: object) -> JsonObject | None:
+        """The latest call of an index; where calls came without one, the one at that position."""
+        for call in self._backwards():
+            if call.get("index") == index:
+                return call
+        if isinstance(index, int) and 0 <= index < len(self.calls) and self.calls[index].get("index") is None:
+            return self.calls[index]
+        return None
+
+    def _backwards(self) -> Iterator[JsonObject]:
+        return reversed(self.calls)
+
+
+def finished_call(call: JsonObject) -> JsonObject:
+    """A call without its index, and with the keys that every call of a non-streaming response has."""
+    done = {key: value for key, value in call.items() if key != "index"}
+    done.setdefault("id", "")
+    if not done.get("type"):
+        done["type"] = "custom" if "custom" in done else "function"
+    inner = done.get("function")
+    if isinstance(inner, dict) and done["type"] == "function":
+        done["function"] = {"name": "", "arguments": "", **{k: v for k, v in inner.items() if v is not None}}
+    return done
+
+
+def _begins_another(call: JsonObject, fragment: JsonObject) -> bool:
+    """Whether a fragment that seems to continue ``call`` is the start of another one, as its name tells."""
+    name, known = _name(fragment), _name(call)
+    if name is None or known is None:
+        return False
+    same_index = fragment.get("index") is None or fragment.get("index") == call.get("index")
+    if said(fragment.get("id")) is not None and fragment.get("id") == call.get("id") and same_index:
+        return False  # a server that repeats id and name on each fragment
+    if name != known:
+        return bool(_arguments(call)) or fragment.get("index") is None
+    return bool(_arguments(fragment)) and _is_whole(_arguments(call))
+
+
+def _extend(call: JsonObject, fragment: JsonObject) -> None:
+    """Merge a fragment into its call. Arguments that begin anew behind whole ones replace those.
+
+    Gateways in front of Anthropic send ``{}``, the input with which a block opens, before the real arguments; others
+    repeat the whole call in the last chunk.
+    """
+    arguments = _arguments(call)
+    if _arguments(fragment).startswith("{") and _is_whole(arguments):
+        call["function"] = {**call["function"], "arguments": ""}
+    if "index" in call and call["index"] is not None:
+        fragment = {key: value for key, value in fragment.items() if key != "index"}
+    name, known = _name(fragment), _name(call)
+    merge(call, fragment)
+    if name is not None and known is not None:
+        key = "function" if "function" in fragment else "custom"
+        call[key] = {**obj(call.get(key)), "name": known if arguments else _grown_name(known, name)}
+
+
+def _grown_name(known: str, more: str) -> str:
+    """A name that came twice, or piece by piece as the SDK's own accumulator puts it together."""
+    return more if more.startswith(known) else known + more
+
+
+def _without_strays(calls: list[JsonObject]) -> list[JsonObject]:
+    """The calls, those that never got a name merged into the one that they continue.
+
+    Some vLLM versions make up a new id for every fragment: an id alone does not make a call.
+    """
+    kept: list[JsonObject] = []
+    for call in copy.deepcopy(calls) if any(map(_is_stray, calls)) else calls:
+        owner = _owner(kept, call) if _is_stray(call) else None
+        if owner is None:
+            kept.append(call)
+        else:
+            _extend(owner, {key: value for key, value in call.items() if key != "id"})
+    return kept
+
+
+def _is_stray(call: JsonObject) -> bool:
+    return _name(call) is None and call.get("type") in (None, "", "function", "custom")
+
+
+def _owner(calls: list[JsonObject], stray: JsonObject) -> JsonObject | None:
+    """The latest call before ``stray`` that has its index; without an index, the latest."""
+    index = stray.get("index")
+    return next((call for call in reversed(calls) if index is None or call.get("index") in (None, index)), None)
+
+
+def _name(call: JsonObject) -> str | None:
+    return said(obj(call.get("function")).get("name")) or said(obj(call.get("custom")).get("name"))
+
+
+def _arguments(call: JsonObject) -> str:
+    return string(obj(call.get("function")).get("arguments")) or ""
+
+
+def _is_whole(arguments: str) -> bool:
+    """Whether arguments are a complete JSON object."""
+    if not arguments.startswith("{") or not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
