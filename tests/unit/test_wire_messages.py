@@ -132,6 +132,28 @@ def test_tool_input_cut_short(given):
     assert block == {"type": "tool_use", "id": "a", "name": "f", "input": {"INVALID_JSON": given}}
 
 
+@pytest.mark.parametrize("indices", [(0, 0, 0), (None, None, None), (0, 1, 2), (2, 5, 9)])
+def test_indices_of_blocks(indices):
+    """Blocks of a gateway that repeats one index, has none or leaves some out are blocks of their own."""
+    first, second, third = indices
+    assert content_of(
+        opened(first, "text", text=""), grown(first, "text_delta", text="Look"), grown(first, "text_delta", text="ing"),
+        closed(first), opened(second, "tool_use", id="a", name="f", input={}),
+        grown(second, "input_json_delta", partial_json='{"x"'), grown(second, "input_json_delta", partial_json=":1}"),
+        opened(third, "tool_use", id="b", name="f", input={}),
+        grown(third, "input_json_delta", partial_json='{"x":2}'), closed(third),
+    ) == [
+        {"type": "text", "text": "Looking"}, {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+        {"type": "tool_use", "id": "b", "name": "f", "input": {"x": 2}},
+    ]  # fmt: skip
+
+
+def test_parallel_tools_of_one_index():
+    """Tools opened under one index that never got input are several; the same start twice is one block."""
+    tools = [opened(0, "tool_use", id=name, name="f", input={}) for name in ("a", "a", "b")]
+    assert [block["id"] for block in content_of(*tools)] == ["a", "b"]
+
+
 def test_citations():
     """Citations gather in a list beside the text."""
     cites = [{"type": "char_location", "cited_text": text} for text in ("one", "two")]

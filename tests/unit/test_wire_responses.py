@@ -141,6 +141,54 @@ def test_response_cut_between_items():
     ]  # fmt: skip
 
 
+def named_item(index: Any, name: str, **more: Any) -> list[dict[str, Any]]:
+    """The events of one function call whose item has an id: added, two deltas."""
+    added = {"id": name, "type": "function_call", "name": name, "arguments": "", "status": "in_progress"}
+    at = {} if index is ... else {"output_index": index}
+    return [
+        {"type": "response.output_item.added", **at, "item": added},
+        *({"type": "response.function_call_arguments.delta", **at, "item_id": name, "delta": delta, **more}
+          for delta in ('{"a"', f':"{name}"}}')),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", [0, None, ...], ids=["zero", "null", "missing"])
+@pytest.mark.parametrize("item_id", ["same", "other", None])
+def test_items_of_one_output_index(index, item_id):
+    """Items that share an output index, or have none, are items of their own; so are their deltas, by id or by turn."""
+    events: list[dict[str, Any]] = []
+    for name in ("f", "g"):
+        ids = {} if item_id == "same" else {"item_id": item_id}
+        events += named_item(index, name, **ids)
+        if item_id == "same":
+            done = {"type": "response.output_item.done", "output_index": 0, "item": {"id": name, "name": name,
+                    "arguments": f'{{"a":"{name}"}}', "status": "completed"}}  # fmt: skip
+            events.append(done)
+    _, response = both("responses", wire(created(), *events))
+    assert [(item["name"], item["arguments"]) for item in response["output"]] == [
+        ("f", '{"a":"f"}'), ("g", '{"a":"g"}'),
+    ]  # fmt: skip
+
+
+def test_interleaved_items_of_one_output_index():
+    """Deltas of parallel items that share an output index go to the item of their id."""
+    first, second = named_item(0, "f"), named_item(0, "g")
+    events = [event for pair in zip(first, second, strict=True) for event in pair]
+    _, response = both("responses", wire(created(), *events))
+    assert [item["arguments"] for item in response["output"]] == ['{"a":"f"}', '{"a":"g"}']
+
+
+def test_an_id_that_changes_with_each_event():
+    """Copilot's ids differ from event to event: within one output index they are one item."""
+    added, *deltas = named_item(0, "f")
+    deltas = [{**delta, "item_id": f"x{at}"} for at, delta in enumerate(deltas)]
+    done = of_item("output_item.done", item={"id": "y", "type": "function_call", "name": "f", "arguments": "{}"})
+    _, response = both("responses", wire(created(), added, *deltas))
+    assert [item["arguments"] for item in response["output"]] == ['{"a":"f"}']
+    _, response = both("responses", wire(created(), added, *deltas, done))
+    assert response["output"] == [done["item"]]
+
+
 def test_failed_response():
     """W10: ``response.failed`` with a usage of null is a failure without usage, with id, error and what came before."""
     failed = ended("failed", error={"code": "rate_limit_exceeded", "message": "slow down"})

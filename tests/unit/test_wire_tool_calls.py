@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from wires import both, piece, wire
 _ABSENT: Any = ...
 
 
-def fragment(index: Any = _ABSENT, id: Any = _ABSENT, name: Any = _ABSENT, arguments: Any = _ABSENT) -> dict[str, Any]:
+def fragment(
+    index: Any = _ABSENT, identifier: Any = _ABSENT, name: Any = _ABSENT, arguments: Any = _ABSENT
+) -> dict[str, Any]:
     """One tool call fragment; what is not given is not in it."""
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not _ABSENT}
-    outer = {key: value for key, value in (("index", index), ("id", id)) if value is not _ABSENT}
+    outer = {key: value for key, value in (("index", index), ("id", identifier)) if value is not _ABSENT}
     return {**outer, **({"function": function} if function else {})}
 
 
@@ -44,10 +47,10 @@ def test_whole_calls_of_one_index(index, same_chunk):
 
 
 @pytest.mark.parametrize("index", [0, None, _ABSENT])
-@pytest.mark.parametrize("id", ["", None, "null", _ABSENT])
-def test_whole_calls_without_ids(index, id):
+@pytest.mark.parametrize("identifier", ["", None, "null", _ABSENT])
+def test_whole_calls_without_ids(index, identifier):
     """Whole calls of one index that have no ids are several calls, of different functions or of the same one."""
-    calls = [[fragment(index, id, *call[1:])] for call in (PARIS, UTC, PARIS, ROME)]
+    calls = [[fragment(index, identifier, *call[1:])] for call in (PARIS, UTC, PARIS, ROME)]
     assert [call[1:] for call in calls_of(*calls)] == [PARIS[1:], UTC[1:], PARIS[1:], ROME[1:]]
 
 
@@ -85,7 +88,8 @@ def test_fresh_ids_on_each_fragment():
 def test_mixed_fragments():
     """Calls by index, by id and without either in one stream."""
     assert calls_of(
-        [fragment(0, "a", "weather", "")], [fragment(id="a", arguments='{"city"')], [fragment(arguments=':"Paris"}')],
+        [fragment(0, "a", "weather", "")], [fragment(identifier="a", arguments='{"city"')],
+        [fragment(arguments=':"Paris"}')],
         [fragment(None, "b", "time", '{"tz"')], [fragment(1, arguments=':"UTC"}')],
         [fragment(1, "c", "weather", '{"city":"Rome"}')],
     ) == [PARIS, UTC, ROME]  # fmt: skip
@@ -94,7 +98,7 @@ def test_mixed_fragments():
 def test_indices_name_places_of_calls_that_have_none():
     """Calls opened without an index and continued by one: the index is the place in the list."""
     assert calls_of(
-        [fragment(id="a", name="weather"), fragment(id="b", name="time")],
+        [fragment(identifier="a", name="weather"), fragment(identifier="b", name="time")],
         [fragment(0, arguments='{"city":'), fragment(1, arguments='{"tz":')],
         [fragment(1, arguments='"UTC"}'), fragment(0, arguments='"Paris"}')],
     ) == [PARIS, UTC]  # fmt: skip
@@ -102,8 +106,10 @@ def test_indices_name_places_of_calls_that_have_none():
 
 def test_the_id_comes_late():
     """A call that was opened by its name gets its id from a later fragment of its index."""
-    assert calls_of([fragment(0, name="weather")], [fragment(0, "a", arguments='{"city":"Paris"}')],
-                    [fragment(1, "b")], [fragment(1, name="time", arguments='{"tz":"UTC"}')]) == [PARIS, UTC]  # fmt: skip
+    assert calls_of(
+        [fragment(0, name="weather")], [fragment(0, "a", arguments='{"city":"Paris"}')],
+        [fragment(1, "b")], [fragment(1, name="time", arguments='{"tz":"UTC"}')],
+    ) == [PARIS, UTC]  # fmt: skip
 
 
 def test_one_id_for_two_calls():
@@ -160,15 +166,13 @@ def test_reasoning_details_of_one_index():
 
 
 names = st.sampled_from(["weather", "time", "search"])
-whole_arguments = st.dictionaries(st.sampled_from(["city", "tz"]), st.text("ab{}\\\" ,:é", max_size=5), max_size=2)
+whole_arguments = st.dictionaries(st.sampled_from(["city", "tz"]), st.text('ab{}\\" ,:é', max_size=5), max_size=2)
 
 
 @patient
 @given(data=st.data(), calls=st.lists(st.tuples(names, whole_arguments), min_size=1, max_size=4))
 def test_any_style_gives_the_same_calls(data, calls):
     """However a server numbers calls and repeats ids and names, the calls are those it made."""
-    import json
-
     expected = [(f"call_{at}", name, json.dumps(given)) for at, (name, given) in enumerate(calls)]
     index_style = data.draw(st.sampled_from(["counted", "zero", "null", "missing"]))
     repeats_id, repeats_name = data.draw(st.booleans()), data.draw(st.booleans())

@@ -6,10 +6,10 @@ each of its non-null keys replaces the one of ``message_start``, whose ``output_
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage, merge_reports
+from .blocks import Blocks
 from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, text
 
 #: blocks that open empty and are filled by deltas
@@ -26,8 +26,7 @@ class MessagesReader(Reader):
     def __init__(self) -> None:
         self._body: JsonObject | None = None
         self._message: JsonObject = {}
-        self._blocks: dict[int, JsonObject] = {}
-        self._inputs: dict[int, str] = {}
+        self._blocks = Blocks()
         self._first_usage: JsonObject = {}
         self._later_usages: list[JsonObject] = []
         self._error: ReplyError | None = None
@@ -48,7 +47,7 @@ class MessagesReader(Reader):
         elif kind == "error":
             self._error = read_error(data)
         else:
-            self._take_block_event(kind, data)
+            self._blocks.event(kind, data)
 
     def body(self, data: JsonObject) -> None:
         """Take the body of a call that does not stream."""
@@ -88,7 +87,7 @@ class MessagesReader(Reader):
             return None
         whole = dict(self._message)
         if self._blocks or not whole.get("content"):
-            whole["content"] = [self._finished(index) for index in sorted(self._blocks)]
+            whole["content"] = self._blocks.finished()
         usage = self._merged_usage()
         if usage:
             whole["usage"] = usage
@@ -108,41 +107,3 @@ class MessagesReader(Reader):
         restated = any(later.get("cache_creation") is not None for later in self._later_usages)
         total = "cache_creation_input_tokens"
         return bool(self._first_usage) and not restated and merged.get(total) != self._first_usage.get(total)
-
-    def _take_block_event(self, kind: object, data: JsonObject) -> None:
-        index = data.get("index")
-        if not isinstance(index, int):
-            return
-        if kind == "content_block_start":
-            self._blocks[index] = dict(obj(data.get("content_block")))
-        elif kind == "content_block_delta":
-            self._take_delta(index, obj(data.get("delta")))
-
-    def _take_delta(self, index: int, delta: JsonObject) -> None:
-        block = self._blocks.setdefault(index, {"type": "text", "text": ""})
-        kind = delta.get("type")
-        if kind == "input_json_delta":
-            self._inputs[index] = self._inputs.get(index, "") + (text(delta.get("partial_json")) or "")
-        elif kind == "citations_delta":
-            citations = block.get("citations")
-            block["citations"] = [*(citations if isinstance(citations, list) else []), delta.get("citation")]
-        elif kind == "signature_delta":
-            block["signature"] = delta.get("signature")
-        else:  # text_delta, thinking_delta, compaction_delta, and what is yet to come
-            for key, value in delta.items():
-                if key != "type":
-                    old = block.get(key)
-                    block[key] = old + value if isinstance(old, str) and isinstance(value, str) else value
-
-    def _finished(self, index: int) -> JsonObject:
-        block = self._blocks[index]
-        given = self._inputs.get(index)
-        return {**block, "input": _tool_input(given)} if given else block
-
-
-def _tool_input(given: str) -> Any:
-    """The tool input that the deltas spell; cut short or invalid, it is kept as Anthropic's guide proposes."""
-    try:
-        return json.loads(given)
-    except (ValueError, RecursionError):
-        return {"INVALID_JSON": given}

@@ -6,6 +6,9 @@ stream that was cut is the response put together from items, parts and deltas.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage
@@ -39,7 +42,7 @@ class ResponsesReader(Reader):
 
     def __init__(self) -> None:
         self._response: JsonObject = {}
-        self._items: dict[int, JsonObject] = {}
+        self._items = _Items()
         self._error: ReplyError | None = None
         self._streamed = False
 
@@ -88,7 +91,7 @@ class ResponsesReader(Reader):
             return None
         whole = dict(self._response)
         if self._items and not whole.get("output"):
-            whole["output"] = [self._items[index] for index in sorted(self._items)]
+            whole["output"] = self._items.in_order()
         return whole
 
     def _take_response(self, response: JsonObject) -> None:
@@ -99,29 +102,115 @@ class ResponsesReader(Reader):
             self._error = read_error(response["error"])
 
     def _take_item_event(self, kind: str, data: JsonObject) -> None:
-        index = data.get("output_index")
-        if not isinstance(index, int):
-            return
         if kind in ("response.output_item.added", "response.output_item.done"):
-            self._items[index] = dict(obj(data.get("item")))
+            self._items.whole(obj(data.get("item")), data.get("output_index"), is_done=kind.endswith(".done"))
             return
-        item = self._items.setdefault(index, {})
-        delta = data.get("delta")
-        if kind in _ITEM_TEXT and isinstance(delta, str):
-            key = _ITEM_TEXT[kind]
-            item[key] = (text(item.get(key)) or "") + delta
-        elif kind in _PART_TEXT and isinstance(delta, str):
-            where, index_key, part_type, key = _PART_TEXT[kind]
-            part = _part(item, where, data.get(index_key), part_type)
-            part[key] = (text(part.get(key)) or "") + delta
-        elif kind in ("response.content_part.added", "response.content_part.done"):
-            part = _part(item, "content", data.get("content_index"), "output_text")
-            part.update(obj(data.get("part")))
-        elif kind == "response.reasoning_summary_part.added":
-            _part(item, "summary", data.get("summary_index"), "summary_text").update(obj(data.get("part")))
-        elif kind == "response.output_text.annotation.added":
-            part = _part(item, "content", data.get("content_index"), "output_text")
-            part["annotations"] = [*objects(part.get("annotations")), data.get("annotation")]
+        change = _change_of(kind)
+        if change is not None:
+            change(self._items.of_event(data), data)
+
+
+def _change_of(kind: str) -> Callable[[JsonObject, JsonObject], None] | None:
+    """What an event does to its item; None if it is not an event of one."""
+    if kind in _ITEM_TEXT:
+        return partial(_grow_item, _ITEM_TEXT[kind])
+    if kind in _PART_TEXT:
+        return partial(_grow_part, *_PART_TEXT[kind])
+    return _PART_CHANGES.get(kind)
+
+
+def _grow_item(key: str, item: JsonObject, data: JsonObject) -> None:
+    if isinstance(data.get("delta"), str):
+        item[key] = (text(item.get(key)) or "") + data["delta"]
+
+
+def _grow_part(where: str, index_key: str, part_type: str, key: str, item: JsonObject, data: JsonObject) -> None:
+    if isinstance(data.get("delta"), str):
+        part = _part(item, where, data.get(index_key), part_type)
+        part[key] = (text(part.get(key)) or "") + data["delta"]
+
+
+def _set_content_part(item: JsonObject, data: JsonObject) -> None:
+    _part(item, "content", data.get("content_index"), "output_text").update(obj(data.get("part")))
+
+
+def _set_summary_part(item: JsonObject, data: JsonObject) -> None:
+    _part(item, "summary", data.get("summary_index"), "summary_text").update(obj(data.get("part")))
+
+
+def _annotate(item: JsonObject, data: JsonObject) -> None:
+    part = _part(item, "content", data.get("content_index"), "output_text")
+    part["annotations"] = [*objects(part.get("annotations")), data.get("annotation")]
+
+
+_PART_CHANGES: Final[dict[str, Callable[[JsonObject, JsonObject], None]]] = {
+    "response.content_part.added": _set_content_part,
+    "response.content_part.done": _set_content_part,
+    "response.reasoning_summary_part.added": _set_summary_part,
+    "response.output_text.annotation.added": _annotate,
+}
+
+
+class _Items:
+    """The output items of a stream, each under the ``output_index`` and the id that its events have.
+
+    An event belongs to the item of its ``item_id``, else to the latest item of its ``output_index``, else to the
+    latest item: servers leave the index out, repeat it for all items, or change the id with each event (Copilot).
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+        self._latest: _Entry | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def whole(self, item: JsonObject, index: object, *, is_done: bool) -> None:
+        """Take an item that was added, or that is done."""
+        entry = self._by_id(item.get("id"))
+        if entry is None:
+            twin = self._by_index(index)
+            belongs = twin is not None and not twin.is_done and (is_done or not (twin.item and text(item.get("id"))))
+            entry = twin if belongs else None
+        if entry is None:
+            entry = _Entry(index if isinstance(index, int) else None)
+            self._entries.append(entry)
+        entry.item, entry.is_done = dict(item), is_done
+        self._latest = entry
+
+    def of_event(self, data: JsonObject) -> JsonObject:
+        """The item that an event is about; made, empty, if it was never added."""
+        index = data.get("output_index")
+        entry = self._by_id(data.get("item_id")) or self._by_index(index)
+        if entry is None:
+            entry = _Entry(index if isinstance(index, int) else None)
+            self._entries.append(entry)
+        self._latest = entry
+        return entry.item
+
+    def in_order(self) -> list[JsonObject]:
+        """The items by their index, as they arrived where one has none."""
+        indices = [entry.index for entry in self._entries]
+        if None in indices:
+            return [entry.item for entry in self._entries]
+        return [entry.item for entry in sorted(self._entries, key=lambda entry: entry.index or 0)]
+
+    def _by_id(self, identifier: object) -> _Entry | None:
+        if text(identifier) is None:
+            return None
+        return next((entry for entry in reversed(self._entries) if entry.item.get("id") == identifier), None)
+
+    def _by_index(self, index: object) -> _Entry | None:
+        if not isinstance(index, int):
+            return self._latest
+        return next((entry for entry in reversed(self._entries) if entry.index == index), None)
+
+
+@dataclass(slots=True)
+class _Entry:
+    index: int | None
+    item: JsonObject = field(default_factory=dict[str, Any])
+    is_done: bool = False
 
 
 def _error_in(event: JsonObject) -> ReplyError | None:
