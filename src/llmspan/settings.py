@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from ._setting_values import BadValueError, include_usage, names
 from .errors import SettingsError
 
 __all__ = ["TABLE", "Live", "Setting", "Settings"]
@@ -28,7 +29,8 @@ SpanContentFormat = Literal["json", "structured"]
 SocketFraming = Literal["v4", "v3"]
 SpoolSync = Literal["always", "group", "none"]
 SpoolFull = Literal["drop_oldest", "drop_new"]
-IncludeUsage = Literal["auto", "off"]
+#: a list names hosts; ``auto`` in it stands for those of OpenAI and Azure
+IncludeUsage = Literal["auto", "off", "on"] | tuple[str, ...]
 AnthropicNative = Literal["suppress", "adopt", "both"]
 
 
@@ -118,7 +120,7 @@ class Setting:
         try:
             return self.parse(value)
         except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: `~nobody`, or a user without a home
-            reason = f" ({error})" if isinstance(error, _BadValueError) else ""
+            reason = f" ({error})" if isinstance(error, BadValueError) else ""
             raise SettingsError(f"{origin}{value!s}: expected {self.expects}{reason}") from None
 
 
@@ -150,10 +152,6 @@ class Live:
 _told: set[str] = set()
 
 
-class _BadValueError(ValueError):
-    """A refusal whose message is for the user."""
-
-
 def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
     if setting.env in environ:
         return setting.env
@@ -164,19 +162,6 @@ def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
                 logger.warning("llmspan: %s is read as %s; please use the new name", alias, setting.env)
             return alias
     return None
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else list(value)
-    names = tuple(str(part).strip().lower() for part in parts)
-    if not any(names):
-        raise _BadValueError("it is empty")
-    if "" in names:
-        raise _BadValueError("there is nothing between two commas")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise _BadValueError(f"{', '.join(repeated)} is there twice")
-    return names
 
 
 def _keys(value: Any) -> tuple[str, ...]:
@@ -210,7 +195,7 @@ def _patterns(value: Any) -> tuple[str, ...]:
     names = tuple(name.lower() for name in _keys(value))
     unknown = [name for name in names if name not in REDACTIONS]
     if unknown:
-        raise _BadValueError(f"{unknown[0]!r} is none of them")
+        raise BadValueError(f"{unknown[0]!r} is none of them")
     return names
 
 
@@ -270,7 +255,7 @@ def _flag(value: Any) -> bool:
 
 def _path(value: Any) -> Path:
     if not str(value).strip():
-        raise _BadValueError("it is empty")
+        raise BadValueError("it is empty")
     return Path(value).expanduser()
 
 
@@ -280,7 +265,7 @@ def _text(value: Any) -> str | None:
 
 TABLE: Final[tuple[Setting, ...]] = (
     Setting(
-        "backends", "LLMSPAN_BACKENDS", _names, "a comma-separated list of backend names, each once", "sqlite",
+        "backends", "LLMSPAN_BACKENDS", names, "a comma-separated list of backend names, each once", "sqlite",
         "Where provider traces are written. The first one is the primary for reads.",
         ("LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND",),
     ),
@@ -418,9 +403,12 @@ TABLE: Final[tuple[Setting, ...]] = (
         "What goes when the spool is full, counted as dropped: the oldest records, or those that come.",
     ),
     Setting(
-        "include_usage", "LLMSPAN_INCLUDE_USAGE", _one_of("auto", "off"), "auto or off", "auto",
-        "`auto`: for OpenAI chat streams to OpenAI and Azure hosts whose caller set no `stream_options`, ask for usage"
-        " and keep the extra chunk from the caller. The one thing that llmspan changes on the wire.",
+        "include_usage", "LLMSPAN_INCLUDE_USAGE", include_usage,
+        "off, auto, on, or a comma-separated list of hosts such as auto,gateway.example,localhost:4000", "auto",
+        "Chat streams report usage only where they are asked to. For those whose caller set no `stream_options`,"
+        " ask, and keep the extra chunk from the caller: at the hosts of OpenAI and Azure (`auto`), at any host (`on`),"
+        " at the hosts of a list (in which `auto` stands for those of OpenAI and Azure), or nowhere (`off`)."
+        " The one thing that llmspan changes on the wire.",
     ),
     Setting(
         "anthropic_native", "LLMSPAN_ANTHROPIC_NATIVE", _one_of("suppress", "adopt", "both"),

@@ -169,7 +169,7 @@ def _set_up(
         policy=policy,
         source=settings.source or _service_name(tracer_provider),
         baggage_keys=settings.baggage_keys,
-        include_usage=settings.include_usage == "auto",
+        include_usage=settings.include_usage,
         anthropic_native=settings.anthropic_native,
         capture=_capture(settings, policy, given),
         logger=_logs.get_logger("llmspan", __version__, logger_provider),

@@ -174,7 +174,7 @@ ASYNC = {"create": create_async, "stream": stream_async}
 def smoke_api(api: Api, make: Callable[[bool], Any]) -> list[str]:
     done = []
     for name, action in SYNC.items():
-        with watching(include_usage=False) as watch, make(False) as client:
+        with watching(include_usage="off") as watch, make(False) as client:
             action(api, client)
         if name == "early":
             one(watch, (api.early_input_tokens, None), "closed_early")
@@ -182,7 +182,7 @@ def smoke_api(api: Api, make: Callable[[bool], Any]) -> list[str]:
             one(watch, numbers(api))
         done.append(f"{api.name} {name}")
     for name, action in ASYNC.items():
-        with watching(include_usage=False) as watch:
+        with watching(include_usage="off") as watch:
             asyncio.run(within(make(True), lambda client, action=action: action(api, client)))
         one(watch, numbers(api))
         done.append(f"{api.name} async {name}")

@@ -60,7 +60,7 @@ MODULES = [*(f"openai.{name}" for name in CONNECTIONS), "anthropic.lib.tools._be
 
 
 def watching() -> Any:
-    return watching_with(include_usage=False)
+    return watching_with(include_usage="off")
 
 
 @pytest.mark.anyio

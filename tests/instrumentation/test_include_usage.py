@@ -126,6 +126,67 @@ def test_other_hosts_are_left_alone(options: dict[str, Any], why: str) -> None:
     assert watch.only()[0].usage.source == "none"
 
 
+def is_asked(base_url: str, include_usage: Any) -> bool:
+    """Whether a chat stream to ``base_url`` goes out with ``stream_options``; the caller's chunks stay the same."""
+    sent: list[dict[str, Any]] = []
+    bare = read(client(honest_server(sent), base_url=base_url))
+    with watching(include_usage=include_usage) as watch:
+        assert read(client(honest_server(sent), base_url=base_url)) == bare
+    known = watch.only()[0].usage.source == "provider"
+    assert known == ("stream_options" in sent[1])
+    return known
+
+
+@pytest.mark.parametrize("region", ["eu", "us", "ae", "au", "in", "jp"])
+def test_regional_hosts_are_openai(region: str) -> None:
+    """OpenAI's regional hosts are asked as its global one is."""
+    assert is_asked(f"https://{region}.api.openai.com/v1", "auto")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evilapi.openai.com.example",
+        "api.openai.com.evil.example",
+        "eu.api.openai.com.example",
+        "evilapi.openai.com",
+        "eu-api.openai.com",
+        "openai.com",
+        "api.openai.co",
+        "mine.openai.azure.com.example",
+    ],
+)
+def test_hosts_that_only_look_like_openai_are_left_alone(host: str) -> None:
+    """A name that contains OpenAI's, or ends almost like it, is somebody else's."""
+    assert not is_asked(f"https://{host}/v1", "auto")
+
+
+@pytest.mark.parametrize(
+    ("setting", "base_url", "asks"),
+    [
+        ("on", "http://127.0.0.1:8000/v1", True),
+        ("on", "https://api.deepseek.com", True),
+        (("gateway.example",), "https://gateway.example/v1", True),
+        (("gateway.example",), "https://GATEWAY.example.:8443/v1", True),
+        (("gateway.example",), "https://sub.gateway.example/v1", False),
+        (("gateway.example",), "https://gateway.example.evil/v1", False),
+        (("gateway.example",), "https://api.openai.com/v1", False),
+        (("auto", "gateway.example"), "https://eu.api.openai.com/v1", True),
+        (("auto", "gateway.example"), "https://other.example/v1", False),
+        (("*.internal.example",), "https://llm.internal.example/v1", True),
+        (("*.internal.example",), "https://internal.example/v1", False),
+        (("localhost:4000",), "http://localhost:4000", True),
+        (("localhost:4000",), "http://localhost:4001", False),
+        (("gateway.example:443",), "https://gateway.example/v1", True),
+        (("[::1]:8000",), "http://[::1]:8000/v1", True),
+        ("off", "https://api.openai.com/v1", False),
+    ],
+)
+def test_the_setting_names_hosts(setting: Any, base_url: str, asks: bool) -> None:
+    """``on`` is every host, a list exactly those that it names, ``auto`` in it those of OpenAI and Azure."""
+    assert is_asked(base_url, setting) is asks
+
+
 @pytest.mark.parametrize(
     ("version", "asks"),
     [("2024-02-01", False), ("2024-06-01", False), ("2024-10-21", True), ("2025-04-01-preview", True)],
@@ -154,7 +215,7 @@ def test_raw_responses_are_left_alone() -> None:
 def test_it_can_be_switched_off() -> None:
     """``off``: the request is the caller's, and the usage is not known."""
     sent: list[dict[str, Any]] = []
-    with watching(include_usage=False) as watch:
+    with watching(include_usage="off") as watch:
         read(client(honest_server(sent)))
     assert "stream_options" not in sent[0]
     assert watch.only()[0].usage.source == "none"

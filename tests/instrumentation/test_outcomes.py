@@ -148,7 +148,7 @@ def test_our_leftovers_under_another_patch_are_silent(name: str) -> None:
         leftover = getattr(kind, name)
         setattr(kind, name, lambda self, *args, **kwargs: leftover(self, *args, **kwargs))
     try:
-        with watching(include_usage=False) as again:
+        with watching(include_usage="off") as again:
             list(stream_of(CHAT, server(CHAT.stream)))
         assert [record.attempts for record in again.records] == [1]
     finally:

@@ -27,7 +27,7 @@ apis = pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 
 def watching() -> AbstractContextManager[Watch]:
     """Without the one documented change on the wire, which has tests of its own."""
-    return watching_with(include_usage=False)
+    return watching_with(include_usage="off")
 
 
 def stream_of(api: Api, **more: Any) -> Any:

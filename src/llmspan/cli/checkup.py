@@ -19,6 +19,7 @@ from .._version import __version__
 from ..backends.base import Backend, Removes
 from ..settings import TABLE, Settings
 from ..trace import ProviderTrace, new_id
+from .usage_notes import find_unasked_streams
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -173,11 +174,15 @@ def _backend(backend: Backend) -> Iterator[Finding]:
     if error is None and backend.readable:
         error = outcome(lambda: said.append(_probed(backend)))
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
+    notes: list[str | None] = []
+    if error is None and backend.readable:
+        outcome(lambda: notes.append(find_unasked_streams(backend)))
     outcome(backend.shutdown)
     if error is not None:
         yield Finding(f"backend {backend.name}", "problem", _one_line(error))
     else:
         yield Finding(f"backend {backend.name}", "ok", f"{'; '.join(said)}; {took}")
+    yield from (Finding("usage", "note", f"{backend.name}: {note}") for note in notes if note)
 
 
 def _probed(backend: Backend) -> str:

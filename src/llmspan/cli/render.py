@@ -19,6 +19,7 @@ from rich.text import Text
 from ..trace import ProviderTrace
 from ..usage import Usage
 from .conversation import Turn, request_turns, response_turns
+from .usage_notes import SOURCE_NOTES, usage_note
 
 __all__ = [
     "SHORT_ID",
@@ -104,12 +105,11 @@ def call(trace: ProviderTrace, *, longest: int | None = None) -> RenderableType:
         asked = [clean(f"The payload was not stored (content: {trace.content}).", "dim italic")]
     if answered:
         answered = [Rule(style="dim"), *answered]
-    return Group(
-        _heading(trace), *_facts(trace), Text(), *asked, *answered, *failure, Text(), usage(trace.usage), timing(trace)
-    )
+    numbers = usage(trace.usage, usage_note(trace)), timing(trace)
+    return Group(_heading(trace), *_facts(trace), Text(), *asked, *answered, *failure, Text(), *numbers)
 
 
-def usage(used: Usage) -> RenderableType:
+def usage(used: Usage, note: str | None = None) -> RenderableType:
     """The tokens as numbers and bars: what came from the cache and what was thinking are parts of the whole."""
     widest = max(used.input_tokens or 0, used.output_tokens or 0, 1)
     table = Table.grid(padding=(0, 2))
@@ -121,11 +121,9 @@ def usage(used: Usage) -> RenderableType:
                                 "  written ", (count(used.cache_write_tokens), "yellow")))  # fmt: skip
     table.add_row("output", count(used.output_tokens), _bar(used.output_tokens, widest, "green", thought),
                   Text.assemble("reasoning ", (count(used.reasoning_tokens), "magenta")))  # fmt: skip
-    if used.source != "provider":
-        note = "a lower bound: the stream broke off" if used.source == "partial" else "not reported by the provider"
-        table.add_row("", "", Text(note, "dim italic"))
+    note = note or SOURCE_NOTES.get(used.source)
     details = "  ".join(f"{name} {value:,}" for name, value in used.details.items() if value)
-    return Group(table, clean(details, "dim")) if details else table
+    return Group(table, *([clean(note, "dim italic")] if note else []), *([clean(details, "dim")] if details else []))
 
 
 def timing(trace: ProviderTrace) -> Text:

@@ -23,6 +23,7 @@ from .. import scope, semconv
 from .._guard import guarded
 from ..content import Policy
 from ..metrics import CallMetrics
+from ..settings import IncludeUsage
 from ..trace import ProviderTrace, new_id
 from ._call import Call, Route, Sink, Target, Texts
 from ._content import Capture, emit_details, span_content
@@ -45,7 +46,7 @@ class Observer:
     policy: Policy = field(default_factory=Policy)
     source: str | None = None
     baggage_keys: tuple[str, ...] = ()
-    include_usage: bool = True
+    include_usage: IncludeUsage = "auto"
     anthropic_native: str = "suppress"
     #: content for OpenTelemetry, and the logger of its events
     capture: Capture = field(default_factory=Capture)

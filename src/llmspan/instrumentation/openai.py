@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from .._setting_values import names_host
+from ..settings import IncludeUsage
 from ._call import Call, Route, Target
 from ._endpoints import is_api_root, match_route, path_segments
 from ._observe import Observer
@@ -35,6 +37,8 @@ _FETCH: Final = Route("fetch_response", "responses")
 #: who speaks OpenAI's language at which host (``gen_ai.provider.name``, by its last labels)
 _HOSTS: Final = {
     "openai.azure.com": "azure.ai.openai",
+    "openai.azure.us": "azure.ai.openai",
+    "openai.azure.cn": "azure.ai.openai",
     "cognitiveservices.azure.com": "azure.ai.openai",
     "services.ai.azure.com": "azure.ai.inference",
     "amazonaws.com": "aws.bedrock",
@@ -54,6 +58,8 @@ _HOSTS: Final = {
     "openrouter.ai": "openrouter",
 }
 _CLIENTS: Final = {"Azure": "azure.ai.openai", "Bedrock": "aws.bedrock"}
+#: the global host and the regional ones (``eu.api.openai.com``)
+_OPENAI_HOSTS: Final = ("api.openai.com", "*.api.openai.com")
 #: the first dated Azure API version that is generally available and takes ``stream_options``
 _AZURE_STREAM_OPTIONS: Final = "2024-10-21"
 
@@ -93,13 +99,13 @@ def host_provider(host: str) -> str | None:
 
 
 def prepare(observer: Observer, call: Call, client: Any, body: Mapping[str, Any]) -> Prepared | None:
-    """Ask for the usage of a chat stream whose caller did not say, where that is known to be understood.
+    """Ask for the usage of a chat stream whose caller did not say, where the setting has it asked for.
 
     The caller sees the chunks that he would have seen: the extra one is kept back, and the ``usage: null`` that the
     others then carry is unset again.
     """
     options = call.options
-    if not (observer.include_usage and call.route.api == "chat_completions" and _understands_usage(call, client)):
+    if call.route.api != "chat_completions" or not _is_asked(observer.include_usage, call, client):
         return None
     if "stream_options" in body or _is_raw(options) or not isinstance(options.json_data, dict):
         return None
@@ -118,9 +124,19 @@ def is_usage_chunk(chunk: Any) -> bool:
     return not getattr(chunk, "choices", True)
 
 
+def _is_asked(setting: IncludeUsage, call: Call, client: Any) -> bool:
+    """Whether ``LLMSPAN_INCLUDE_USAGE`` names the host of ``call``."""
+    if setting in ("off", "on"):
+        return setting == "on"
+    hosts: tuple[str, ...] = ("auto",) if setting == "auto" else tuple(setting)
+    if names_host(hosts, call.target.address or "", call.target.port):
+        return True
+    return "auto" in hosts and _understands_usage(call, client)
+
+
 def _understands_usage(call: Call, client: Any) -> bool:
     host = call.target.address or ""
-    if host == "api.openai.com":
+    if names_host(_OPENAI_HOSTS, host, None):
         return _by_class(client) is None
     if host_provider(host) != "azure.ai.openai":
         return False
