@@ -22,8 +22,6 @@ _BESIDE = ("llmspan.cli", "llmspan.otlp", "llmspan.sidecar")
 
 #: places that note what they have caught themselves -> what raises there
 NOTED = {
-    "batch.decompress": ("llmspan.instrumentation._batch.decoding", lambda _: _raising(ValueError)),
-    "body.decompress": ("llmspan.instrumentation._body._decoder", lambda _: _raising(ValueError)),
     "content.redact": ("llmspan.redaction.Redactor.__call__", lambda *_: _raising(RuntimeError)()),
     "pipeline.delivery": ("llmspan.pipeline.delivery.Delivery._step", lambda delivery: _fails_once(delivery)),
     "pipeline.worker": ("llmspan.pipeline.Pipeline._make_record", lambda *_: _raising(RuntimeError)()),

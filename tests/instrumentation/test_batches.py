@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import zstandard
 
 from llmspan import semconv
 from llmspan.content import Policy
@@ -38,14 +39,22 @@ colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async
 resources = pytest.mark.parametrize("beta", [False, True], ids=["messages", "beta.messages"])
 
 
-def server(lines: list[dict[str, Any]] = RESULTS, *, packed: bool = False, end: bytes = b"\n") -> httpx2.MockTransport:
+def zstd_frames(body: bytes) -> bytes:
+    return b"".join(zstandard.ZstdCompressor().compress(line) for line in body.splitlines(keepends=True))
+
+
+#: content-encoding -> how a body is packed
+CODINGS = {"": bytes, "gzip": gzip.compress, "none": bytes, "zstd": zstd_frames, "utf-8, GZIP": gzip.compress}
+
+
+def server(lines: list[dict[str, Any]] = RESULTS, *, coding: str = "", end: bytes = b"\n") -> httpx2.MockTransport:
     body = b"\n".join(json.dumps(line).encode() for line in lines) + end
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if not request.url.path.endswith("/results"):
             return httpx2.Response(200, json=BATCH)
-        headers = {"content-type": "application/x-jsonl", **({"content-encoding": "gzip"} if packed else {})}
-        return httpx2.Response(200, headers=headers, stream=Pieces(split(gzip.compress(body) if packed else body)))
+        headers = {"content-type": "application/x-jsonl", **({"content-encoding": coding} if coding else {})}
+        return httpx2.Response(200, headers=headers, stream=Pieces(split(CODINGS[coding](body))))
 
     return httpx2.MockTransport(answer)
 
@@ -77,12 +86,12 @@ def check(watch: Watch) -> None:
 
 
 @resources
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("end", [b"", b"\n"])
 @pytest.mark.peer_fault("S3")
-def test_results(beta: bool, packed: bool, end: bytes, watch: Watch) -> None:
+def test_results(beta: bool, coding: str, end: bytes, watch: Watch) -> None:
     """Each result is a record with the batch's own times; the fetch is one span, without usage."""
-    with client_for("anthropic", server(packed=packed, end=end)) as client:
+    with client_for("anthropic", server(coding=coding, end=end)) as client:
         assert len(list(batches(client, beta).results("msgbatch_1"))) == 4
     check(watch)
 

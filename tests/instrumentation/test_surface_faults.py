@@ -105,7 +105,7 @@ FAULTS: list[tuple[Any, str, Callable[[], Any], str]] = [
     (_stainless, "Upload", upload, "request.upload"),
     (anthropic, "BatchResults", results, "request.begun"),
     (_batch.BatchTimes, "note", results, "request.passed"),
-    (_batch, "decoding", results, "batch.decoding"),
+    (_batch, "decoder", results, "batch.decoding"),
     (_batch, "read_result", results, "batch.take"),
     (_turns, "_client_without_tracing", runner, "tool_runner.client"),
     (_turns, "_start", runner, "tool_runner.start"),

@@ -1,14 +1,10 @@
-"""The bytes of a response: joined, decompressed, timed piece by piece, and bounded."""
+"""The bytes of a response: joined, timed piece by piece, and bounded."""
 
 from __future__ import annotations
 
-import gzip
-import sys
-import types
 import zlib
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,19 +12,8 @@ from hypothesis import strategies as st
 from llmspan import _guard
 from llmspan.instrumentation._body import Body
 from records import patient
-from replay import split
 
 TAIL = 256 * 1024
-
-TEXT = b"".join(b'data: {"n": %d, "text": "caf\xc3\xa9"}\n\n' % number for number in range(200))
-
-
-def raw_deflate(content: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return packer.compress(content) + packer.flush()
-
-
-CODINGS = {"": bytes, "identity": bytes, "gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
 
 
 @pytest.fixture(autouse=True)
@@ -50,109 +35,6 @@ def body_of(pieces: list[bytes], encoding: str = "") -> Body:
 def take(body: Body, piece: bytes, moment: int) -> None:
     body.pieces.append(piece)
     body.stamps.extend((body.received, moment))
-
-
-# -- decoding
-
-
-@pytest.mark.parametrize("encoding", [*CODINGS, "GZip", " gzip ", "identity, gzip", "gzip,", " "])
-@pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_decoded(encoding, size):
-    """A body is decoded whatever its content coding is and however it was cut into pieces."""
-    pack = CODINGS.get(encoding.strip().lower().removeprefix("identity, ").removesuffix(","), gzip.compress)
-    body = body_of(split(pack(TEXT), size), encoding)
-    assert body.decoded() == TEXT
-    assert body.size == len(pack(TEXT))
-    assert _guard.failures() == {}
-
-
-@pytest.mark.parametrize("size", [2, 7, 10_000])
-def test_raw_deflate(size):
-    """``deflate`` without the zlib header, as some servers send it, is decoded too."""
-    body = body_of(split(raw_deflate(TEXT), size), "deflate")
-    assert body.decoded() == TEXT
-    assert _guard.failures() == {}
-
-
-def test_codings_in_turn():
-    """Several codings are undone in the reverse of the order in which they were done."""
-    assert body_of(split(gzip.compress(zlib.compress(TEXT))), "deflate, gzip").decoded() == TEXT
-
-
-@patient
-@given(content=st.binary(max_size=400), pack=st.sampled_from(["gzip", "deflate", ""]), size=st.integers(1, 60))
-def test_decoded_as_httpx_does(content, pack, size):
-    """The decoded bytes are those that httpx gives the SDK."""
-    packed = CODINGS[pack](content)
-    headers = {"content-encoding": pack} if pack else {}
-    theirs = httpx2.Response(200, headers=headers, stream=httpx2.ByteStream(packed)).read()
-    assert body_of(split(packed, size), pack).decoded() == theirs == content
-
-
-@pytest.mark.parametrize("encoding", ["rot13", "gzip, rot13", "br"])
-def test_unknown_coding(encoding, monkeypatch, caplog):
-    """A coding that nobody here can undo is noted once and leaves no bytes; it raises nothing, and times stay."""
-    for name in ("brotli", "brotlicffi"):
-        monkeypatch.setitem(sys.modules, name, None)
-    body = body_of([b"what", b"ever"], encoding)
-    assert body.decoded() == b""
-    assert body.time_at(3) == 2
-    assert _guard.failures() == {"body.decompress": 2}
-    assert len(caplog.records) == 1
-
-
-@pytest.mark.parametrize(("encoding", "window"), [
-    ("gzip", zlib.MAX_WBITS | 16), ("deflate", zlib.MAX_WBITS), ("deflate", -zlib.MAX_WBITS),
-])  # fmt: skip
-def test_broken_coding(encoding, window):
-    """A compressed body that breaks keeps what was decoded before the break, which is no defect of ours."""
-    packer = zlib.compressobj(wbits=window)
-    pieces = [packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in split(TEXT, 1000)]
-    reserved_block_type = b"\x07\x07\x07\x07"
-    body = body_of([*pieces[:3], reserved_block_type, *pieces[3:]], encoding)
-    assert body.decoded() == TEXT[:3000]
-    assert _guard.failures() == {}
-    assert body.time_at(2500) == 3
-
-
-def test_a_break_is_not_raw_deflate():
-    """Only the first piece decides whether ``deflate`` is raw: what breaks later on is not tried as something else."""
-    body = body_of([zlib.compress(b"sound")[:-4], raw_deflate(b"not part of it")], "deflate")
-    assert body.decoded() == b"sound"
-    assert _guard.failures() == {}
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_coding_cut_short(encoding):
-    """A compressed body that was cut gives all that can be known of it, and no defect is counted."""
-    packed = CODINGS[encoding](TEXT)
-    decoded = body_of(split(packed[: len(packed) * 3 // 4], 13), encoding).decoded()
-    assert decoded
-    assert TEXT.startswith(decoded)
-    assert _guard.failures() == {}
-
-
-ZSTD = ("compression.zstd", "backports.zstd", "zstandard")
-PACKAGES = {
-    "br": [("brotli", "Decompressor", "process"), ("brotlicffi", "Decompressor", "decompress")],
-    "zstd": [(name, "ZstdDecompressor", "decompress") for name in ZSTD],
-}
-
-
-@pytest.mark.parametrize(("encoding", "package"), [(coding, one) for coding in PACKAGES for one in PACKAGES[coding]])
-def test_codings_of_other_packages(encoding, package, monkeypatch):
-    """Brotli and Zstandard are decoded by whichever of the packages is there, each by its own method."""
-    name, kind, method = package
-    for absent in ("brotli", "brotlicffi", "compression", "backports", *ZSTD):
-        monkeypatch.setitem(sys.modules, absent, None)
-    parent, dot, _ = name.partition(".")
-    if dot:
-        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-    # a stand-in, as none of the packages may be installed
-    maker = type(kind, (), {method: lambda self, piece: piece.upper(), "decompressobj": lambda self: self})
-    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**{kind: maker}))
-    assert body_of([b"ab", b"c"], encoding).decoded() == b"ABC"
-    assert _guard.failures() == {}
 
 
 # -- times

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from .. import _json
-from .._guard import guarded, note
+from .._guard import guarded
 from ..content import Policy
 from ..redaction import mask_keys
 from ..trace import ProviderTrace, Status
 from ..wire import error_type
 from ..wire.batches import BatchResult, read_result
-from ._body import UNREADABLE, Body, decoding
+from ._body import Body
 from ._call import Call
+from ._decoding import UndecodableError, decoder
 from ._record import record_facts, secrets_of
 
 _AT_ONCE: Final = 256 * 1024
@@ -64,15 +65,15 @@ class BatchResults:
         self.batch_id = batch_id
         self.times = times
         self._call: Call | None = call
-        self._decode: Callable[[bytes], bytes] | None = None
+        self._decode: Callable[[bytes], Iterator[bytes]] | None = None
         self._rest = b""
         self._kinds: Counter[str] = Counter()
         self._line = 0
 
-    def new_body(self, encoding: str) -> Body:
+    def new_body(self, encoding: str, client: str) -> Body:
         """A body that hands its bytes over as they come. A retry starts anew."""
         self._rest, self._kinds, self._line = b"", Counter(), 0
-        self._decode = guarded("batch.decoding", decoding, encoding)
+        self._decode = guarded("batch.decoding", decoder, encoding, client)
         return _Flowing(self)
 
     def conclude(self, call: Call) -> None:
@@ -101,18 +102,20 @@ class BatchResults:
         call = self._call
         if call is None or self._decode is None:
             return
-        try:
-            data = self._rest + b"".join(map(self._decode, pieces))
-        except UNREADABLE as error:
-            note("batch.decompress", error)
-            self._decode = None
-            return
-        *lines, self._rest = data.split(b"\n")
+        *lines, self._rest = b"".join([self._rest, *self._decoded(pieces, self._decode)]).split(b"\n")
         for line in [*lines, self._rest] if last else lines:
             result = read_result(line) if line.strip() else None
             if result is not None:
                 self._kinds[result.kind] += 1
                 call.judge.sink.accept(_ResultRecord(call, self, result, line, is_told=self._is_told(call)))
+
+    def _decoded(self, pieces: list[bytes], decode: Callable[[bytes], Iterator[bytes]]) -> Iterator[bytes]:
+        """The bytes of ``pieces`` as far as they can be decoded; where they break, the client has raised as well."""
+        try:
+            for piece in pieces:
+                yield from decode(piece)
+        except UndecodableError:
+            self._decode = None
 
     def _is_told(self, call: Call) -> bool:
         """Whether the next result's numbers have been told before: a batch's results are lines in a steady order.

@@ -5,15 +5,12 @@ The tee adds to it, once per network read; everything that reads the bytes happe
 
 from __future__ import annotations
 
-import functools
-import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
-from .._guard import note
+from ._decoding import decompress
 
 _TAIL = 256 * 1024
 #: pieces from one look at the size of all to the next; one is seldom more than 64 KiB
@@ -35,6 +32,7 @@ class Body:
         "_head",
         "_head_size",
         "_held",
+        "client",
         "cut",
         "encoding",
         "limit",
@@ -43,12 +41,14 @@ class Body:
         "stamps",
     )
 
-    def __init__(self, limit: int, encoding: str = "") -> None:
+    def __init__(self, limit: int, encoding: str = "", client: str = "httpx2") -> None:
         self.pieces: list[bytes] = []
         #: of each of the first pieces: up to which byte it went, and when it came (``perf_counter_ns``)
         self.stamps = array("q")
         self.limit = limit
         self.encoding = encoding
+        #: whose rules of decoding hold: ``httpx`` or ``httpx2``
+        self.client = client
         self.lost = 0
         self.cut = False
         #: so many pieces have been counted, and are so many bytes
@@ -77,7 +77,7 @@ class Body:
 
     def decoded(self) -> bytes:
         """All bytes, decompressed."""
-        return b"".join(_decompress(self.pieces, self.encoding) if self.encoding else self.pieces)
+        return b"".join(decompress(self.pieces, self.encoding, self.client) if self.encoding else self.pieces)
 
     @property
     def times(self) -> Sequence[int]:
@@ -101,7 +101,7 @@ class Body:
         """Up to which byte of the decoded body the stamped pieces went."""
         if not self.encoding:
             return ends
-        return list(accumulate(map(len, _decompress(self.pieces[: len(ends)], self.encoding))))
+        return list(accumulate(map(len, decompress(self.pieces[: len(ends)], self.encoding, self.client))))
 
     def check(self) -> None:
         """Count the pieces that came since the last time and, if there is too much now, make room.
@@ -140,78 +140,3 @@ class Body:
         self.lost += gone
         self._held -= gone
         self._counted = len(self.pieces)
-
-
-def _decompress(pieces: list[bytes], encoding: str) -> list[bytes]:
-    """The pieces behind their content codings, in the same number; what cannot be decoded ends them."""
-    decoded: list[bytes] = []
-    try:
-        decoded.extend(map(decoding(encoding), pieces))
-    except ValueError as error:
-        note("body.decompress", error)
-    except UNREADABLE:
-        pass  # broken on its way: the SDK has told the caller, it is no defect of ours
-    return decoded
-
-
-#: what decoders raise on bytes that are not theirs
-UNREADABLE = (zlib.error, ValueError, RuntimeError, OSError, EOFError)
-
-
-def decoding(encoding: str) -> Callable[[bytes], bytes]:
-    """An incremental decoder of a ``content-encoding``, which may name several.
-
-    Raises:
-        ValueError: one of them is not known, or the package that knows it is not installed.
-    """
-    steps = [part.strip().lower() for part in encoding.split(",")]
-    feeds = [_decoder(step) for step in reversed(steps) if step not in ("", "identity")]
-    return lambda piece: functools.reduce(lambda data, feed: feed(data), feeds, piece)
-
-
-def _decoder(name: str) -> Callable[[bytes], bytes]:
-    """An incremental decoder. Brotli and Zstandard come from the packages that httpx itself uses for them."""
-    if name in ("gzip", "x-gzip"):
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
-    if name == "deflate":
-        return _Deflate().feed
-    if name == "br":
-        brotli = _first_module("brotli", "brotlicffi")
-        decompressor = brotli.Decompressor()
-        return getattr(decompressor, "decompress", None) or decompressor.process
-    if name == "zstd":
-        try:
-            return _first_module("compression.zstd", "backports.zstd").ZstdDecompressor().decompress
-        except ValueError:
-            return _first_module("zstandard").ZstdDecompressor().decompressobj().decompress
-    raise ValueError(f"content-encoding {name!r} is not known")
-
-
-class _Deflate:
-    """``deflate`` is zlib by the standard, and raw from some servers."""
-
-    def __init__(self) -> None:
-        self._object = zlib.decompressobj()
-        self._fresh = True
-
-    def feed(self, piece: bytes) -> bytes:
-        try:
-            return self._object.decompress(piece)
-        except zlib.error:
-            if not self._fresh:
-                raise
-            self._object = zlib.decompressobj(-zlib.MAX_WBITS)
-            return self._object.decompress(piece)
-        finally:
-            self._fresh = False
-
-
-def _first_module(*names: str) -> Any:
-    from importlib import import_module
-
-    for name in names:
-        try:
-            return import_module(name)
-        except ImportError:
-            continue
-    raise ValueError(f"none of {', '.join(names)} is installed")

@@ -113,8 +113,8 @@ class Raised(NamedTuple):
 class Results(Protocol):
     """What becomes of a response that holds the results of many requests."""
 
-    def new_body(self, encoding: str, /) -> Body:
-        """What collects its bytes."""
+    def new_body(self, encoding: str, client: str, /) -> Body:
+        """What collects its bytes: of a content coding that ``client`` (httpx or httpx2) undoes."""
         ...
 
     def conclude(self, call: Call, /) -> None:
@@ -210,12 +210,12 @@ class Call:
         self._process = _process[0]
         judge.open_calls[id_of(self)] = self
 
-    def new_body(self, encoding: str) -> Body:
+    def new_body(self, encoding: str, client: str = "httpx2") -> Body:
         """What is to collect the bytes of the response that counts from now on."""
         if self.results is not None:
-            body = self.results.new_body(encoding)
+            body = self.results.new_body(encoding, client)
         else:
-            body = Body(max(4 * self.judge.policy.max_bytes, 1 << 20), encoding)
+            body = Body(max(4 * self.judge.policy.max_bytes, 1 << 20), encoding, client)
         self.body = body
         return body
 

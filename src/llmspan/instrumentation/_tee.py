@@ -32,12 +32,12 @@ def hang(call: Call, response: Any) -> None:
     """Put a tee under the body of ``response`` (an httpx or httpx2 Response, whether it is read or not)."""
     if response.extensions.get(KEY) is call:
         return
-    stream, is_read = response.stream, response.is_closed
-    body = call.new_body("" if is_read else response.headers.get("content-encoding", ""))
+    stream, is_read, http = response.stream, response.is_closed, _http_of(type(response))
+    body = call.new_body("" if is_read else response.headers.get("content-encoding", ""), http.__name__)
     if is_read:  # by a hook of the HTTP client, say; nobody will ask the tee for it
         body.pieces.append(response.content)
     response.extensions[KEY] = call
-    response.stream = _tee_for(_http_of(type(response)))(stream, call, body)
+    response.stream = _tee_for(http)(stream, call, body)
 
 
 @functools.lru_cache(maxsize=64)
