@@ -15,6 +15,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, MeterProvider
 
+from . import semconv
 from ._version import __version__
 from .trace import FAILED, ProviderTrace
 
@@ -47,20 +48,23 @@ class CallMetrics:
         self._compat = compat
         self._histograms: dict[str, Histogram] = {}
         self._counters: dict[str, Counter] = {}
-        self._meter = metrics.get_meter("llmspan", __version__, meter_provider)
+        self._meter = metrics.get_meter("llmspan", __version__, meter_provider, schema_url=semconv.SCHEMA_URL)
 
-    def record(self, call: ProviderTrace, gaps: Iterable[int] = (), *, is_timed: bool = True) -> None:
+    def record(
+        self, call: ProviderTrace, gaps: Iterable[int] = (), *, is_timed: bool = True, fingerprint: str | None = None
+    ) -> None:
         """Record the points of one finished call.
 
         Args:
             call: its record.
             gaps: the nanoseconds between pieces of its output.
             is_timed: whether its duration is how long somebody waited for it; that of a batch's result is not.
+            fingerprint: what OpenAI calls the ``system_fingerprint`` of the response.
         """
         if not self._is_listened_to():
             return
         within = _context(call)
-        common = _attributes(call)
+        common = _attributes(call, fingerprint)
         ended = {**common, "error.type": call.error_type} if call.error_type else common
         if call.operation in INFERENCE:
             if is_timed:
@@ -134,7 +138,7 @@ class CallMetrics:
         return self._histograms[name]
 
 
-def _attributes(call: ProviderTrace) -> dict[str, Any]:
+def _attributes(call: ProviderTrace, fingerprint: str | None) -> dict[str, Any]:
     known = {
         "gen_ai.operation.name": call.operation,
         "gen_ai.provider.name": call.provider,
@@ -143,7 +147,9 @@ def _attributes(call: ProviderTrace) -> dict[str, Any]:
         "server.address": call.server_address,
         "server.port": call.server_port if call.server_address else None,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    found = {name: value for name, value in known.items() if value is not None}
+    vendor = semconv.vendor_response_attributes(call.provider, call.api, call.service_tier, fingerprint)
+    return found | {name: value for name, value in vendor.items() if name.startswith("openai.")}
 
 
 def _by_modality(call: ProviderTrace, direction: str, total: int | None) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import format_span_id, format_trace_id
@@ -21,14 +21,21 @@ from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
 
 __all__ = [
+    "SCHEMA_URL",
+    "SpanFacts",
     "end_attributes",
+    "event_attributes",
     "from_span",
     "old_names",
     "request_attributes",
     "span_name",
     "start_attributes",
     "to_attributes",
+    "vendor_response_attributes",
 ]
+
+#: the version of the conventions whose names these are, as their repository publishes it
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
@@ -87,10 +94,13 @@ _OLD_NAMES: Final[dict[str, str]] = {
     "gen_ai.system": PROVIDER,
 }
 
-#: finer counts that have a name outside of ``llmspan.usage.``
-_DETAILS: Final[dict[str, str]] = {
+#: finer counts that Anthropic has a name for, used on its own spans only
+_ANTHROPIC_DETAILS: Final[dict[str, str]] = {
     "cache_write_5m_tokens": "anthropic.usage.cache_creation.ephemeral_5m_input_tokens",
     "cache_write_1h_tokens": "anthropic.usage.cache_creation.ephemeral_1h_input_tokens",
+}
+#: finer counts that have a name outside of ``llmspan.usage.``
+_DETAILS: Final[dict[str, str]] = {
     "audio_input_tokens": "gen_ai.usage.audio.input_tokens",
     "audio_output_tokens": "gen_ai.usage.audio.output_tokens",
     "image_input_tokens": "gen_ai.usage.image.input_tokens",
@@ -98,7 +108,7 @@ _DETAILS: Final[dict[str, str]] = {
     "text_input_tokens": "gen_ai.usage.text.input_tokens",
     "text_output_tokens": "gen_ai.usage.text.output_tokens",
 }
-_DETAIL_OF: Final = {attribute: name for name, attribute in _DETAILS.items()}
+_DETAIL_OF: Final = {attribute: name for name, attribute in (_ANTHROPIC_DETAILS | _DETAILS).items()}
 _USAGE_PREFIX: Final = "llmspan.usage."
 _USAGE_SOURCE: Final = "llmspan.usage_source"
 _CUSTOM_PREFIX: Final = "llmspan.attributes."
@@ -122,11 +132,20 @@ _PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...], type | None]]] 
     "max_tokens_to_sample": ("gen_ai.request.max_tokens", int, None),
     "dimensions": ("gen_ai.embeddings.dimension.count", int, None),
 }
+#: providers whose spans, metrics and events carry ``openai.*`` and ``anthropic.*`` attributes: the provider's name says
+#: which vendor's attributes are to be expected, so others that speak the same API get none
+_OPENAI: Final = frozenset({"openai", "azure.ai.openai"})
+_ANTHROPIC: Final = frozenset({"anthropic"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 #: old name -> the name that counts if both are given
 _REPLACED: Final = {"max_tokens": "max_completion_tokens", "stop": "stop_sequences", "text": "response_format"}
 #: operations whose usage belongs to another call
 NOT_BILLED: Final = frozenset({"fetch_response"})
+#: operations that ask for what a model generates, or bring it: their messages may go on spans and into events. What is
+#: embedded, counted or classified is no conversation with a model, and the conventions have no attributes for it
+GENERATION: Final = frozenset(
+    {"chat", "text_completion", "generate_content", "fetch_response", "create_batch", "fetch_batch_results"}
+)
 #: what an API is asked for, where that is not the request's to say
 _OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
 #: which of OpenAI's two an API is of
@@ -144,6 +163,12 @@ _NOT_AT_END: Final = frozenset(
 _SAME_AT_END: Final = {key: name for key, name in _SAME.items() if key not in _NOT_AT_END}
 _SHAPED: Final = ("finish_reasons", "time_to_first_chunk_ns", "agent_tags", "attributes", "usage")
 _READ: Final = (*_SAME, *_SHAPED)
+
+
+class SpanFacts(NamedTuple):
+    """Facts of a call that spans, events and metrics carry and records have no column for."""
+
+    system_fingerprint: str | None = None
 
 
 def span_name(operation: str, model: str | None) -> str:
@@ -165,11 +190,9 @@ def start_attributes(
     return found
 
 
-def request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates no value."""
-    found: dict[str, Any] = {}
-    if api in _API_TYPES:
-        found["openai.api.type"] = _API_TYPES[api]
+    found = _openai_request_attributes(api, body) if provider in _OPENAI else {}
     if api in _OUTPUT_OF:
         found["gen_ai.output.type"] = _OUTPUT_OF[api]
     for key, value in body.items():
@@ -205,9 +228,14 @@ def _encoding(value: object, api: str) -> dict[str, Any]:
     return {"gen_ai.request.encoding_formats": (value,)} if is_known else {}
 
 
-def _tier(value: object, api: str) -> dict[str, Any]:
-    is_known = isinstance(value, str) and value != "auto" and api in _API_TYPES
-    return {"openai.request.service_tier": value} if is_known else {}
+def _openai_request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    if api not in _API_TYPES:
+        return {}
+    found: dict[str, Any] = {"openai.api.type": _API_TYPES[api]}
+    tier = body.get("service_tier")
+    if isinstance(tier, str) and tier != "auto":
+        found["openai.request.service_tier"] = tier
+    return found
 
 
 def _output(kind: object) -> dict[str, Any]:
@@ -222,31 +250,48 @@ _SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
     "stop_sequences": _stop,
     "n": _choices,
     "encoding_format": _encoding,
-    "service_tier": _tier,
     "response_format": lambda value, _: _output(_get(value, "type")),
     "text": lambda value, _: _output(_get(_get(value, "format"), "type")),
 }
 
 
-def end_attributes(facts: Mapping[str, Any], *, system_fingerprint: str | None = None) -> dict[str, Any]:
+def end_attributes(facts: Mapping[str, Any], more: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
     """What a span gets at its end: the record's values less what it had at its start, and vendors' own names.
 
     ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
     """
     found = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
     _add_shaped(found, facts)
-    if facts["status"] == "incomplete":
-        found.setdefault(FINISH_REASONS, ("error",))
-    tier = facts["service_tier"]
-    if facts["api"] in ("chat_completions", "responses"):
-        if tier:
-            found["openai.response.service_tier"] = tier
-        if system_fingerprint:
-            found["openai.response.system_fingerprint"] = system_fingerprint
-    elif tier and facts["api"] == "messages":
-        found["anthropic.response.service_tier"] = tier
+    return found | _only_on_spans(facts, more)
+
+
+def event_attributes(trace: ProviderTrace, more: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
+    """What the event of a finished call says: all that its span says, less the request's parameters."""
+    return to_attributes(trace) | _only_on_spans({key: getattr(trace, key) for key in _READ}, more)
+
+
+def _only_on_spans(facts: Mapping[str, Any], more: SpanFacts) -> dict[str, Any]:
+    """The attributes that follow from a record's values and are not read back from a span."""
+    found = vendor_response_attributes(facts["provider"], facts["api"], facts["service_tier"], more.system_fingerprint)
+    if facts["status"] == "incomplete" and not facts["finish_reasons"]:
+        found[FINISH_REASONS] = ("error",)
     if (facts["attempts"] or 1) > 1:
         found["http.request.resend_count"] = facts["attempts"] - 1
+    return found
+
+
+def vendor_response_attributes(
+    provider: str, api: str, service_tier: str | None, system_fingerprint: str | None
+) -> dict[str, Any]:
+    """The attributes that a vendor has named for its own responses, for that vendor's calls only."""
+    found: dict[str, Any] = {}
+    if provider in _OPENAI and api in ("chat_completions", "responses"):
+        if service_tier:
+            found["openai.response.service_tier"] = service_tier
+        if system_fingerprint:
+            found["openai.response.system_fingerprint"] = system_fingerprint
+    elif provider in _ANTHROPIC and api == "messages" and service_tier:
+        found["anthropic.response.service_tier"] = service_tier
     return found
 
 
@@ -271,7 +316,7 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
     for key, value in facts["attributes"].items():
         found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
     if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
-        found.update(_usage_attributes(facts["usage"]))
+        found.update(_usage_attributes(facts["usage"], facts["provider"]))
 
 
 def old_names(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,14 +367,15 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     )
 
 
-def _usage_attributes(usage: Usage) -> dict[str, Any]:
+def _usage_attributes(usage: Usage, provider: str) -> dict[str, Any]:
     found: dict[str, Any] = {_USAGE_SOURCE: usage.source}
     for key, name in _FIVE.items():
         value = getattr(usage, key)
         if value is not None:
             found[name] = value
+    names = _ANTHROPIC_DETAILS | _DETAILS if provider in _ANTHROPIC else _DETAILS
     for key, value in usage.details.items():
-        found[_DETAILS.get(key) or _USAGE_PREFIX + key] = value
+        found[names.get(key) or _USAGE_PREFIX + key] = value
     return found
 
 

@@ -18,7 +18,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, defects, otlp, pipeline
+from . import _guard, defects, otlp, pipeline, semconv
 from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
@@ -162,7 +162,7 @@ def _set_up(
     warning = otlp.collision(settings)
     if warning is not None:
         _guard.logger.warning("llmspan: %s", warning)
-    tracer = trace.get_tracer("llmspan", __version__, tracer_provider)
+    tracer = trace.get_tracer("llmspan", __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)
     _state.observer = Observer(
         sink=pipeline.shared(),
         tracer=tracer,
@@ -172,7 +172,7 @@ def _set_up(
         include_usage=settings.include_usage,
         anthropic_native=settings.anthropic_native,
         capture=_capture(settings, policy, given),
-        logger=_logs.get_logger("llmspan", __version__, logger_provider),
+        logger=_logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
         compat=settings.semconv_compat,
         metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
         stamps_all=settings.chunk_metrics,

@@ -221,6 +221,11 @@ def smoke_openai(url: str) -> Iterator[list[str]]:
         client.embeddings.create(model="e", input="hi")
     one(watch, (9, None))
     with watching() as watch, make(False) as client:
+        for asked in ({}, {"encoding_format": "base64"}, {"encoding_format": "float"}):
+            client.embeddings.create(model="e", input="hi", **asked)
+    encodings = [(span.attributes or {}).get("gen_ai.request.encoding_formats") for span in watch.spans]
+    assert encodings == [None, ("base64",), ("float",)]
+    with watching() as watch, make(False) as client:
         client.audio.transcriptions.create(model="w", file=("a.mp3", b"abc"))
     assert json.loads(one(watch, (None, None)).request_json)["file"]["bytes"] == 3
     yield ["embeddings", "transcriptions"]

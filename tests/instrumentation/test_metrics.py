@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from llmspan.usage import Usage
 from records import make_trace
 from replay import client_for, events_of, transport
 from signals import INFERENCE, Meters
-from streams import CHAT, MESSAGES
+from streams import CHAT, MESSAGES, RESPONSES
 from watching import watching
 
 SSE = {"content-type": "text/event-stream"}
@@ -102,6 +103,22 @@ def test_chunk_times_on_request(meters: Meters) -> None:
         assert len(watch.records) == 1
     (gaps,) = meters.points()[INFERENCE + "time_per_output_chunk"]
     assert gaps.count == pieces - 1 - CHAT.first_output
+
+
+def test_service_tier_and_fingerprint_of_openai(meters: Meters) -> None:
+    """OpenAI's points tell by which tier and by which of its systems a call was served."""
+    events = [piece.replace(b'"created"', b'"system_fingerprint": "fp_1", "service_tier": "flex", "created"')
+              for piece in CHAT.stream]  # fmt: skip
+    body = {**RESPONSES.body, "service_tier": "priority"}
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        for _ in CHAT.method(client_for("openai", transport(200, SSE, events)))(**CHAT.arguments, stream=True):
+            pass
+        client_for("openai", transport(200, JSON, [json.dumps(body).encode()])).responses.create(**RESPONSES.arguments)
+        assert len(watch.records) == 2
+    tier, fingerprint = "openai.response.service_tier", "openai.response.system_fingerprint"
+    for name in ("duration", "usage.input_tokens", "operation.output_tokens"):
+        attributes = [point.attributes for point in meters.points()[INFERENCE + name]]
+        assert {(found[tier], found.get(fingerprint)) for found in attributes} == {("flex", "fp_1"), ("priority", None)}
 
 
 def test_other_operations(meters: Meters) -> None:

@@ -18,10 +18,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 import llmspan
-from llmspan import wiring
+from llmspan import semconv, wiring
 from llmspan.exporter import SQLiteSpanExporter
 from llmspan.instrumentors import OpenAIInstrumentor
 from replay import client_for, transport
+from signals import Logs, Meters
 from streams import ALL, CHAT, MESSAGES
 
 SSE = {"content-type": "text/event-stream"}
@@ -98,6 +99,26 @@ def test_format_of_content_on_spans(
     call()
     (span,) = exporter.get_finished_spans()
     assert isinstance((span.attributes or {})["gen_ai.output.messages"], kind)
+
+
+@pytest.mark.peer_fault("U2")
+def test_signals_name_the_version_of_the_conventions(path: Path) -> None:
+    """Spans, metrics and events carry the schema URL of the conventions whose names they use."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    logs, meters = Logs(), Meters()
+    llmspan.instrument(
+        backends="sqlite", sqlite_path=path, tracer_provider=provider, logger_provider=logs.provider,
+        meter_provider=meters.provider, otel_instrumentation_genai_capture_message_content="EVENT_ONLY",
+    )  # fmt: skip
+    call()
+    assert llmspan.flush()
+    (span,), (event,) = exporter.get_finished_spans(), logs.exporter.get_finished_logs()
+    data = meters.reader.get_metrics_data()
+    scopes = [found for resource in data.resource_metrics for found in resource.scope_metrics] if data else []
+    measured = [found.schema_url for found in scopes if found.metrics[0].name.startswith("gen_ai.")]
+    urls = {span.instrumentation_scope.schema_url, event.instrumentation_scope.schema_url, *measured}
+    assert (urls, len(measured)) == ({semconv.SCHEMA_URL}, 1)
 
 
 @pytest.mark.peer_fault("K9")
@@ -283,15 +304,3 @@ def test_what_a_context_says_is_a_snapshot(path: Path) -> None:
     (trace,) = records(path)
     assert trace.llm_config == {"model": "m", "tools": ["a"]}
     assert trace.attributes == {"config": {"model": "m", "tools": ["a"]}}
-
-
-@pytest.mark.peer_fault("U2")
-def test_spans_name_no_schema(path: Path) -> None:
-    """The names on our spans are newer than any schema that has been released, so none is named."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    llmspan.instrument(backends="sqlite", sqlite_path=path, tracer_provider=provider)
-    call()
-    (span,) = exporter.get_finished_spans()
-    assert span.instrumentation_scope is not None
-    assert (span.instrumentation_scope.name, span.instrumentation_scope.schema_url or None) == ("llmspan", None)

@@ -169,7 +169,7 @@ def test_a_span_of_ours(trace, fingerprint):
     ) | {semconv.RECORD_ID: trace.id}  # fmt: skip
     if trace.stream:
         start[semconv.STREAM] = True
-    end = semconv.end_attributes(facts_of(trace), system_fingerprint=fingerprint)
+    end = semconv.end_attributes(facts_of(trace), semconv.SpanFacts(system_fingerprint=fingerprint))
     assert start.keys().isdisjoint(end)
     found = semconv.from_span(span_of(start | end, trace))
     known = bare(trace)
@@ -208,7 +208,7 @@ def test_zeros_are_written():
     """Reported zeros are on the span: usage, details, chunks and bytes."""
     details = {"cache_write_5m_tokens": 0, "audio_input_tokens": 0, "web_search_requests": 0}
     usage = Usage(**dict.fromkeys(FIVE, 0), details=details, source="provider")
-    trace = make_trace(usage=usage, chunk_count=0, request_bytes=0, time_to_first_chunk_ns=0)
+    trace = make_trace(provider="anthropic", usage=usage, chunk_count=0, request_bytes=0, time_to_first_chunk_ns=0)
     attributes = semconv.to_attributes(trace)
     assert [attributes[name] for name in FIVE.values()] == [0] * 5
     assert attributes["anthropic.usage.cache_creation.ephemeral_5m_input_tokens"] == 0
@@ -354,19 +354,38 @@ def test_finish_reasons_at_the_end(status, reasons, written):
     assert end_of(status=status, finish_reasons=reasons).get("gen_ai.response.finish_reasons") == written
 
 
-@pytest.mark.parametrize(("api", "name"), [
-    ("chat_completions", "openai.response.service_tier"), ("responses", "openai.response.service_tier"),
-    ("messages", "anthropic.response.service_tier"), ("embeddings", None),
+@pytest.mark.parametrize(("provider", "api", "name"), [
+    ("openai", "chat_completions", "openai.response.service_tier"),
+    ("azure.ai.openai", "responses", "openai.response.service_tier"),
+    ("groq", "chat_completions", None), ("openrouter", "responses", None), ("aws.bedrock", "responses", None),
+    ("anthropic", "messages", "anthropic.response.service_tier"), ("aws.bedrock", "messages", None),
+    ("openai", "embeddings", None),
 ])  # fmt: skip
-def test_vendors_names_at_the_end(api, name):
-    """The service tier has its vendor's name beside ours, which is the same for all; a fingerprint is OpenAI's."""
-    facts = facts_of(make_trace(api=api, service_tier="priority"))
-    end = semconv.end_attributes(facts, system_fingerprint="fp")
+def test_vendors_names_at_the_end(provider, api, name):
+    """A vendor's own names are on its own calls only, beside ours, which is the same for all."""
+    tier, fingerprint = "openai.response.service_tier", "openai.response.system_fingerprint"
+    facts = facts_of(make_trace(provider=provider, api=api, service_tier="priority"))
+    end = semconv.end_attributes(facts, semconv.SpanFacts(system_fingerprint="fp"))
     written = {key: value for key, value in end.items() if "service_tier" in key}
     assert written == {"llmspan.response.service_tier": "priority"} | ({name: "priority"} if name else {})
-    assert end.get("openai.response.system_fingerprint") == ("fp" if api in ("chat_completions", "responses") else None)
-    none = semconv.end_attributes(facts_of(make_trace(api=api)))
+    assert end.get(fingerprint) == ("fp" if name == tier else None)
+    none = semconv.end_attributes(facts_of(make_trace(provider=provider, api=api)))
     assert not [key for key in none if "tier" in key or "fingerprint" in key]
+
+
+@pytest.mark.parametrize(("provider", "prefix"), [
+    ("anthropic", "anthropic.usage.cache_creation.ephemeral_"), ("aws.bedrock", None), ("openai", None),
+])  # fmt: skip
+def test_lifetimes_of_cache_writes(provider, prefix):
+    """Cache writes by lifetime have Anthropic's names on its own spans, ours on others, and come back from both."""
+    details = {"cache_write_5m_tokens": 3, "cache_write_1h_tokens": 4}
+    trace = carried(make_trace(provider=provider, usage=Usage(details=details, source="provider")))
+    attributes = semconv.to_attributes(trace)
+    names = [f"{prefix}{span}_input_tokens" if prefix else f"llmspan.usage.cache_write_{span}_tokens"
+             for span in ("5m", "1h")]  # fmt: skip
+    assert [attributes.pop(name) for name in names] == [3, 4]
+    assert not [name for name in attributes if "ephemeral" in name or "cache_write_" in name]
+    assert semconv.from_span(span_of(semconv.to_attributes(trace), trace)).usage.details == details
 
 
 @pytest.mark.parametrize(("attempts", "resent"), [(None, None), (0, None), (1, None), (2, 1), (4, 3)])
@@ -395,24 +414,24 @@ def literals() -> set[str]:
 
 def test_names_are_the_conventions():
     """The names in the module are those of the conventions, all in their current spelling, and the four old ones."""
-    assert literals() == GENAI.keys() | OTHERS.keys() | OLD
+    assert literals() - semconv._OPENAI == GENAI.keys() | OTHERS.keys() | OLD
 
 
 def everything() -> dict[str, Any]:
     """Every attribute that can be written, from several calls."""
     details = dict.fromkeys(filter(None, KNOWN_COUNTS.values()), 1)
     found: dict[str, Any] = {}
-    for api in ("chat_completions", "messages"):
-        trace = full_trace(api=api, usage=dataclasses.replace(full_trace().usage, details=details))
+    for provider, api in (("openai", "chat_completions"), ("anthropic", "messages")):
+        trace = full_trace(provider=provider, api=api, usage=dataclasses.replace(full_trace().usage, details=details))
         found |= semconv.to_attributes(trace)
-        found |= semconv.end_attributes(facts_of(trace), system_fingerprint="fp")
-        found |= semconv.request_attributes(api, {
+        found |= semconv.end_attributes(facts_of(trace), semconv.SpanFacts(system_fingerprint="fp"))
+        found |= semconv.request_attributes(provider, api, {
             "temperature": 1, "top_p": 1, "top_k": 1, "frequency_penalty": 1, "presence_penalty": 1, "seed": 1, "n": 2,
             "max_tokens": 1, "previous_response_id": "r", "reasoning_effort": "low", "stop": "x",
             "service_tier": "flex",
             "response_format": {"type": "text"},
         })  # fmt: skip
-    return found | semconv.request_attributes("embeddings", {"dimensions": 1, "encoding_format": "float"})
+    return found | semconv.request_attributes("openai", "embeddings", {"dimensions": 1, "encoding_format": "float"})
 
 
 def test_all_names_are_written_with_their_types():

@@ -15,7 +15,7 @@ OPENAI = {"openai.api.type": "chat_completions"}
 
 def asked(api: str = "chat_completions", /, **body: Any) -> dict[str, Any]:
     """The request's attributes, less the one that all chat completions have."""
-    found = semconv.request_attributes(api, body)
+    found = semconv.request_attributes("openai", api, body)
     assert found.get("openai.api.type") == (api if api in ("chat_completions", "responses") else None)
     return {name: value for name, value in found.items() if name != "openai.api.type"}
 

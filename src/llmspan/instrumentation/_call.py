@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import perf_counter_ns, time_ns
 from typing import Any, Literal, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from opentelemetry.trace import Span, SpanContext
 from .._guard import guarded
 from ..content import Policy
 from ..scope import Scope
+from ..semconv import SpanFacts
 from ..trace import ProviderTrace
 from ._body import Body
 from ._upload import Upload
@@ -169,8 +170,8 @@ class Call:
     __slots__ = (
         "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id",
         "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
-        "options", "parent", "path", "request", "results", "route", "scope", "source", "span", "span_context",
-        "started", "started_at", "stream", "target", "upload",
+        "options", "parameters", "parent", "path", "request", "results", "route", "scope", "source", "span",
+        "span_context", "span_facts", "started", "started_at", "stream", "target", "upload",
     )  # fmt: skip
 
     def __init__(self, *, id: str, route: Route, target: Target, judge: Judge) -> None:  # noqa: A002
@@ -200,6 +201,10 @@ class Call:
         self.model: str | None = None
         self.conversation_id: str | None = None
         self.stream = False
+        #: the attributes of the request's parameters
+        self.parameters: Mapping[str, Any] = {}
+        #: what is known of the response and has no place in the record
+        self.span_facts = SpanFacts()
         #: those of the request, until it has returned or raised
         self.options: Any = None
         self.hides: Callable[[Any], object] | None = None

@@ -9,14 +9,15 @@ called.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry._logs import LogRecord
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 
 from .. import _json, semconv
@@ -63,26 +64,44 @@ class Capture:
 
 def span_content(call: Call, capture: Capture) -> dict[str, Any]:
     """The content attributes of a call's span: maps where they are asked for and spans take them, else JSON text."""
-    attributes = _read(payload(call, capture.policy))[1]
+    attributes = _content(payload(call, capture.policy))
     if capture.span_format == "structured" and _takes_maps():
         return attributes
     return {name: _json.dumps(value) for name, value in attributes.items()}
 
 
-def emit_details(logger: Any, record: ProviderTrace, place: SpanContext | None, texts: Texts, capture: Capture) -> None:
-    """Emit the event of a finished call within the span at ``place``: all that its span says, and its content."""
+def emit_details(logger: Any, record: ProviderTrace, call: Call, texts: Texts, capture: Capture) -> None:
+    """Emit the event of a finished call within its span: all that the span says, and the call's content.
+
+    ``record`` is that of ``call``, or of one of the results that it fetched: those have parameters of their own, which
+    their batch's request said and they do not repeat.
+    """
     kept = record.request_json, record.response_json
-    body, content = _read(kept if any(kept) else texts(capture.policy))
-    attributes = semconv.to_attributes(record) | semconv.request_attributes(record.api, body) | content
-    context = None if place is None else trace.set_span_in_context(trace.NonRecordingSpan(place))
-    ended = record.started_at + record.duration_ns
-    logger.emit(LogRecord(timestamp=ended, context=context, event_name=EVENT, attributes=attributes))
+    content = _content(kept if any(kept) else texts(capture.policy))
+    if call.results is None:
+        attributes = {**semconv.event_attributes(record, call.span_facts), **call.parameters}
+    else:
+        attributes = semconv.event_attributes(record)
+    logger.emit(
+        LogRecord(
+            timestamp=record.started_at + record.duration_ns,
+            context=_within(call.span_context or call.parent),
+            event_name=EVENT,
+            severity_number=SeverityNumber.DEBUG,
+            severity_text="DEBUG",
+            attributes=attributes | content,
+        )
+    )
 
 
-def _read(texts: tuple[Any, ...]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """The request, and the content attributes of request and response."""
+def _within(span_context: SpanContext | None) -> Context | None:
+    return None if span_context is None else trace.set_span_in_context(trace.NonRecordingSpan(span_context))
+
+
+def _content(texts: tuple[Any, ...]) -> dict[str, Any]:
+    """The content attributes of a request's and a response's JSON texts."""
     request, response = (None if text is None else json.loads(text) for text in texts[:2])
-    return request if isinstance(request, dict) else {}, content_attributes(request, response)
+    return content_attributes(request, response)
 
 
 @cache

@@ -79,6 +79,7 @@ class Observer:
     def start_span(self, call: Call, body: Mapping[str, Any]) -> None:
         """Open the span of ``call``, or take the ids of the one that somebody else has opened for it."""
         current = trace.get_current_span()
+        call.parameters = semconv.request_attributes(call.target.provider, call.route.api, body)
         if _describes(current, call.route.operation):
             self.adopt(call, current)
             return
@@ -90,7 +91,7 @@ class Observer:
             address=target.address,
             port=target.port,
         )
-        attributes |= semconv.request_attributes(route.api, body)
+        attributes |= call.parameters
         attributes[semconv.RECORD_ID] = call.id
         if call.stream:
             attributes[semconv.STREAM] = True
@@ -145,15 +146,15 @@ class Observer:
         """Make the metrics and the event of a record: of ``call`` itself, or of a result that it fetched."""
         if self.metrics is not None:
             gaps = _gaps(call, record) if self.stamps_all else ()
-            guarded("observe.metrics", self.metrics.record, record, gaps, is_timed=is_timed)
-        if self.capture.in_events and self.logger is not None:
-            place = call.span_context or call.parent
-            guarded("observe.details", emit_details, self.logger, record, place, texts, self.capture)
+            fingerprint = call.span_facts.system_fingerprint
+            guarded("observe.metrics", self.metrics.record, record, gaps, is_timed=is_timed, fingerprint=fingerprint)
+        if self.logger is not None and self.capture.in_events and record.operation in semconv.GENERATION:
+            guarded("observe.details", emit_details, self.logger, record, call, texts, self.capture)
 
     def _describe(self, call: Call, span: Span) -> None:
-        facts, reply = span_facts(call)
-        found = semconv.end_attributes(facts, system_fingerprint=reply.system_fingerprint)
-        if self.capture.on_spans:
+        facts = span_facts(call)
+        found = semconv.end_attributes(facts, call.span_facts)
+        if self.capture.on_spans and call.route.operation in semconv.GENERATION:
             found |= guarded("observe.content", span_content, call, self.capture) or {}
         if self.compat:
             found |= semconv.old_names(found)

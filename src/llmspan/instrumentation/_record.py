@@ -15,7 +15,7 @@ from .._pace import breathe
 from ..content import Policy
 from ..redaction import mask_keys
 from ..scope import EMPTY
-from ..semconv import NOT_BILLED
+from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
 from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reassemble, summarize
@@ -35,11 +35,10 @@ _SHORTEST_DUBIOUS: Final = 8
 _MESSAGE_LIMIT: Final = 1000
 
 
-def span_facts(call: Call) -> tuple[dict[str, Any], Reply]:
-    """What the span of a finished call is told at its end, and the reply that it comes from."""
-    reply = _summary(call)
-    facts = _told(call, reply)
-    return call.judge.policy.clean(facts, lambda: secrets_of(call, failed=True)), reply
+def span_facts(call: Call) -> dict[str, Any]:
+    """The record's values that the span of a finished call is told at its end."""
+    facts = {"provider": call.target.provider, **_told(call, _summary(call))}
+    return call.judge.policy.clean(facts, lambda: secrets_of(call, failed=True))
 
 
 def brief_record(call: Call) -> ProviderTrace:
@@ -50,7 +49,13 @@ def brief_record(call: Call) -> ProviderTrace:
 def _summary(call: Call) -> Reply:
     body, api = _decoded(call), call.route.api
     media_type = call.media_type if may_be_plain(api) else ""
-    return (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
+    reply = (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
+    call.span_facts = _span_facts(reply)
+    return reply
+
+
+def _span_facts(reply: Reply) -> SpanFacts:
+    return SpanFacts(system_fingerprint=reply.system_fingerprint)
 
 
 def full_record(call: Call) -> ProviderTrace:
@@ -58,6 +63,7 @@ def full_record(call: Call) -> ProviderTrace:
     body, api, media_type = _decoded(call), call.route.api, call.media_type
     read = guarded("record.reassemble", reassemble, api, body, media_type)
     reply, response = read or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
+    call.span_facts = _span_facts(reply)
     breathe()
     kept = guarded("record.payload", _payload, call, body, reply, response)
     breathe()

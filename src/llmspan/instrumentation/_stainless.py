@@ -58,6 +58,8 @@ class Provider(NamedTuple):
     #: a chance to change the options of a call whose events reach the caller through the SDK's stream, given the
     #: client and the body; None leaves them alone
     prepare: Callable[[Observer, Call, Any, Mapping[str, Any]], Prepared | None] | None = None
+    #: the body of these options less what the SDK, not the caller, has put there
+    caller_body: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda _, body: body
     #: whether the span may only be opened once the request is built (an SDK span may be there by then)
     late_span: Callable[[Observer], bool] = lambda _: False
     #: a look at a call that has begun, with its options
@@ -241,7 +243,8 @@ class Stainless:
         if self.provider.begun is not None:
             guarded("request.begun", self.provider.begun, call, options)
         if not self.provider.late_span(observer):
-            guarded("request.start_span", observer.start_span, call, body)
+            given = guarded("request.caller_body", self.provider.caller_body, options, body)
+            guarded("request.start_span", observer.start_span, call, body if given is None else given)
         if self.provider.prepare is not None and self._reads_events(cast_to, kwargs):
             prepared = guarded("request.prepare", self.provider.prepare, observer, call, client, body)
             if prepared is not None:

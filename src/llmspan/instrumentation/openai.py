@@ -6,6 +6,7 @@ The only file that knows openai's types, and it knows them by attribute: it neve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import getclosurevars
 from typing import Any, Final
 
 from .._setting_values import names_host
@@ -114,6 +115,26 @@ def prepare(observer: Observer, call: Call, client: Any, body: Mapping[str, Any]
     return Prepared(changed, hides=is_usage_chunk)
 
 
+def caller_body(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``body`` less what the SDK has added by itself: the encoding of embeddings, which it decodes again."""
+    if body.get("encoding_format") != "base64" or _asked_for_encoding(options):
+        return body
+    return {key: value for key, value in body.items() if key != "encoding_format"}
+
+
+def _asked_for_encoding(options: Any) -> bool:
+    """Whether the caller named the encoding of embeddings. The SDK tells its parser of the answer what he said.
+
+    The parser is a partial function since 3.57, a closure before; a request without one is wholly the caller's.
+    """
+    extra = vars(options).get("extra_json")
+    parser = vars(options).get("post_parser")
+    if not callable(parser) or (isinstance(extra, Mapping) and "encoding_format" in extra):
+        return True
+    given = getattr(parser, "keywords", None) or getclosurevars(parser).nonlocals
+    return isinstance(given.get("encoding_format"), str)
+
+
 def is_usage_chunk(chunk: Any) -> bool:
     """Whether a chunk is the one that ``include_usage`` adds; of the others, unset the null that it adds."""
     if getattr(chunk, "usage", None) is None:
@@ -165,6 +186,7 @@ PROVIDER: Final = Provider(
     route=route,
     target=target,
     prepare=prepare,
+    caller_body=caller_body,
     extras=dict.fromkeys(CONNECTIONS, connection_patches),
     newest=3,
 )
