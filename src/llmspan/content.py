@@ -13,12 +13,25 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from . import _json
 from ._guard import note, outcome
 from .errors import SettingsError
-from .redaction import MASK, Redactor, WithheldError, mask_keys, mask_members, mask_texts
+from .redaction import (
+    MASK,
+    Redactor,
+    WithheldError,
+    has_credential_members,
+    map_json,
+    mask_credential_members,
+    mask_errors,
+    mask_exact,
+    mask_json_text,
+    mask_texts,
+    may_hold,
+)
 from .settings import Settings
 from .trace import Content, ProviderTrace
 
@@ -28,8 +41,10 @@ __all__ = ["MASK", "Policy"]
 _STEPS: Final = (65_536, 16_384, 4_096, 1_024, 256, 64)
 
 WITHHELD: Final = "[withheld by llmspan: it could not be redacted]"
-_CREDENTIALS: Final = frozenset({"api_key", "authorization", "authorization_token", "headers"})
-_WITH_CREDENTIALS: Final = ("tools", "mcp_servers")
+#: characters of an error's message that a record holds
+_LONGEST_MESSAGE: Final = 1000
+#: shorter credentials of a request may well be words of the response
+_SHORTEST_CREDENTIAL: Final = 8
 #: record keys whose values come from the program around the call
 _FROM_CONTEXT: Final = ("attributes", "llm_config", "compaction_settings", "billing_context")
 _FROM_ERRORS: Final = ("error_message", "error_json")
@@ -88,16 +103,19 @@ class Policy:
         return replace(trace, **values, request_json=request_json, response_json=response_json, content=content)
 
     def apply(
-        self, request: bytes | str | None, response: str | None, secrets: Iterable[str] = ()
+        self, request: bytes | str | None, response: str | None, secrets: Iterable[str] = (), *, failed: bool = False
     ) -> tuple[str | None, str | None, Content]:
         """The texts to store for a request (as sent) and a response (JSON text), and what became of them.
 
-        ``secrets`` are texts that the payload must not hold, such as the key that the call was made with.
+        ``secrets`` are texts that the payload must not hold, such as the key that the call was made with. What the
+        provider says of a call that ``failed`` is masked like an error.
         """
         if not self.keep:
             return None, None, "metadata"
-        sent = self._kept(_json.canonical(request) if request else None, secrets)
-        received = self._kept(response, secrets)
+        secrets, sent_credentials = tuple(secrets), set[str]()
+        sent = self._kept(_json.canonical(request) if request else None, _Masks(secrets, found=sent_credentials))
+        echoed = [text for text in sent_credentials if len(text) >= _SHORTEST_CREDENTIAL]
+        received = self._kept(response, _Masks((*secrets, *echoed), failed=failed))
         if sent.text is None and received.text is None and (request or response):
             return None, None, "metadata"
         return sent.text, received.text, "truncated" if sent.is_cut or received.is_cut else "full"
@@ -113,22 +131,30 @@ class Policy:
                 break
         for key in _FROM_CONTEXT:
             if facts.get(key):
-                facts[key] = self._redacted(mask_members(facts[key]), {} if key == "attributes" else None)
+                facts[key] = _result(self._clean_context, facts[key], {} if key == "attributes" else None)
         return facts
 
-    def _clean_errors(self, facts: dict[str, Any], secrets: Iterable[str]) -> None:
+    def _clean_errors(self, facts: dict[str, Any], secrets: tuple[str, ...]) -> None:
+        def cleaned(value: Any) -> Any:
+            masked = mask_texts(value, lambda text: mask_exact(secrets, mask_errors(text)))
+            return self._redacted(mask_credential_members(masked, MASK))
+
         for key in _FROM_ERRORS:
             if facts[key] is not None:
-                masked = mask_members(mask_texts(facts[key], lambda text: mask_keys(_without(text, secrets))))
-                facts[key] = self._redacted(masked, WITHHELD if key == "error_message" else None)
+                facts[key] = _result(cleaned, facts[key], WITHHELD if key == "error_message" else None)
+        if isinstance(facts["error_message"], str):  # cut behind the masks: half a key is no key to a pattern
+            facts["error_message"] = facts["error_message"][:_LONGEST_MESSAGE]
 
-    def _redacted(self, value: Any, otherwise: Any) -> Any:
-        return value if not self.redact else _result(self.redact, value, otherwise)
+    def _clean_context(self, value: Any) -> Any:
+        return self._redacted(mask_credential_members(value, MASK))
 
-    def _kept(self, text: str | None, secrets: Iterable[str]) -> _Kept:
+    def _redacted(self, value: Any) -> Any:
+        return self.redact(value) if self.redact else value
+
+    def _kept(self, text: str | None, masks: _Masks) -> _Kept:
         if text is None:
             return _Kept(None, is_cut=False)
-        found = _result(self._ready, _without(text, secrets), None)
+        found = _result(lambda given: self._ready(masks.applied(given)), text, None)
         if found is None:
             return _Kept(None, is_cut=True)
         if len(found.text) * 4 <= self.max_bytes:
@@ -140,26 +166,31 @@ class Policy:
 
     def _ready(self, text: str) -> _Kept:
         """``text`` itself if there is nothing to take out of it: then it is stored as it was sent, to the byte."""
-        has_credentials = any(f'"{key}"' in text for key in _CREDENTIALS)
-        has_media = len(text) > self.max_media_bytes and any(sign in text for sign in _MEDIA_SIGNS)
-        if not (has_credentials or has_media or self.redact):
-            return _Kept(text, is_cut=False)
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            if self.redact:
-                raise WithheldError("the payload is nested too deep to be looked at") from None
-            return _Kept(text, is_cut=False)
-        is_changed = has_credentials and _mask_credentials(value)
-        media = _Media(self.max_media_bytes) if has_media else None
-        if media is not None:
-            value = media.replaced(value)
-        if self.redact:
-            before = json.dumps(value)
-            value = self.redact(value)
-            is_changed = is_changed or json.dumps(value) != before
-        is_cut = media is not None and media.found > 0
-        return _Kept(_json.dumps(value) if is_changed or is_cut else text, is_cut)
+        is_cut = False
+        if len(text) > self.max_media_bytes and any(sign in text for sign in _MEDIA_SIGNS):
+            text, is_cut = _without_media(text, self.max_media_bytes)
+        return _Kept(self.redact.on_text(text) if self.redact else text, is_cut)
+
+
+@dataclass(slots=True)
+class _Masks:
+    """What is masked in a payload whether or not the program asks for it."""
+
+    #: what the call was authorised with
+    secrets: tuple[str, ...] = ()
+    failed: bool = False
+    #: collects the credentials that a request carries in its body
+    found: set[str] | None = None
+
+    def applied(self, text: str) -> str:
+        """JSON ``text`` without credentials; itself where there are none."""
+        if has_credential_members(text):
+            text = mask_json_text(text, members=True, found=self.found)
+        if self.failed or (self.found is not None and text.startswith('"')):  # an error, or a request that is no JSON
+            text = mask_json_text(text, mask_errors)
+        if any(may_hold(secret, text) for secret in self.secrets):
+            text = mask_json_text(text, partial(mask_exact, self.secrets))
+        return text
 
 
 def _result(function: Callable[[Any], Any], value: Any, otherwise: Any) -> Any:
@@ -177,31 +208,15 @@ def _result(function: Callable[[Any], Any], value: Any, otherwise: Any) -> Any:
     return otherwise
 
 
-def _without(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return text
-
-
-def _mask_credentials(body: Any) -> bool:
-    """Mask the credentials that a request carries for remote tools; whether there were any.
-
-    Sources: openai ``Mcp`` tools (``authorization``, ``headers``), anthropic ``mcp_servers`` (``authorization_token``),
-    gateways that take the upstream's ``api_key`` in the body.
-    """
-    found = [entry for key in _WITH_CREDENTIALS for entry in _objects(body, key) if not _CREDENTIALS.isdisjoint(entry)]
-    if isinstance(body, dict) and body.get("api_key") is not None:
-        body["api_key"] = MASK
-        found.append(body)
-    for entry in found:
-        if entry is not body:
-            entry.update({key: MASK for key in _CREDENTIALS & entry.keys() if entry[key] is not None})
-    return bool(found)
-
-
-def _objects(body: Any, key: str) -> list[dict[str, Any]]:
-    entries = body.get(key) if isinstance(body, dict) else None
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+def _without_media(text: str, limit: int) -> tuple[str, bool]:
+    """JSON ``text`` in which base64 of more than ``limit`` bytes is described, and whether there was any."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text, False
+    media = _Media(limit)
+    value = map_json(value, leaf=media.described)
+    return (_json.dumps(value), True) if media.found else (text, False)
 
 
 class _Media:
@@ -212,16 +227,10 @@ class _Media:
         self._shortest = limit * 4 // 3
         self.found = 0
 
-    def replaced(self, value: Any, name: str = "", around: Mapping[str, Any] | None = None) -> Any:
-        if isinstance(value, str):
-            return value if len(value) <= self._shortest else self._described(value, name, around or {})
-        if isinstance(value, dict):
-            return {key: self.replaced(item, key, value) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.replaced(item) for item in value]
-        return value
-
-    def _described(self, text: str, name: str, around: Mapping[str, Any]) -> Any:
+    def described(self, text: Any, name: str, around: Any) -> Any:
+        """A string that is media as an object that describes it; anything else as it is."""
+        if not isinstance(text, str) or len(text) <= self._shortest:
+            return text
         url = _DATA_URL.match(text)
         if url is None and (name not in _MEDIA_MEMBERS or not _BASE64.fullmatch(text)):
             return text
@@ -232,7 +241,11 @@ class _Media:
         if len(content) <= self._limit:
             return text
         self.found += 1
-        kind = (url[1] if url else None) or _told_kind(around) or _seen_kind(content)
+        kind = (
+            (url[1] if url else None)
+            or _told_kind(around if isinstance(around, Mapping) else {})
+            or _seen_kind(content)
+        )
         return {"type": kind, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
@@ -274,10 +287,9 @@ def _shortened(value: Any, limit: int) -> str | None:
 
 
 def _cut(value: Any, length: int) -> Any:
-    if isinstance(value, str) and len(value) > length:
-        return f"{value[:length]}... [{len(value)} characters, cut by llmspan]"
-    if isinstance(value, dict):
-        return {key: _cut(item, length) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_cut(item, length) for item in value]
-    return value
+    def shortened(item: Any, *_: Any) -> Any:
+        if isinstance(item, str) and len(item) > length:
+            return f"{item[:length]}... [{len(item)} characters, cut by llmspan]"
+        return item
+
+    return map_json(value, leaf=shortened)

@@ -18,7 +18,7 @@ from openai.types.responses import Response
 from pydantic import BaseModel, ValidationError
 
 from llmspan.content import Policy
-from llmspan.redaction import mask_keys
+from llmspan.redaction import mask_errors
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
 from replay import Recording, call, client_for, recording_ids, replay_sync, transport
@@ -212,7 +212,7 @@ def check_error(recording: Recording, record: ProviderTrace, error: BaseExceptio
     if told is not None:
         assert record.status == "error"
         check_error_type(recording, record.error_type, error)
-        assert record.error_message == mask_keys((told["message"] or "")[:1000])
+        assert record.error_message == mask_errors(told["message"] or "")[:1000]
     elif error is not None:
         assert (record.status, record.error_type) == ("error", class_of(error))
     else:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan.errors import SettingsError
-from llmspan.redaction import MASK, PATTERNS, Redactor, WithheldError, mask_keys, mask_members, mask_texts
+from llmspan.redaction import MASK, PATTERNS, Redactor, WithheldError, mask_credential_members, mask_keys, mask_texts
 from llmspan.settings import REDACTIONS
 from records import patient
 
@@ -81,7 +81,7 @@ def test_masks_reach_everywhere():
 def test_members_that_are_credentials():
     """By their name, whatever they look like."""
     config = {"model": "m", "API_Key": "x", "nested": [{"authorization": {"a": 1}, "password": None}]}
-    assert mask_members(config) == {
+    assert mask_credential_members(config, MASK) == {
         "model": "m", "API_Key": MASK, "nested": [{"authorization": MASK, "password": None}],
     }  # fmt: skip
 

@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple
 from .. import _json
 from .._guard import guarded
 from ..content import Policy
-from ..redaction import mask_keys
 from ..trace import ProviderTrace, Status
 from ..wire import error_type
 from ..wire.batches import BatchResult, read_result
@@ -187,7 +186,7 @@ class _ResultRecord:
         """What ``policy`` makes of the result; the request is not repeated in it."""
         result, failed = self._result, self._result.reply.error is not None
         text = None if result.response is None else _json.dumps(result.response)
-        return policy.apply(None, mask_keys(text) if text and failed else text, secrets_of(self._call, failed=failed))
+        return policy.apply(None, text, secrets_of(self._call, failed=failed), failed=failed)
 
 
 def _of_the_batch(results: BatchResults, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,16 @@ is for the stores, on a worker: it reads everything. Both judge a call in the sa
 from __future__ import annotations
 
 import re
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from .. import _json
 from .._guard import guarded
 from .._pace import breathe
 from ..content import Policy
-from ..redaction import mask_keys
+from ..redaction import has_credential_members, mask_json_text, url_credentials
 from ..scope import EMPTY
 from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, Status
@@ -32,7 +35,8 @@ _SEPARATORS: Final = re.compile(r"[\s;=,]+")
 #: shorter ones are placeholders ("not-needed"), and may well be words of the conversation
 _SHORTEST_SECRET: Final = 16
 _SHORTEST_DUBIOUS: Final = 8
-_MESSAGE_LIMIT: Final = 1000
+#: a message is cut to what a record holds after it is masked; this bounds what is masked, in characters
+_MESSAGE_LIMIT: Final = 16_384
 
 
 def span_facts(call: Call) -> dict[str, Any]:
@@ -215,8 +219,29 @@ def secrets_of(call: Call, *, failed: bool) -> list[str]:
     names, shortest = (_DUBIOUS_HEADERS, _SHORTEST_DUBIOUS) if failed else (_SECRET_HEADERS, _SHORTEST_SECRET)
     headers = getattr(call.request, "headers", None)
     values = [value for name, value in headers.items() if names.fullmatch(name)] if headers is not None else []
-    found = {part for value in values for part in _SEPARATORS.split(value) if len(part) >= shortest}
-    return sorted(found, key=len, reverse=True)
+    parts = {part for value in values for part in _header_secrets(value)}
+    parts.update(url_credentials(str(getattr(call.request, "url", ""))))
+    if failed:
+        parts.update(_body_credentials(call.sent))
+    return sorted((part for part in parts if len(part) >= shortest), key=len, reverse=True)
+
+
+def _header_secrets(value: str) -> Iterator[str]:
+    """The parts of a header that are secret; of ``Basic`` credentials (RFC 7617) also the user and the password."""
+    parts = _SEPARATORS.split(value)
+    yield from parts
+    if parts[0].lower() == "basic" and len(parts) > 1:
+        with suppress(ValueError):
+            yield from b64decode(parts[1] + "==").decode("utf-8", "replace").split(":", 1)
+
+
+def _body_credentials(sent: bytes | None) -> set[str]:
+    """The credentials that a request carries in its body, which a gateway may echo in its error."""
+    found: set[str] = set()
+    text = (sent or b"").decode("utf-8", "replace")
+    if has_credential_members(text):
+        mask_json_text(text, members=True, found=found)
+    return found
 
 
 def _payload(
@@ -229,10 +254,8 @@ def _payload(
     else:
         text = _json.canonical(body) if body else None
     failed = reply.error is not None or call.error is not None
-    if failed and text is not None:
-        text = mask_keys(text)
     request = call.sent if call.upload is None else call.upload.as_json().encode()
-    return (policy or call.judge.policy).apply(request, text, secrets_of(call, failed=failed))
+    return (policy or call.judge.policy).apply(request, text, secrets_of(call, failed=failed), failed=failed)
 
 
 def _uncut(response: Any, body: Body | None) -> Any:

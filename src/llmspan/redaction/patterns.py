@@ -1,0 +1,206 @@
+"""What patterns find in a text: keys, credentials in URLs and assignments, mail addresses, card numbers.
+
+A pattern runs on the text and on its decoded views, and only where one of its signs is there. Patterns are written so
+that no input makes them slow: each starts only where it can match, and never tries a character twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Final, NamedTuple
+
+from .cards import card_spans
+from .credentials import is_credential_name, is_credential_parameter
+from .encodings import views
+
+MASK: Final = "[masked by llmspan]"
+
+Span = tuple[int, int]
+Finder = Callable[[str], Iterable[Span]]
+Mask = Callable[[str], str]
+
+
+class _Shape(NamedTuple):
+    """One form of a key."""
+
+    #: lower-case texts of which one is in every text that the pattern matches
+    signs: tuple[str, ...]
+    pattern: re.Pattern[str]
+    is_key: Callable[[str], bool] = bool
+
+
+#: what of an OpenAI-like key tells it from a word: a digit, a capital, a starred middle, a prefix, or a long run
+_SK_KEY: Final = re.compile(r"[0-9A-Z*\u2026]|\.\.|^sk-(?:proj|ant|or|svcacct|admin|lf)-|[A-Za-z]{16}")
+
+
+def _is_sk_key(text: str) -> bool:
+    return bool(_SK_KEY.search(text))
+
+
+def _is_basic(text: str) -> bool:
+    """Whether the word behind ``Basic`` is base64 of ``user:password`` (RFC 7617)."""
+    word = text[6:].rstrip("=").translate({45: "+", 95: "/"})
+    try:
+        decoded = base64.b64decode(word + "=" * (-len(word) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    return b":" in decoded and decoded.decode("utf-8", "replace").isprintable()
+
+
+_START: Final = r"(?<![A-Za-z0-9])"
+_STARRED: Final = r"(?:[A-Za-z0-9_*\u2026-]|\.{1,3}(?=[A-Za-z0-9*]))"
+#: the lines of a PEM block: base64, and headers such as ``Proc-Type: 4,ENCRYPTED`` (RFC 1421)
+_PEM_LINES: Final = r"(?:\s|[A-Za-z][A-Za-z0-9-]*+:[ ][^\r\n\"\\]*+|[A-Za-z0-9+/=*]{16,}+)*+"
+_PEM_LABEL: Final = r"[A-Z0-9 ]*+(?:(?<=PRIVATE KEY)|(?<=PRIVATE KEY BLOCK))-----"
+
+_SHAPES: Final = (
+    # openai, anthropic, deepseek, openrouter, langfuse
+    _Shape(("sk-",), re.compile(f"{_START}sk-{_STARRED}{{8,}}+"), _is_sk_key),
+    _Shape(("_live_", "_test_"), re.compile(f"{_START}(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{{8,}}+")),  # stripe
+    # x.ai, perplexity, nvidia, cerebras, tavily, gitlab, pypi
+    _Shape(
+        ("xai-", "pplx-", "nvapi-", "csk-", "tvly-", "glpat-", "pypi-"),
+        re.compile(f"{_START}(?:xai|pplx|nvapi|csk|tvly|glpat|pypi)-[A-Za-z0-9_-]{{16,}}+"),
+    ),
+    # groq, hugging face, replicate, fireworks, github, langsmith, jina, npm
+    _Shape(
+        ("gsk_", "hf_", "r8_", "fw_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "lsv2_", "jina_", "npm_"),
+        re.compile(f"{_START}(?:gsk|hf|r8|fw|gh[pousr]|github_pat|lsv2|jina|npm)_(?=[a-z_]*+[A-Z0-9])[A-Za-z0-9_]{{16,}}+"),
+    ),
+    _Shape(("xox", "xapp-"), re.compile(f"{_START}(?:xox[abeprs]|xapp)-[A-Za-z0-9-]{{8,}}+")),  # slack
+    _Shape(("aiza",), re.compile(f"{_START}AIza[A-Za-z0-9_-]{{30,}}+")),  # google
+    _Shape(("ya29.",), re.compile(f"{_START}ya29\\.[A-Za-z0-9_.-]{{16,}}+")),  # google's access tokens
+    _Shape(("gocspx-",), re.compile(f"{_START}GOCSPX-[A-Za-z0-9_-]{{16,}}+")),  # google's client secrets
+    _Shape(("akia", "asia"), re.compile(f"{_START}(?:AKIA|ASIA)[A-Z0-9]{{16}}(?![A-Za-z0-9])")),  # aws
+    _Shape(("absk",), re.compile(f"{_START}ABSK[A-Za-z0-9+/=]{{40,}}+")),  # amazon bedrock
+    _Shape(("sg.",), re.compile(f"{_START}SG\\.[A-Za-z0-9_-]{{16,}}+\\.[A-Za-z0-9_-]{{16,}}+")),  # sendgrid
+    # JSON web tokens (RFC 7519), signed ones of three parts and encrypted ones of five
+    _Shape(
+        ("eyj",),
+        re.compile(
+            f"{_START}eyJ[A-Za-z0-9_-]{{8,}}+\\.[A-Za-z0-9_-]{{8,}}+\\.[A-Za-z0-9_-]*+"
+            "(?:(?:\\.[A-Za-z0-9_-]++){2})?"
+        ),
+    ),
+    # a whole PEM block, which has no dashes within; else its first line and what follows as long as it looks like one
+    _Shape(
+        ("private key",),
+        re.compile(
+            f'-----BEGIN {_PEM_LABEL}(?:(?:[^"\\\\-]|-(?!----))*+-----END {_PEM_LABEL}|{_PEM_LINES})'
+        ),
+    ),
+    _Shape(
+        ("bearer",),
+        re.compile(
+            f"{_START}(?i:bearer)[ ]+(?=[A-Za-z_.~+/=*-]*+[0-9])"
+            "(?:[A-Za-z0-9_~+/=*-]|\\.{1,3}(?=[A-Za-z0-9*])){8,}+"
+        ),
+    ),
+    _Shape(("basic",), re.compile(f"{_START}(?i:basic)[ ][A-Za-z0-9+/_-]{{6,}}+={{0,2}}"), _is_basic),
+)  # fmt: skip
+
+_MARKS: Final = "\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff"  # vowel signs, which are no letters to ``\w``
+_EMAIL: Final = re.compile(
+    rf"(?<![\w.%+'{_MARKS}-])[\w.%+'{_MARKS}-]++[@\uff20](?:[\w{_MARKS}-]++[.\u3002\uff0e\uff61])+"
+    rf"(?:xn--[A-Za-z0-9-]++|[^\W\d_](?:[^\W\d_]|[{_MARKS}])++)"
+)
+_USERINFO: Final = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]++(?=@)")
+_PARAMETER: Final = re.compile(r"(?<=[?&;#])([A-Za-z0-9_.~-]++)=([^&;#\s\"'<>\\]++)")
+_ASSIGNMENT: Final = re.compile(
+    r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}[:=]\s{0,3}(\"[^\"\\]*+\"?|'[^'\\]*+'?|[^\s,;&\"')}\]\\]++)"
+)
+_LOOKS_SECRET: Final = re.compile(r"(?=.*[0-9*])[^\s(]{6,}")
+
+
+def find_keys(text: str) -> Iterator[Span]:
+    """The keys of vendors, in the forms that they are sent and shown in."""
+    lowered = text.lower()
+    for shape in _SHAPES:
+        if any(sign in lowered for sign in shape.signs):
+            yield from (match.span() for match in shape.pattern.finditer(text) if shape.is_key(match[0]))
+
+
+def find_url_credentials(text: str) -> Iterator[Span]:
+    """The userinfo of URLs (RFC 3986, section 3.2.1), and those of their parameters that are credentials."""
+    if "://" in text and "@" in text:
+        yield from (match.span() for match in _USERINFO.finditer(text))
+    if "=" in text:
+        yield from (match.span(2) for match in _PARAMETER.finditer(text) if is_credential_parameter(match[1]))
+
+
+def find_assignments(text: str) -> Iterator[Span]:
+    """The values of ``api_key=...``, ``"password": "..."`` and the like, in text that is no JSON."""
+    for match in _ASSIGNMENT.finditer(text):
+        if is_credential_name(match[1]):
+            start, end = match.span(2)
+            if text[start] in "\"'":
+                yield start + 1, end - (end - start > 1 and text[end - 1] == text[start])
+            elif _LOOKS_SECRET.match(match[2]):
+                yield start, end
+
+
+def find_emails(text: str) -> Iterator[Span]:
+    """Mail addresses, international ones (RFC 6531) too."""
+    if "@" in text or "\uff20" in text:
+        yield from (match.span() for match in _EMAIL.finditer(text))
+
+
+def mask_found(finders: Iterable[Finder], text: str) -> str:
+    """``text`` with a mask for whatever ``finders`` find in it or in what it says when it is decoded."""
+    finders = tuple(finders)
+    spans = [
+        view.in_original(*span) for view in views(text) for finder in finders for span in finder(view.text)
+        if span[0] < span[1]
+    ]  # fmt: skip
+    return _replaced(text, sorted(spans)) if spans else text
+
+
+def mask_exact(secrets: Iterable[str], text: str) -> str:
+    """``text`` without these very secrets, however they are encoded."""
+    return mask_found([partial(_find_exact, secret) for secret in secrets if secret], text)
+
+
+def may_hold(secret: str, text: str) -> bool:
+    """Whether JSON ``text`` can hold ``secret``, plain or encoded: a quick look, so that most texts are not read."""
+    if secret in text or "\\u00" in text or "\\/" in text:
+        return True
+    if secret.isalnum() and secret.isascii():  # written alike in JSON and in a URL
+        return False
+    return "%" in text or json.dumps(secret)[1:-1] in text or json.dumps(secret, ensure_ascii=False)[1:-1] in text
+
+
+def _find_exact(secret: str, text: str) -> Iterator[Span]:
+    start = text.find(secret)
+    while start >= 0:
+        yield start, start + len(secret)
+        start = text.find(secret, start + len(secret))
+
+
+def _replaced(text: str, spans: list[Span]) -> str:
+    parts: list[str] = []
+    done = 0
+    for start, end in spans:
+        if start >= done:
+            parts += text[done:start], MASK
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
+
+
+mask_keys: Final[Mask] = partial(mask_found, (find_keys, find_url_credentials))
+mask_urls: Final[Mask] = partial(mask_found, (find_url_credentials,))
+#: for what errors say, and for bodies that are no JSON: providers and gateways echo what they were sent
+mask_errors: Final[Mask] = partial(mask_found, (find_keys, find_url_credentials, find_assignments))
+
+#: what each pattern that can be switched on by name looks for
+FINDERS: Final[Mapping[str, tuple[Finder, ...]]] = {
+    "keys": (find_keys, find_url_credentials),
+    "email": (find_emails,),
+    "cards": (card_spans,),
+}
+#: the patterns that can be switched on by name, as functions of a text
+PATTERNS: Final[Mapping[str, Mask]] = {name: partial(mask_found, finders) for name, finders in FINDERS.items()}
