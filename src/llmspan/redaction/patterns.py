@@ -55,7 +55,9 @@ def _is_basic(text: str) -> bool:
 _START: Final = r"(?<![A-Za-z0-9])"
 _STARRED: Final = r"(?:[A-Za-z0-9_*\u2026-]|\.{1,3}(?=[A-Za-z0-9*]))"
 #: the lines of a PEM block: base64, and headers such as ``Proc-Type: 4,ENCRYPTED`` (RFC 1421)
-_PEM_LINES: Final = r"(?:\s|[A-Za-z][A-Za-z0-9-]*+:[ ][^\r\n\"\\]*+|[A-Za-z0-9+/=*]{16,}+)*+"
+_PEM_LINES: Final = (
+    r"(?:\s|[A-Za-z][A-Za-z0-9-]*+:[ ][^\r\n\"\\]*+)*+(?:(?:[A-Za-z0-9+/=*]{16,}+\s*+)++[A-Za-z0-9+/=*]{0,63}+)?"
+)
 _PEM_LABEL: Final = r"[A-Z0-9 ]*+(?:(?<=PRIVATE KEY)|(?<=PRIVATE KEY BLOCK))-----"
 
 _SHAPES: Final = (
@@ -112,7 +114,7 @@ _EMAIL: Final = re.compile(
 _USERINFO: Final = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]++(?=@)")
 _PARAMETER: Final = re.compile(r"(?<=[?&;#])([A-Za-z0-9_.~-]++)=([^&;#\s\"'<>\\]++)")
 _ASSIGNMENT: Final = re.compile(
-    r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}[:=]\s{0,3}(\"[^\"\\]*+\"?|'[^'\\]*+'?|[^\s,;&\"')}\]\\]++)"
+    r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}([:=])\s{0,3}(\"[^\"\\]*+\"?|'[^'\\]*+'?|[^\s,;&\"')}\]\\]++)"
 )
 _LOOKS_SECRET: Final = re.compile(r"(?=.*[0-9*])[^\s(]{6,}")
 
@@ -137,10 +139,10 @@ def find_assignments(text: str) -> Iterator[Span]:
     """The values of ``api_key=...``, ``"password": "..."`` and the like, in text that is no JSON."""
     for match in _ASSIGNMENT.finditer(text):
         if is_credential_name(match[1]):
-            start, end = match.span(2)
+            start, end = match.span(3)
             if text[start] in "\"'":
                 yield start + 1, end - (end - start > 1 and text[end - 1] == text[start])
-            elif _LOOKS_SECRET.match(match[2]):
+            elif match[2] == "=" or _LOOKS_SECRET.match(match[3]):
                 yield start, end
 
 
