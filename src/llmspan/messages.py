@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .wire.reply import JsonObject, obj, objects, string
+from .wire.reply import JsonObject, obj, objects, string, text
 
 __all__ = ["INPUT", "INSTRUCTIONS", "OUTPUT", "TOOLS", "content_attributes"]
 
@@ -37,6 +37,7 @@ _REASONS: Final = {
     "cancelled": "error",
 }
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+_FILES: Final = frozenset({"file", "input_file", "document", "document_url", "container_upload"})
 _MODALITY: Final = {"image": "image", "audio": "audio", "video": "video"}
 #: OpenAI's audio formats
 _AUDIO: Final = {"mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac", "opus": "audio/opus"}
@@ -75,27 +76,40 @@ def _instructions(value: Any) -> Iterator[Part]:
 def _input(request: JsonObject) -> Iterator[JsonObject]:
     yield from (_message(message, "user") for message in objects(request.get("messages")))
     given = request.get("input", request.get("prompt"))
-    for text in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
-        if isinstance(text, str):
-            yield {"role": "user", "parts": [{"type": "text", "content": text}]}
-        elif isinstance(text, dict):
-            item = _item(obj(text), "user")
-            if not all(map(_is_hidden, item["parts"])) or not item["parts"]:
-                yield item
+    for item in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
+        if isinstance(item, str):
+            yield {"role": "user", "parts": [{"type": "text", "content": item}]}
+        elif isinstance(item, dict):
+            message = _item(obj(item), "user")
+            if not all(map(_is_hidden, message["parts"])) or not message["parts"]:
+                yield message
 
 
 def _tools(request: JsonObject) -> Iterator[JsonObject]:
     for tool in (*objects(request.get("tools")), *objects(request.get("functions"))):
-        kind = tool.get("type")
-        inner = obj(tool.get(str(kind))) or tool
-        name = inner.get("name") or inner.get("server_label") or kind
-        if kind not in (None, "function", "custom"):  # a tool of the provider's
-            yield _told({"type": kind, "name": name, "description": inner.get("description")})
-            continue
-        parameters = inner.get("parameters", inner.get("input_schema"))
-        yield {"type": "function", "name": name} | _told(
-            {"description": inner.get("description"), "parameters": parameters}
-        )
+        yield _tool(tool)
+        if tool.get("type") == "namespace":
+            yield from map(_tool, objects(tool.get("tools")))
+
+
+def _tool(tool: JsonObject) -> JsonObject:
+    """A tool's type, name, description and parameters; of what configures it otherwise, the record has all.
+
+    Chat completions put a function one level down, and gateways do so without a type. Servers and toolsets are named
+    by other members than tools; where there is no name, the type stands for it.
+    """
+    kind = string(tool.get("type")) or None
+    inner = obj(tool.get(kind or "function")) or obj(tool.get("function")) or tool
+    names = (text(inner.get(key)) for key in ("name", "server_label", "mcp_server_name"))
+    schemas = (inner.get(key) for key in ("parameters", "input_schema"))
+    is_function = kind in (None, "function") or (kind == "custom" and "input_schema" in inner)
+    described = {
+        "description": string(inner.get("description", inner.get("server_description"))),
+        "parameters": next((schema for schema in schemas if isinstance(schema, dict)), None),
+    }
+    return {"type": "function" if is_function else kind, "name": next(filter(None, names), kind or "?")} | _told(
+        described
+    )
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
@@ -149,18 +163,29 @@ def _message(message: JsonObject, role: str) -> JsonObject:
         answer = message.get("content")
         call = message.get("tool_call_id") or message.get("name")
         return {"role": role, "parts": [{"type": "tool_call_response", "id": call, "response": _plain(answer)}]}
-    thoughts = [message.get(key) for key in ("reasoning_content", "reasoning")]
-    parts: list[Part] = [
-        {"type": "reasoning", "content": thought} for thought in thoughts if isinstance(thought, str) and thought
-    ]
+    parts: list[Part] = [{"type": "reasoning", "content": thought} for thought in _thoughts(message)]
     parts += _parts(message.get("content"))
     parts += _parts(message.get("refusal"))
+    parts += _parts(message.get("images"))
     parts += [_call(call) for call in objects(message.get("tool_calls"))]
     parts += [_call({"function": call}) for call in objects([message.get("function_call")])]
-    audio = obj(message.get("audio"))
-    if audio:
-        parts.append(_blob("audio", None, audio.get("data")) | _told({"transcript": audio.get("transcript")}))
+    parts += _spoken(obj(message.get("audio")))
     return {"role": role, "parts": parts} | _told({"name": string(message.get("name"))})
+
+
+def _thoughts(message: JsonObject) -> list[str]:
+    """The reasoning beside a message's content. Gateways repeat it under several keys; encrypted details show none."""
+    said = dict.fromkeys(_words(message.get(key)) for key in ("reasoning_content", "reasoning"))
+    thoughts = [thought for thought in said if thought]
+    return thoughts or list(filter(None, [_words(message.get("reasoning_details"))]))
+
+
+def _spoken(audio: JsonObject) -> Iterator[Part]:
+    """What a model said aloud; in a later request only its id."""
+    if isinstance(audio.get("data"), str | dict):
+        yield _blob("audio", None, audio["data"]) | _told({"transcript": audio.get("transcript")})
+    elif isinstance(audio.get("id"), str):
+        yield {"type": "file", "modality": "audio", "file_id": audio["id"]}
 
 
 def _item(item: JsonObject, role: str) -> JsonObject:
@@ -192,12 +217,15 @@ def _item_part(kind: str, item: JsonObject) -> Part:
         return {"type": "tool_call_response", "id": item.get("call_id"), "response": _plain(item.get("output"))}
     if kind == "reasoning":
         said = [*objects(item.get("summary")), *objects(item.get("content"))]
-        return {"type": "reasoning", "content": "\n".join(str(part.get("text") or "") for part in said)}
-    if kind == "compaction":
-        return {"type": "compaction"} | _told({"id": item.get("id"), "content": item.get("encrypted_content")})
+        return {"type": "reasoning", "content": _words(said, "\n")}
     if kind.endswith("_call"):
         return _server_call(kind.removesuffix("_call"), item)
     return _part(item)
+
+
+def _compaction(part: JsonObject) -> Part:
+    """A compacted conversation: its summary where the provider shows one (Anthropic), never what is encrypted."""
+    return {"type": "compaction"} | _told({"id": string(part.get("id")), "content": string(part.get("content"))})
 
 
 def _server_call(name: str, item: JsonObject) -> Part:
@@ -216,17 +244,30 @@ def _parts(content: Any) -> Iterator[Part]:
             if isinstance(part, str):
                 yield {"type": "text", "content": part}
             elif isinstance(part, dict):
-                yield _part(obj(part))
+                made = _part(obj(part))
+                if not _is_hidden(made):
+                    yield made
+
+
+def _words(value: Any, between: str = "") -> str:
+    """The text in a value that may be a text, a part that has one, or a list of such parts (Mistral's thinking)."""
+    if isinstance(value, list):
+        return between.join(filter(None, map(_words, value)))
+    if isinstance(value, dict):
+        return next(filter(None, (_words(value.get(key)) for key in ("text", "summary", "content"))), "")
+    return value if isinstance(value, str) else ""
 
 
 def _part(part: JsonObject) -> Part:
     kind = str(part.get("type") or "text")
     if kind in _TEXTS:
-        return {"type": "text", "content": part.get("text") or ""}
+        return {"type": "text", "content": _words(part)}
     if kind == "refusal":
-        return {"type": "text", "content": part.get("refusal") or ""}
-    if kind in ("thinking", "redacted_thinking"):
-        return {"type": "reasoning", "content": part.get("thinking") or part.get("data") or ""}
+        return {"type": "text", "content": _words(part.get("refusal"))}
+    if kind in ("thinking", "redacted_thinking"):  # redacted: its data is encrypted, nothing to read
+        return {"type": "reasoning", "content": _words(part.get("thinking"))}
+    if kind == "compaction":
+        return _compaction(part)
     if kind == "tool_use":
         return {"type": "tool_call", "id": part.get("id"), "name": part.get("name"), "arguments": part.get("input")}
     if kind == "tool_result":
@@ -243,7 +284,7 @@ def _part(part: JsonObject) -> Part:
 def _media(kind: str, part: JsonObject) -> Part | None:
     """Images, sounds and files, wherever the API puts what they are: inline, by URL or by id."""
     modality = next((name for mark, name in _MODALITY.items() if mark in kind), None)
-    if modality is None and kind not in ("file", "input_file", "document"):
+    if modality is None and kind not in _FILES:
         return None
     modality = modality or "document"
     inline = part.get(kind)

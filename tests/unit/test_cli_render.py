@@ -131,6 +131,22 @@ def test_a_message_is_told() -> None:
     ]
 
 
+def test_a_compaction_is_a_note() -> None:
+    """The summary of a compacted conversation is no turn of it; one that is encrypted is shown as that."""
+    summary = {"type": "compaction", "content": "Ann said hi.", "encrypted_content": "gAAA"}
+    assert answered(content=[summary]) == [Turn("assistant", "note", "Ann said hi.", "compaction")]
+    item = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAA"}
+    assert answered(output=[item]) == [Turn("assistant", "note", "[encrypted]", "compaction")]
+
+
+def test_tools_have_their_names() -> None:
+    """A tool is named as it is called: by a name, one level down, or by its server."""
+    tools = [{"function": {"name": "f"}}, {"name": "g"}, {"type": "mcp", "server_label": "wiki"},
+             {"type": "mcp_toolset", "mcp_server_name": "crm"}, {"type": "web_search"}]  # fmt: skip
+    (turn,) = asked(tools=tools)
+    assert turn.text == "f, g, wiki, crm, web_search"
+
+
 def test_completions_and_embeddings_are_told() -> None:
     """A prompt and its continuation; vectors by their number, tokens by their count."""
     assert asked(prompt="Once") == [Turn("user", "text", "Once")]

@@ -29,7 +29,7 @@ class Turn:
     label: str = ""
 
 
-_TEXT: Final = frozenset({"text", "input_text", "output_text", "refusal", "compaction"})
+_TEXT: Final = frozenset({"text", "input_text", "output_text", "refusal"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text"})
 _ROLES: Final = {"developer": "system", "function": "tool"}
 #: the keys under which a part may carry its words, the most telling first
@@ -110,6 +110,8 @@ def _said_by(role: str, part: JsonObject) -> Iterator[Turn]:
         yield from _message(role, part)
     elif kind in _TEXT:
         yield from _said(role, _words(part))
+    elif kind == "compaction":
+        yield Turn(role, "note", _words(part) or "[encrypted]", "compaction")
     elif kind in _THINKING:
         yield Turn(role, "thinking", _words(part) or "[encrypted]")
     elif kind.endswith(("_result", "_output", "_response")):
@@ -159,7 +161,8 @@ def _words(part: JsonObject) -> str:
 
 def _tool_name(tool: JsonObject) -> str:
     inner = obj(tool.get("function")) or obj(tool.get("custom")) or tool
-    return str(inner.get("name") or tool.get("type") or "?")
+    names = (inner.get(key) for key in ("name", "server_label", "mcp_server_name"))
+    return str(next(filter(None, names), None) or tool.get("type") or "?")
 
 
 def _sketch(part: Any) -> str:
