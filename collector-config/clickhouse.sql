@@ -166,7 +166,7 @@ AS SELECT
     toInt64OrNull(SpanAttributes['server.port']) AS server_port,
     if(mapContains(SpanAttributes, 'llmspan.sdk'), SpanAttributes['llmspan.sdk'], NULL) AS sdk,
     coalesce(if(SpanAttributes['llmspan.status'] IN ('ok', 'error', 'cancelled', 'closed_early', 'incomplete'), SpanAttributes['llmspan.status'], NULL), if(isNull(if(mapContains(SpanAttributes, 'error.type'), SpanAttributes['error.type'], NULL)), 'ok', 'error')) AS status,
-    arrayMap(reason -> nullIf(reason, 'error'), JSONExtract(SpanAttributes['gen_ai.response.finish_reasons'], 'Array(String)')) AS finish_reasons,
+    arrayMap(reason -> nullIf(reason, 'error'), JSONExtract(coalesce(if(mapContains(SpanAttributes, 'llmspan.response.finish_reasons'), SpanAttributes['llmspan.response.finish_reasons'], NULL), SpanAttributes['gen_ai.response.finish_reasons']), 'Array(String)')) AS finish_reasons,
     if(mapContains(SpanAttributes, 'error.type'), SpanAttributes['error.type'], NULL) AS error_type,
     coalesce(if(mapContains(SpanAttributes, 'llmspan.error.message'), SpanAttributes['llmspan.error.message'], NULL), nullIf(StatusMessage, '')) AS error_message,
     toInt64OrNull(SpanAttributes['http.response.status_code']) AS http_status,

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from .wire.finish_reasons import normalized, response_reason
 from .wire.reply import JsonObject, obj, objects, string, text
 
 __all__ = ["INPUT", "INSTRUCTIONS", "OUTPUT", "TOOLS", "content_attributes"]
@@ -23,19 +24,6 @@ TOOLS: Final = "gen_ai.tool.definitions"
 
 Part = dict[str, Any]
 
-_REASONS: Final = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_calls": "tool_call",
-    "tool_use": "tool_call",
-    "function_call": "tool_call",
-    "refusal": "content_filter",
-    "failed": "error",
-    "cancelled": "error",
-}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _FILES: Final = frozenset({"file", "input_file", "document", "document_url", "container_upload"})
 _MODALITY: Final = {"image": "image", "audio": "audio", "video": "video"}
@@ -128,18 +116,11 @@ def _output(response: JsonObject) -> Iterator[JsonObject]:
         items = [_item(item, "assistant") for item in objects(response["output"])]
         parts = [part for item in items for part in item["parts"] if not _is_hidden(part)]
         if parts:
-            yield {"role": "assistant", "parts": parts} | _reason(_responses_reason(response, parts))
+            yield {"role": "assistant", "parts": parts} | _reason(response_reason(response))
     elif isinstance(response.get("content"), list):
         yield {"role": str(response.get("role") or "assistant"), "parts": [*_parts(response["content"])]} | _reason(
             response.get("stop_reason")
         )
-
-
-def _responses_reason(response: JsonObject, parts: list[Part]) -> Any:
-    """A Responses object has a status instead of a reason."""
-    if response.get("status") == "completed":
-        return "tool_call" if any(part["type"] == "tool_call" for part in parts) else "stop"
-    return obj(response.get("incomplete_details")).get("reason") or response.get("status")
 
 
 def _reason(reason: Any) -> Part:
@@ -147,9 +128,7 @@ def _reason(reason: Any) -> Part:
 
     Later conventions make the member optional, but readers built on earlier ones refuse the whole list without it.
     """
-    if reason is None:
-        return {"finish_reason": "error"}
-    return {"finish_reason": _REASONS.get(reason, reason) if isinstance(reason, str) else "?"}
+    return {"finish_reason": next(iter(normalized((string(reason),))), "error")}
 
 
 # -- messages and parts -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ are accepted on read. Zeros are written: 0 is reported as zero, a missing attrib
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ from . import _json
 from .errors import RecordError
 from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
+from .wire.finish_reasons import normalized, response_reason
 
 __all__ = [
     "SCHEMA_URL",
@@ -41,6 +43,8 @@ OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+#: as the provider wrote them, where the conventions have other words
+RAW_FINISH_REASONS: Final = "llmspan.response.finish_reasons"
 RECORD_ID: Final = "llmspan.record.id"
 
 #: record key -> attribute, for values that are the same on both sides
@@ -139,6 +143,9 @@ _ANTHROPIC: Final = frozenset({"anthropic"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 #: old name -> the name that counts if both are given
 _REPLACED: Final = {"max_tokens": "max_completion_tokens", "stop": "stop_sequences", "text": "response_format"}
+#: APIs whose response has a status instead of finish reasons
+_RESPONSES: Final = frozenset({"responses", "responses_compact"})
+_FIRST_ERROR: Final = 400
 #: operations whose usage belongs to another call
 NOT_BILLED: Final = frozenset({"fetch_response"})
 #: operations that ask for what a model generates, or bring it: their messages may go on spans and into events. What is
@@ -161,7 +168,9 @@ _NOT_AT_END: Final = frozenset(
     {"id", "operation", "provider", "request_model", "server_address", "server_port", "chunk_count", "content"}
 )
 _SAME_AT_END: Final = {key: name for key, name in _SAME.items() if key not in _NOT_AT_END}
-_SHAPED: Final = ("finish_reasons", "time_to_first_chunk_ns", "agent_tags", "attributes", "usage")
+_SHAPED: Final = (
+    "stream", "finish_reasons", "time_to_first_chunk_ns", "agent_tags", "attributes", "usage", "error_json",
+)  # fmt: skip
 _READ: Final = (*_SAME, *_SHAPED)
 
 
@@ -169,6 +178,8 @@ class SpanFacts(NamedTuple):
     """Facts of a call that spans, events and metrics carry and records have no column for."""
 
     system_fingerprint: str | None = None
+    #: in the conventions' spelling, where the record's own values do not tell
+    finish_reasons: tuple[str, ...] | None = None
 
 
 def span_name(operation: str, model: str | None) -> str:
@@ -261,19 +272,20 @@ def end_attributes(facts: Mapping[str, Any], more: SpanFacts = SpanFacts()) -> d
     ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
     """
     found = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
-    _add_shaped(found, facts)
+    _add_shaped(found, facts, more.finish_reasons)
     return found | _only_on_spans(facts, more)
 
 
 def event_attributes(trace: ProviderTrace, more: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
     """What the event of a finished call says: all that its span says, less the request's parameters."""
-    return to_attributes(trace) | _only_on_spans({key: getattr(trace, key) for key in _READ}, more)
+    facts = {key: getattr(trace, key) for key in _READ}
+    return _attributes(facts, more.finish_reasons) | _only_on_spans(facts, more)
 
 
 def _only_on_spans(facts: Mapping[str, Any], more: SpanFacts) -> dict[str, Any]:
     """The attributes that follow from a record's values and are not read back from a span."""
     found = vendor_response_attributes(facts["provider"], facts["api"], facts["service_tier"], more.system_fingerprint)
-    if facts["status"] == "incomplete" and not facts["finish_reasons"]:
+    if not facts["finish_reasons"] and (facts["status"] == "incomplete" or _failed_while_generating(facts)):
         found[FINISH_REASONS] = ("error",)
     if (facts["attempts"] or 1) > 1:
         found["http.request.resend_count"] = facts["attempts"] - 1
@@ -297,18 +309,43 @@ def vendor_response_attributes(
 
 def to_attributes(trace: ProviderTrace) -> dict[str, Any]:
     """The record as attributes, less payloads, ``usage_raw`` and the JSON values, which never go on spans."""
-    facts = {key: getattr(trace, key) for key in _READ}
+    return _attributes({key: getattr(trace, key) for key in _READ}, _response_reasons(trace))
+
+
+def _attributes(facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> dict[str, Any]:
     found = {name: value for key, name in _SAME.items() if (value := facts[key]) is not None}
-    if trace.stream:
+    if facts["stream"]:
         found[STREAM] = True
-    _add_shaped(found, facts)
+    _add_shaped(found, facts, finish_reasons)
     return found
 
 
-def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
+def _response_reasons(trace: ProviderTrace) -> tuple[str, ...] | None:
+    """The finish reasons of a Responses object, of which the record's column has the status alone."""
+    if trace.api not in _RESPONSES or trace.response_json is None or not any(trace.finish_reasons):
+        return None
+    try:
+        response = json.loads(trace.response_json)
+    except (ValueError, RecursionError):  # a record made by hand
+        return None
+    reason = response_reason(response) if isinstance(response, dict) else None
+    return () if reason is None else (reason,)
+
+
+def _failed_while_generating(facts: Mapping[str, Any]) -> bool:
+    """Whether the provider accepted the call and then reported a failure; where it refused, nothing was generated."""
+    accepted = facts["http_status"] is not None and facts["http_status"] < _FIRST_ERROR
+    return facts["status"] == "error" and accepted and facts["error_json"] is not None
+
+
+def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> None:
     """The values that look different on a span."""
-    if facts["finish_reasons"]:
-        found[FINISH_REASONS] = tuple(reason or "error" for reason in facts["finish_reasons"])
+    raw = tuple(reason or "error" for reason in facts["finish_reasons"])
+    reasons = normalized(facts["finish_reasons"]) if finish_reasons is None else finish_reasons
+    if reasons:
+        found[FINISH_REASONS] = reasons
+    if raw != reasons:
+        found[RAW_FINISH_REASONS] = raw
     if facts["time_to_first_chunk_ns"] is not None:
         found[_FIRST_CHUNK] = facts["time_to_first_chunk_ns"] / 1e9
     if facts["agent_tags"]:
@@ -353,7 +390,7 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     if span.parent is not None:
         values["parent_span_id"] = format_span_id(span.parent.span_id)
     first = given.get(_FIRST_CHUNK)
-    reasons = _strings(given.get(FINISH_REASONS))
+    reasons = _strings(given.get(RAW_FINISH_REASONS)) or _strings(given.get(FINISH_REASONS))
     return ProviderTrace(
         **values,
         stream=bool(given.get(STREAM)),

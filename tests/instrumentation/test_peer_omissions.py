@@ -148,7 +148,7 @@ def test_anthropics_own_span_says_less(watch: Watch) -> None:
     record, span = watch.only()
     attributes = dict(span.attributes or {})
     assert span.name == "chat claude-sonnet-5"
-    assert attributes["gen_ai.response.finish_reasons"] == ("end_turn",)
+    assert attributes["gen_ai.response.finish_reasons"] == ("stop",)
     assert attributes["gen_ai.request.max_tokens"] == 100
     assert record.service_tier == "priority"
 

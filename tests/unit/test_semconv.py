@@ -173,7 +173,9 @@ def test_a_span_of_ours(trace, fingerprint):
     assert start.keys().isdisjoint(end)
     found = semconv.from_span(span_of(start | end, trace))
     known = bare(trace)
-    reasons = trace.finish_reasons or ((None,) if trace.status == "incomplete" else ())
+    accepted = trace.http_status is not None and trace.http_status < 400
+    failed = trace.status == "error" and accepted and trace.error_json is not None
+    reasons = trace.finish_reasons or ((None,) if trace.status == "incomplete" or failed else ())
     port = None if not trace.server_address else trace.server_port
     assert found == dataclasses.replace(
         known, chunk_count=None, content="metadata", finish_reasons=reasons, attributes=found.attributes,

@@ -106,7 +106,8 @@ def _shaped() -> Mapping[str, str]:
         "api": f"coalesce({_plain('api')}, {_attribute('openai.api.type')}, {_value(semconv.OPERATION)})",
         "stream": f"{_value(semconv.STREAM)} = 'true'",
         "status": f"coalesce({status}, if(isNull({_plain('error_type')}), 'ok', 'error'))",
-        "finish_reasons": f"arrayMap(reason -> nullIf(reason, 'error'), JSONExtract({_value(semconv.FINISH_REASONS)},"
+        "finish_reasons": f"arrayMap(reason -> nullIf(reason, 'error'), JSONExtract(coalesce("
+                          f"{_attribute(semconv.RAW_FINISH_REASONS)}, {_value(semconv.FINISH_REASONS)}),"
                           " 'Array(String)'))",
         "error_message": f"coalesce({_plain('error_message')}, nullIf(StatusMessage, ''))",
         "started_at": "toUnixTimestamp64Nano(Timestamp)",

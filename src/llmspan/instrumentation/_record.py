@@ -59,7 +59,7 @@ def _summary(call: Call) -> Reply:
 
 
 def _span_facts(reply: Reply) -> SpanFacts:
-    return SpanFacts(system_fingerprint=reply.system_fingerprint)
+    return SpanFacts(reply.system_fingerprint, reply.normalized_reasons)
 
 
 def full_record(call: Call) -> ProviderTrace:

@@ -34,7 +34,10 @@ class Reply:
 
     response_id: str | None = None
     response_model: str | None = None
+    #: as the provider wrote them, one per choice
     finish_reasons: tuple[str | None, ...] = ()
+    #: the same in the conventions' spelling, where a table of values cannot tell (a Responses status)
+    normalized_reasons: tuple[str, ...] | None = None
     usage: Usage = field(default_factory=Usage)
     service_tier: str | None = None
     system_fingerprint: str | None = None

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from ..usage import Usage
+from .finish_reasons import response_reason
 from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, http_status, obj, objects, read_error, sign, text
 
 _OVER: Final = ("completed", "failed", "incomplete", "cancelled")
@@ -75,10 +76,14 @@ class ResponsesReader(Reader):
         """What is known by now."""
         status = text(self._response.get("status"))
         is_over = status in _OVER
+        is_cut = self._streamed and not is_over
         return Reply(
             response_id=text(self._response.get("id")),
             response_model=text(self._response.get("model")),
-            finish_reasons=() if status is None else (None,) if self._streamed and not is_over else (status,),
+            finish_reasons=() if status is None else (None,) if is_cut else (status,),
+            normalized_reasons=None
+            if is_cut or status is None
+            else tuple(filter(None, (response_reason(self._response),))),
             usage=Usage.from_raw(self._response.get("usage")),
             service_tier=text(self._response.get("service_tier")),
             error=self._error,
