@@ -5,9 +5,9 @@ The spans around the call bear the attributes that the named instrumentations se
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import pytest
 from opentelemetry import context, trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -15,27 +15,12 @@ from opentelemetry.trace import SpanKind
 
 import surface_calls
 import surfaces
-from replay import client_for, transport
+from foreign_spans import USAGE, call, inside
+from replay import client_for
 from streams import CHAT, MESSAGES, RESPONSES, Api
 from watching import Watch
 
-USAGE = "gen_ai.usage.input_tokens"
 SHARED_KEY = "opentelemetry.genai.client.inference.context"
-
-
-@contextmanager
-def inside(watch: Watch, name: str, attributes: dict[str, Any], kind: SpanKind = SpanKind.INTERNAL) -> Any:
-    tracer = watch.tracer_provider.get_tracer("framework")
-    with tracer.start_as_current_span(name, kind=kind, attributes=attributes) as span:
-        yield span
-
-
-def call(api: Api) -> None:
-    options = {"open_telemetry": False} if api is MESSAGES else {}
-    mock = transport(200, {"content-type": "text/event-stream"}, list(api.stream))
-    client = client_for(api.provider, mock, **options)
-    for _ in api.method(client)(**api.arguments, stream=True):
-        pass
 
 
 #: (who, span name, kind, attributes at the time of the call)
@@ -52,6 +37,16 @@ THEIRS = [
      {"openinference.span.kind": "LLM", "llm.system": "openai"}),
     ("openai-agents, official", "chat gpt-5-mini", SpanKind.CLIENT,
      {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai"}),
+    ("strands-agents", "chat", SpanKind.INTERNAL,
+     {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "strands-agents"}),
+    ("semantic-kernel", "chat gpt-5-mini", SpanKind.INTERNAL,
+     {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "gpt-5-mini"}),
+    ("agent-framework", "chat gpt-5-mini", SpanKind.INTERNAL,
+     {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai"}),
+    ("a producer", "chat", SpanKind.PRODUCER, {"gen_ai.operation.name": "chat"}),
+    ("older semantic-kernel", "chat.completions gpt-5-mini", SpanKind.INTERNAL,
+     {"gen_ai.operation.name": "chat.completions", "gen_ai.system": "openai"}),
+    ("langfuse", "OpenAI-generation", SpanKind.INTERNAL, {"langfuse.observation.type": "generation"}),
 ]  # fmt: skip
 theirs = pytest.mark.parametrize(
     ("name", "kind", "attributes"), [pytest.param(n, k, a, id=who) for who, n, k, a in THEIRS]
@@ -70,6 +65,69 @@ def test_their_span_is_the_one(api: Api, name: str, kind: SpanKind, attributes: 
     assert (watch.spans[0].attributes or {})[USAGE] == api.input_tokens
 
 
+#: (who, attributes at the time of the call)
+EMBEDDINGS: list[tuple[str, dict[str, Any]]] = [
+    ("pydantic-ai, agent-framework", {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e"}),
+    ("openlit", {"gen_ai.operation.name": "embedding", "gen_ai.system": "openai"}),
+    ("openinference", {"openinference.span.kind": "EMBEDDING", "llm.provider": "openai"}),
+    ("llama-index, openinference", {"embedding.model_name": "e"}),
+    ("older openllmetry", {"llm.request.type": "embedding"}),
+    ("langfuse", {"langfuse.observation.type": "embedding"}),
+]
+#: those of another model call, around which embeddings are made (by a semantic cache, say)
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    ("strands-agents", {"gen_ai.operation.name": "chat"}),
+    ("openinference", {"openinference.span.kind": "LLM", "llm.model_name": "m"}),
+    ("llama-index, openinference", {"llm.model_name": "m"}),
+    ("openllmetry", {"llm.request.type": "chat"}),
+    ("langfuse", {"langfuse.observation.type": "generation"}),
+]
+
+
+def embed() -> None:
+    body = {"object": "list", "model": "e", "data": [], "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    with client_for("openai", httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))) as client:
+        client.embeddings.create(model="e", input="x", encoding_format="float")
+
+
+@pytest.mark.parametrize("attributes", [pytest.param(a, id=who) for who, a in EMBEDDINGS])
+def test_their_span_of_embeddings_is_the_one(attributes: dict[str, Any], watch: Watch) -> None:
+    """Embeddings have one span with usage too, whatever word its maker has for them."""
+    with inside(watch, "theirs", attributes) as span:
+        embed()
+    assert [(seen.name, (seen.attributes or {})[USAGE]) for seen in watch.spans] == [("theirs", 7)]
+    assert [record.span_id for record in watch.records] == [f"{span.get_span_context().span_id:016x}"]
+
+
+@pytest.mark.parametrize("attributes", [pytest.param(a, id=who) for who, a in MODELS])
+def test_embeddings_below_another_model_call(attributes: dict[str, Any], watch: Watch) -> None:
+    """The span of a model's answer does not stand for embeddings that are made below it."""
+    with inside(watch, "theirs", attributes):
+        embed()
+    assert [(span.name, USAGE in (span.attributes or {})) for span in watch.spans] == [
+        ("embeddings e", True), ("theirs", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("attributes", [pytest.param(a, id=who) for who, a in EMBEDDINGS])
+def test_a_model_call_below_embeddings(attributes: dict[str, Any], watch: Watch) -> None:
+    """Nor does the span of embeddings stand for a model's answer."""
+    with inside(watch, "theirs", attributes):
+        call(CHAT)
+    assert [span.name for span in watch.spans] == ["chat gpt-5-mini", "theirs"]
+
+
+@pytest.mark.parametrize("name", ["text_completion", "text_completions", "completion"])
+def test_their_span_of_a_text_completion_is_the_one(name: str, watch: Watch) -> None:
+    """The legacy completions of semantic-kernel and of older OpenLLMetry, by their words for it."""
+    body = {"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": [],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}}  # fmt: skip
+    mock = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
+    with inside(watch, "theirs", {"gen_ai.operation.name": name}), client_for("openai", mock) as client:
+        client.completions.create(model="m", prompt="x")
+    assert [span.name for span in watch.spans] == ["theirs"]
+
+
 AROUND = [
     ("langchain chain", "RunnableSequence", {"openinference.span.kind": "CHAIN"}),
     ("langchain workflow, openllmetry", "RunnableSequence.workflow", {"traceloop.span.kind": "workflow"}),
@@ -77,6 +135,12 @@ AROUND = [
     ("openai-agents agent", "Agent", {"openinference.span.kind": "AGENT", "llm.system": "openai"}),
     ("openai-agents tool", "get_weather", {"openinference.span.kind": "TOOL"}),
     ("semconv agent", "invoke_agent a", {"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": "m"}),
+    ("strands-agents cycle", "execute_event_loop_cycle", {"gen_ai.event.start_time": "now"}),
+    ("openllmetry task", "execute_task t", {"gen_ai.operation.name": "execute_task"}),
+    ("workflow", "invoke_workflow w", {"gen_ai.operation.name": "invoke_workflow"}),
+    ("another model call", "generate_content m", {"gen_ai.operation.name": "generate_content"}),
+    ("langfuse agent", "agent", {"langfuse.observation.type": "agent"}),
+    ("a program's own", "chat", {"my.attribute": "chat"}),
     ("semconv tool", "execute_tool t", {"gen_ai.operation.name": "execute_tool"}),
     ("a chain that names its model", "chain", {"openinference.span.kind": "CHAIN", "llm.model_name": "m"}),
 ]
@@ -124,6 +188,28 @@ def test_a_flag_that_leaked_hides_nothing(watch: Watch) -> None:
     finally:
         context.detach(token)
     assert "chat gpt-5-mini" in [span.name for span in watch.spans]
+
+
+@pytest.mark.parametrize("name", ["gen_ai.system", "llm.vendor"])
+def test_a_flag_with_their_span(name: str, watch: Watch) -> None:
+    """With the flag, a span that only says whose model it calls is the call's; if it has an operation, that counts."""
+    token = context.attach(context.set_value("suppress_language_model_instrumentation", True))
+    try:
+        with inside(watch, "theirs", {name: "openai"}):
+            call(CHAT)
+        with inside(watch, "agent", {"gen_ai.operation.name": "invoke_agent", name: "openai"}):
+            call(CHAT)
+    finally:
+        context.detach(token)
+    assert [span.name for span in watch.spans] == ["theirs", "chat gpt-5-mini", "agent"]
+
+
+def test_a_span_that_has_ended_stands_for_no_call(watch: Watch) -> None:
+    """A span that was left current after its end could not take the usage."""
+    with inside(watch, "chat", {"gen_ai.operation.name": "chat"}) as span:
+        span.end()
+        call(CHAT)
+    assert [seen.name for seen in watch.spans] == ["chat", "chat gpt-5-mini"]
 
 
 SURFACES = [pytest.param(row, id=f"{row.provider}-{row.name}".replace(" ", "")) for row in surfaces.ALL]

@@ -1,8 +1,9 @@
 """The observer: begins a call and its span, and concludes both.
 
 One call is one span that carries usage. If somebody else has opened a span for this very call (an instrumentation
-above us, or anthropic's own), ours is not opened and the record takes the other's ids. Our span is never made
-current: inside an SDK call that would re-parent the SDK's own spans and send ``traceparent`` to the provider.
+above us, or anthropic's own), ours is not opened and the record takes the other's ids; a second call under the same
+span has one of ours. Our span is never made current: inside an SDK call that would re-parent the SDK's own spans and
+send ``traceparent`` to the provider.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
@@ -25,16 +25,12 @@ from ..content import Policy
 from ..metrics import CallMetrics
 from ..settings import IncludeUsage
 from ..trace import ProviderTrace, new_id
+from ._bound import claim, release
 from ._call import Call, Route, Sink, Target, Texts
+from ._call_spans import find_call_span
 from ._content import Capture, emit_details, span_content
+from ._late_spans import keep_usage_off_late_span
 from ._record import brief_record, full_record, payload, span_facts
-
-#: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
-_GENAI_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
-#: the scope of the spans that the anthropic SDK makes of its calls
-_ANTHROPIC_SCOPE: Final = "com.anthropic.sdk.python"
-#: OpenInference's instrumentation of LlamaIndex says what kind of span it is only at its end; these it says earlier
-_OPENINFERENCE_EARLY: Final = frozenset({"llm.invocation_parameters", "llm.model_name", "embedding.model_name"})
 
 
 @dataclass(slots=True)
@@ -78,11 +74,25 @@ class Observer:
 
     def start_span(self, call: Call, body: Mapping[str, Any]) -> None:
         """Open the span of ``call``, or take the ids of the one that somebody else has opened for it."""
-        current = trace.get_current_span()
-        call.parameters = semconv.request_attributes(call.target.provider, call.route.api, body)
-        if _describes(current, call.route.operation):
-            self.adopt(call, current)
-            return
+        route = call.route
+        call.parameters = semconv.request_attributes(call.target.provider, route.api, body)
+        theirs = find_call_span(route.operation)
+        if theirs is not None and self._takes(call, theirs):
+            self.adopt(call, theirs)
+        else:
+            self._open_span(call, around=trace.get_current_span() if theirs is None else theirs)
+        if route.api == "responses" and route.operation not in semconv.NOT_BILLED:
+            guarded("observe.late_span", keep_usage_off_late_span)
+
+    def has_span(self, route: Route) -> bool:
+        """Whether somebody else has opened a span for the call about to be made."""
+        return find_call_span(route.operation) is not None
+
+    def _takes(self, call: Call, span: Span) -> bool:
+        """Whether ``call`` is the one that ``span`` stands for, and not one after it (a framework's second attempt)."""
+        return claim(span.get_span_context(), call.id)
+
+    def _open_span(self, call: Call, *, around: Span) -> None:
         target, route = call.target, call.route
         attributes = semconv.start_attributes(
             operation=route.operation,
@@ -97,10 +107,11 @@ class Observer:
             attributes[semconv.STREAM] = True
         if self.compat:
             attributes |= semconv.old_names(attributes)
-        parent = current.get_span_context()
+        parent = around.get_span_context()
         call.parent = parent if parent.is_valid else None
         call.span = self.tracer.start_span(
             semconv.span_name(route.operation, call.model),
+            context=trace.set_span_in_context(around),
             kind=SpanKind.CLIENT,
             attributes=attributes,
             start_time=call.started_at,
@@ -159,6 +170,8 @@ class Observer:
         if self.compat:
             found |= semconv.old_names(found)
         if call.is_adopted:  # what its owner has said stands; he may be about to say the rest
+            if facts["usage"].source == "none":
+                release(span.get_span_context(), call.id)
             known: Mapping[str, Any] = getattr(span, "attributes", None) or {}
             span.set_attributes({name: value for name, value in found.items() if name not in known})
             return
@@ -180,28 +193,6 @@ def _gaps(call: Call, record: ProviderTrace) -> list[int]:
     first = call.started + record.time_to_first_chunk_ns
     times = [moment for moment in call.body.times if moment >= first]
     return [later - moment for moment, later in pairwise(times)]
-
-
-def _describes(span: Span, operation: str) -> bool:
-    """Whether ``span`` (the current one) already stands for the call that is about to be made.
-
-    It does if a GenAI instrumentation has said so by the context key, or if it is a CLIENT span of the same
-    operation or of the SDK itself, or one that OpenInference or OpenLLMetry made for an LLM call.
-    """
-    attributes: Mapping[str, Any] | None = getattr(span, "attributes", None)
-    if not attributes:
-        return False
-    if otel_context.get_value(_GENAI_CONTEXT_KEY) is not None:
-        return True
-    kind = attributes.get("openinference.span.kind")
-    if kind == "LLM" or "llm.request.type" in attributes:
-        return True
-    if kind is None and not _OPENINFERENCE_EARLY.isdisjoint(attributes):
-        return True
-    if getattr(span, "kind", None) is not SpanKind.CLIENT:
-        return False
-    scope_name = getattr(getattr(span, "instrumentation_scope", None), "name", "")
-    return attributes.get(semconv.OPERATION) == operation or scope_name.startswith(_ANTHROPIC_SCOPE)
 
 
 def _conversation(body: Mapping[str, Any]) -> str | None:

@@ -90,7 +90,8 @@ def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
         @functools.wraps(original)
         def start_api_call_span(*args: Any, **kwargs: Any) -> Any:
             call = current_call() if hooks.active else None
-            if call is not None and hooks.observer.anthropic_native == "suppress":
+            how = hooks.observer.anthropic_native
+            if call is not None and (how == "suppress" or (how == "adopt" and call.is_adopted)):
                 return None
             span = original(*args, **kwargs)
             if call is not None and span is not None:

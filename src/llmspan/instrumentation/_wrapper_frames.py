@@ -1,0 +1,98 @@
+"""Spans that other instrumentations have opened for a call without making them current, read from their frames.
+
+OpenLLMetry's wrappers around anthropic, Langfuse's around openai and the LangChain callbacks of both OpenLLMetry and
+OpenInference start a span and call the SDK below it, but leave the OpenTelemetry context as it was; OpenInference's
+around ``messages.stream()`` does so once the stream is entered. Only the frames below which the call is made know which
+span is this call's: batches and gathered calls have several open at a time. Frames are read, never changed, and not at
+all while no such instrumentation is imported. See docs/decisions/0033.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Final
+
+Locals = Mapping[str, Any]
+#: operations that a span stands for where it does not say so itself yet
+Operations = frozenset[str]
+
+#: callers further up than this are not looked at; frameworks have some 60 frames between a model's run and the SDK
+_DEEPEST: Final = 250
+_SAYS_ITSELF: Final[Operations] = frozenset()
+_TEXT: Final[Operations] = frozenset({"chat", "text_completion"})
+
+
+def spans_in_frames() -> Iterator[tuple[Any, Operations]]:
+    """The recording spans that the wrappers around the caller hold, the innermost first, with their operations."""
+    if sys.modules.keys().isdisjoint(_INSTRUMENTATIONS):
+        return
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    for _ in range(_DEEPEST):
+        if frame is None:
+            return
+        reader = _READERS.get(frame.f_globals.get("__name__", ""))
+        if reader is not None:
+            read, operations = reader
+            span = read(frame.f_locals)
+            if span is not None and span.is_recording():
+                yield span, operations
+        frame = frame.f_back
+
+
+def _span(values: Locals) -> Any:
+    return values.get("span")
+
+
+def _span_of_manager(values: Locals) -> Any:
+    return getattr(values.get("self"), "_span", None)
+
+
+def _span_of_proxy(values: Locals) -> Any:
+    return getattr(getattr(values.get("self"), "_self_with_span", None), "_span", None)
+
+
+def _span_of_generation(values: Locals) -> Any:
+    return getattr(values.get("generation"), "_otel_span", None)
+
+
+def _span_of_run(values: Locals) -> Any:
+    """The span that a callback handler has opened for the run of a LangChain model."""
+    manager: Any = values.get("run_manager") or next(iter(values.get("run_managers") or ()), None)
+    for handler in getattr(manager, "handlers", ()):
+        read = _HANDLERS.get(type(handler).__module__)
+        span = read(handler, manager.run_id) if read is not None else None
+        if span is not None:
+            return span
+    return None
+
+
+def _openllmetry_run(handler: Any, run_id: Any) -> Any:
+    return getattr(handler.spans.get(run_id), "span", None)
+
+
+def _openinference_run(handler: Any, run_id: Any) -> Any:
+    return handler.get_span(run_id)
+
+
+#: module of a callback handler's class -> the span of a run
+_HANDLERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "openinference.instrumentation.langchain._tracer": _openinference_run,
+    "opentelemetry.instrumentation.langchain.callback_handler": _openllmetry_run,
+}
+
+#: module of a frame's function -> how its span is found among the local variables, and what operations it stands for
+_READERS: Final[dict[str, tuple[Callable[[Locals], Any], Operations]]] = {
+    "opentelemetry.instrumentation.anthropic": (_span, _SAYS_ITSELF),
+    "opentelemetry.instrumentation.anthropic.streaming": (_span_of_manager, _SAYS_ITSELF),
+    "openinference.instrumentation.anthropic._wrappers": (_span_of_proxy, _SAYS_ITSELF),
+    "langfuse.openai": (_span_of_generation, _SAYS_ITSELF),
+    "langchain_core.language_models.chat_models": (_span_of_run, _TEXT),
+    "langchain_core.language_models.llms": (_span_of_run, _TEXT),
+}
+
+#: what has to be imported for any frame to be worth a look
+_INSTRUMENTATIONS: Final = frozenset(
+    {name for name in _READERS if not name.startswith("langchain_core.")} | _HANDLERS.keys()
+)
