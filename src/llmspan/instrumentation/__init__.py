@@ -8,5 +8,6 @@ from ._bound import is_bound
 from ._call import Pending, Sink
 from ._content import Capture
 from ._observe import Observer, finish_open_calls
+from ._suppression import suppressed_calls
 
-__all__ = ["Capture", "Observer", "Pending", "Sink", "finish_open_calls", "is_bound"]
+__all__ = ["Capture", "Observer", "Pending", "Sink", "finish_open_calls", "is_bound", "suppressed_calls"]

@@ -31,6 +31,7 @@ from ._call_spans import find_call_span
 from ._content import Capture, emit_details, span_content
 from ._late_spans import keep_usage_off_late_span
 from ._record import brief_record, full_record, payload, span_facts
+from ._suppression import leave_out
 
 
 @dataclass(slots=True)
@@ -58,8 +59,13 @@ class Observer:
     results_told: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
 
     def begin(self, route: Route, target: Target, body: Mapping[str, Any], *, stream: bool) -> Call | None:
-        """A new call, or None where the user switched instrumentation off for the moment."""
-        if not is_instrumentation_enabled():
+        """A new call, or None where instrumentation is suppressed for the moment and no span of this call is open.
+
+        Logfire suppresses around the call that its span stands for, so that nobody makes a second span of it; the
+        record takes the ids of that span.
+        """
+        if not is_instrumentation_enabled() and find_call_span(route.operation) is None:
+            leave_out(target.provider, route.operation)
             return None
         self.sink.ensure_started()
         call = Call(id=new_id(), route=route, target=target, judge=self)
@@ -90,7 +96,7 @@ class Observer:
 
     def _takes(self, call: Call, span: Span) -> bool:
         """Whether ``call`` is the one that ``span`` stands for, and not one after it (a framework's second attempt)."""
-        return claim(span.get_span_context(), call.id)
+        return claim(span.get_span_context(), call.id) or not is_instrumentation_enabled()
 
     def _open_span(self, call: Call, *, around: Span) -> None:
         target, route = call.target, call.route
