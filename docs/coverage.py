@@ -61,7 +61,12 @@ OPERATIONS = (
         "images, audio, decisions; `gen_ai.output.type` says `image`, `speech`, `text`",
         "as reported",
     ),
-    ("`fetch_response`", "`responses.retrieve`", "in `usage_raw` only: the call that made the response has it"),
+    (
+        "`fetch_response`",
+        "`responses.retrieve`",
+        "in `usage_raw` only: the call that made the response has it; a background response's is counted by the first"
+        " call that sees it end ([decision 39](decisions/0039-background-responses.md))",
+    ),
     (
         "`count_tokens`",
         "`messages.count_tokens`, `responses.input_tokens.count`",

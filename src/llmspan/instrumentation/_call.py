@@ -147,6 +147,11 @@ class Judge(Protocol):
         """Batch id -> how many of its results metrics and events have told of."""
         ...
 
+    @property
+    def background_owners(self) -> OrderedDict[str, str]:
+        """Id of a background response -> id of the call that carries its usage."""
+        ...
+
     def conclude(self, call: Call, /) -> None:
         """End the span and hand the call to the sink."""
         ...

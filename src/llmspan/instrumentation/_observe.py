@@ -57,6 +57,8 @@ class Observer:
     open_calls: dict[int, Call] = field(default_factory=dict[int, Call])
     #: batch id -> how many of its results metrics and events have told of
     results_told: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
+    #: id of a background response -> id of the call that carries its usage
+    background_owners: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
 
     def begin(self, route: Route, target: Target, body: Mapping[str, Any], *, stream: bool) -> Call | None:
         """A new call, or None where instrumentation is suppressed for the moment and no span of this call is open.
@@ -156,7 +158,8 @@ class Observer:
     def full(self, call: Call) -> ProviderTrace:
         """The whole record of a finished call; on the worker, which also sees to events and metrics."""
         record = call.brief if call.is_shed and call.brief is not None else full_record(call)
-        self.tell(record, call, functools.partial(payload, call))
+        is_timed = record.operation == call.route.operation  # not that of a background response, which nobody awaited
+        self.tell(record, call, functools.partial(payload, call), is_timed=is_timed)
         return record
 
     def tell(self, record: ProviderTrace, call: Call, texts: Texts, *, is_timed: bool = True) -> None:
@@ -171,6 +174,8 @@ class Observer:
     def _describe(self, call: Call, span: Span) -> None:
         facts = span_facts(call)
         found = semconv.end_attributes(facts, call.span_facts)
+        if "id" in facts:  # of a background response
+            span.set_attribute(semconv.RECORD_ID, facts["id"])
         if self.capture.on_spans and call.route.operation in semconv.GENERATION:
             found |= guarded("observe.content", span_content, call, self.capture) or {}
         if self.compat:

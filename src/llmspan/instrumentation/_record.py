@@ -22,6 +22,7 @@ from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, Status
 from ..usage import Usage
 from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reassemble, summarize
+from ._background import background_facts
 from ._body import Body
 from ._call import Call, Raised
 
@@ -109,7 +110,7 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
     error = reply.error or (None if raised is None else _error_of(raised))
     status = _status(call, reply)
     has_failed = status in ("error", "cancelled")
-    return {
+    facts: dict[str, Any] = {
         "step_id": scope.step_id,
         "run_id": scope.run_id,
         "agent_id": scope.agent_id,
@@ -139,6 +140,9 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
         "request_bytes": _request_bytes(call),
         "response_bytes": None if body is None else body.received,
     }
+    if reply.background is not None:
+        facts |= background_facts(call, reply, scope.call_type)
+    return facts
 
 
 def _status(call: Call, reply: Reply) -> Status:
@@ -154,7 +158,7 @@ def _status(call: Call, reply: Reply) -> Status:
 
 
 def _usage(call: Call, reply: Reply) -> Usage:
-    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as the call that made it has them."""
+    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as another call's record has them."""
     if call.route.operation in NOT_BILLED:
         return Usage(raw=reply.usage.raw)
     return reply.usage

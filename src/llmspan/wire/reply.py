@@ -28,6 +28,13 @@ class ReplyError:
     status: int | None = None
 
 
+class Background(NamedTuple):
+    """When a background response was created and completed, in nanoseconds since the epoch, as its body says."""
+
+    created_at: int | None
+    completed_at: int | None
+
+
 @dataclass(slots=True)
 class Reply:
     """The facts of a response that spans and records carry."""
@@ -42,6 +49,8 @@ class Reply:
     service_tier: str | None = None
     system_fingerprint: str | None = None
     error: ReplyError | None = None
+    #: set for a background response that is over: calls beside this one may report the same usage
+    background: Background | None = None
     #: the provider said that it was done (or that it failed); False for a stream that was cut
     terminal: bool = False
     #: plain text or bytes, which cannot say that they are done: their end is all there is to go by
@@ -117,6 +126,13 @@ class Reader:
     def response(self) -> Any:
         """The response by now, in the shape of the non-streaming call; None if nothing was received."""
         raise NotImplementedError
+
+
+def seconds(value: object) -> int | None:
+    """A time in seconds since the epoch, in nanoseconds; None if ``value`` is no such time."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 33:
+        return None
+    return int(value) * 1_000_000_000
 
 
 def text(value: object) -> str | None:

@@ -13,7 +13,21 @@ from typing import Any, ClassVar, Final
 
 from ..usage import Usage
 from .finish_reasons import response_reason
-from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, http_status, obj, objects, read_error, sign, text
+from .reply import (
+    ERROR,
+    Background,
+    JsonObject,
+    Reader,
+    Reply,
+    ReplyError,
+    http_status,
+    obj,
+    objects,
+    read_error,
+    seconds,
+    sign,
+    text,
+)
 
 _OVER: Final = ("completed", "failed", "incomplete", "cancelled")
 
@@ -87,8 +101,13 @@ class ResponsesReader(Reader):
             usage=Usage.from_raw(self._response.get("usage")),
             service_tier=text(self._response.get("service_tier")),
             error=self._error,
+            background=self._background() if is_over else None,
             terminal=is_over or (bool(self._response) and not self._streamed),
         )
+
+    def _background(self) -> Background | None:
+        times = (seconds(self._response.get(key)) for key in ("created_at", "completed_at"))
+        return Background(*times) if self._response.get("background") is True else None
 
     def response(self) -> Any:
         """A ``response`` object."""
