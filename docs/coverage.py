@@ -64,8 +64,8 @@ OPERATIONS = (
     (
         "`fetch_response`",
         "`responses.retrieve`",
-        "in `usage_raw` only: the call that made the response has it; a background response's is counted by the first"
-        " call that sees it end ([decision 39](decisions/0039-background-responses.md))",
+        "in `usage_raw` only, as the call that made the response has it; but see"
+        + " [background responses](decisions/0039-background-responses.md)",
     ),
     (
         "`count_tokens`",
