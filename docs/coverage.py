@@ -64,8 +64,7 @@ OPERATIONS = (
     (
         "`fetch_response`",
         "`responses.retrieve`",
-        "in `usage_raw` only, as the call that made the response has it; but see"
-        + " [background responses](decisions/0039-background-responses.md)",
+        "in `usage_raw` only; [background responses](decisions/0039-background-responses.md) are counted once",
     ),
     (
         "`count_tokens`",
