@@ -65,7 +65,7 @@ class CallMetrics:
             return
         within = _context(call)
         common = _attributes(call, fingerprint)
-        ended = {**common, "error.type": call.error_type} if call.error_type else common
+        ended = {**common, "error.type": call.error_type} if call.status == "error" else common
         if call.operation in INFERENCE:
             if is_timed:
                 self._inference_times(call, common, ended, within)

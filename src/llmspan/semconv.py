@@ -45,6 +45,9 @@ REQUEST_MODEL: Final = "gen_ai.request.model"
 FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 #: as the provider wrote them, where the conventions have other words
 RAW_FINISH_REASONS: Final = "llmspan.response.finish_reasons"
+ERROR_TYPE: Final = "error.type"
+#: the class of the exception that interrupted a cancelled call
+CANCELLED_BY: Final = "llmspan.cancelled_by"
 RECORD_ID: Final = "llmspan.record.id"
 
 #: record key -> attribute, for values that are the same on both sides
@@ -59,7 +62,7 @@ _SAME: Final[dict[str, str]] = {
     "conversation_id": "gen_ai.conversation.id",
     "server_address": "server.address",
     "server_port": "server.port",
-    "error_type": "error.type",
+    "error_type": ERROR_TYPE,
     "http_status": "http.response.status_code",
     "request_id": "llmspan.request.id",
     "service_tier": "llmspan.response.service_tier",
@@ -273,6 +276,7 @@ def end_attributes(facts: Mapping[str, Any], more: SpanFacts = SpanFacts()) -> d
     """
     found = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
     _add_shaped(found, facts, more.finish_reasons)
+    _add_interruption(found, facts)
     return found | _only_on_spans(facts, more)
 
 
@@ -317,7 +321,14 @@ def _attributes(facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None
     if facts["stream"]:
         found[STREAM] = True
     _add_shaped(found, facts, finish_reasons)
+    _add_interruption(found, facts)
     return found
+
+
+def _add_interruption(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
+    """A call that the program interrupted has not failed: it has no ``error.type``, but says what interrupted it."""
+    if facts["status"] == "cancelled" and ERROR_TYPE in found:
+        found[CANCELLED_BY] = found.pop(ERROR_TYPE)
 
 
 def _response_reasons(trace: ProviderTrace) -> tuple[str, ...] | None:
@@ -378,7 +389,9 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     values: dict[str, Any] = {k: given[name] for k, name in _SAME.items() if isinstance(given.get(name), _PLAIN[k])}
     values.setdefault("provider", "unknown")
     values.setdefault("api", given.get("openai.api.type") or values["operation"])
-    values.setdefault("status", "error" if "error.type" in given else "ok")
+    values.setdefault("status", "error" if ERROR_TYPE in given else "ok")
+    if isinstance(given.get(CANCELLED_BY), str):
+        values.setdefault("error_type", given[CANCELLED_BY])
     context = span.get_span_context()
     start = 0 if span.start_time is None else span.start_time
     end = start if span.end_time is None else span.end_time

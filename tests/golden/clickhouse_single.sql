@@ -153,7 +153,7 @@ AS SELECT
     if(mapContains(SpanAttributes, 'llmspan.sdk'), SpanAttributes['llmspan.sdk'], NULL) AS sdk,
     coalesce(if(SpanAttributes['llmspan.status'] IN ('ok', 'error', 'cancelled', 'closed_early', 'incomplete'), SpanAttributes['llmspan.status'], NULL), if(isNull(if(mapContains(SpanAttributes, 'error.type'), SpanAttributes['error.type'], NULL)), 'ok', 'error')) AS status,
     arrayMap(reason -> nullIf(reason, 'error'), JSONExtract(coalesce(if(mapContains(SpanAttributes, 'llmspan.response.finish_reasons'), SpanAttributes['llmspan.response.finish_reasons'], NULL), SpanAttributes['gen_ai.response.finish_reasons']), 'Array(String)')) AS finish_reasons,
-    if(mapContains(SpanAttributes, 'error.type'), SpanAttributes['error.type'], NULL) AS error_type,
+    coalesce(if(mapContains(SpanAttributes, 'error.type'), SpanAttributes['error.type'], NULL), if(mapContains(SpanAttributes, 'llmspan.cancelled_by'), SpanAttributes['llmspan.cancelled_by'], NULL)) AS error_type,
     coalesce(if(mapContains(SpanAttributes, 'llmspan.error.message'), SpanAttributes['llmspan.error.message'], NULL), nullIf(StatusMessage, '')) AS error_message,
     toInt64OrNull(SpanAttributes['http.response.status_code']) AS http_status,
     toInt64OrNull(SpanAttributes['llmspan.attempts']) AS attempts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -11,7 +12,9 @@ import httpx2
 import openai
 import pytest
 
+from llmspan import semconv
 from llmspan.metrics import CallMetrics
+from llmspan.wire import class_name
 from replay import client_for, transport
 from signals import INFERENCE, Meters
 from streams import CHAT, MESSAGES, RESPONSES, Api, sse
@@ -89,3 +92,36 @@ def test_a_connection_that_fails_after_a_refusal() -> None:
             CHAT.method(client)(**CHAT.arguments)
         record, _ = watch.only()
     assert record.error_type == "openai.APIConnectionError"
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, asyncio.CancelledError, SystemExit])
+def test_an_interrupted_call_is_no_error(kind: type[BaseException], meters: Meters) -> None:
+    """Neither span nor metrics have an error; the record and a span attribute say what interrupted the call."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        raise kind
+
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        client = client_for("openai", httpx2.MockTransport(answer))
+        with pytest.raises(kind):
+            CHAT.method(client)(**CHAT.arguments)
+        record, span = watch.only()
+    (duration,) = meters.points()[INFERENCE + "duration"]
+    attributes = span.attributes or {}
+    assert (record.status, span.status.status_code.name) == ("cancelled", "UNSET")
+    assert "error.type" not in attributes
+    assert "error.type" not in duration.attributes
+    assert attributes["llmspan.cancelled_by"] == record.error_type == class_name(kind)
+    assert semconv.from_span(span).error_type == record.error_type
+
+
+def test_a_stream_that_breaks_off_has_no_error_type(meters: Meters) -> None:
+    """The caller got no error, so neither span nor metrics have a class of one."""
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        client = client_for("openai", transport(200, SSE, [STARTED]))
+        for _ in RESPONSES.method(client)(**RESPONSES.arguments, stream=True):
+            pass
+        record, span = watch.only()
+    (duration,) = meters.points()[INFERENCE + "duration"]
+    assert (record.status, record.error_type, span.status.status_code.name) == ("incomplete", None, "UNSET")
+    assert "error.type" not in {**(span.attributes or {}), **duration.attributes}

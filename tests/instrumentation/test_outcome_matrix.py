@@ -46,7 +46,10 @@ def check_record(outcome: Outcome, api: Api, watch: Watch, error: tuple[Any, ...
     assert span.end_time is not None
     assert span.status.status_code is (StatusCode.ERROR if outcome.status == "error" else StatusCode.UNSET)
     assert (record.status, attributes["llmspan.status"]) == (outcome.status, outcome.status)
-    assert record.error_type == attributes.get("error.type") == error_type(outcome, api, error)
+    is_cancelled = outcome.status == "cancelled"
+    assert record.error_type == error_type(outcome, api, error)
+    assert attributes.get("error.type") == (None if is_cancelled else record.error_type)
+    assert attributes.get("llmspan.cancelled_by") == (record.error_type if is_cancelled else None)
     assert (record.attempts, attributes.get("http.request.resend_count", 0)) == (outcome.attempts, outcome.attempts - 1)
     assert ("error" in attributes.get("gen_ai.response.finish_reasons", ())) == says_error(outcome)
     assert record.span_id == f"{span.context.span_id:016x}"

@@ -109,6 +109,7 @@ def _shaped() -> Mapping[str, str]:
         "finish_reasons": f"arrayMap(reason -> nullIf(reason, 'error'), JSONExtract(coalesce("
                           f"{_attribute(semconv.RAW_FINISH_REASONS)}, {_value(semconv.FINISH_REASONS)}),"
                           " 'Array(String)'))",
+        "error_type": f"coalesce({_plain('error_type')}, {_attribute(semconv.CANCELLED_BY)})",
         "error_message": f"coalesce({_plain('error_message')}, nullIf(StatusMessage, ''))",
         "started_at": "toUnixTimestamp64Nano(Timestamp)",
         "duration_ns": "toInt64(Duration)",
