@@ -174,6 +174,15 @@ SPANS: dict[str, dict[str, Any]] = {
         "gen_ai.usage.completion_tokens": 4, "gen_ai.usage.cache_creation.input_tokens": 5,
     },
     "failed": {"gen_ai.operation.name": "generate_content", "error.type": "timeout", "http.response.status_code": 504},
+    "cancelled": {
+        "gen_ai.operation.name": "chat", "llmspan.status": "cancelled",
+        "llmspan.cancelled_by": "asyncio.exceptions.CancelledError",
+    },
+    "raw finish reasons": {
+        "gen_ai.operation.name": "chat", "gen_ai.response.finish_reasons": ("tool_call", "error"),
+        "llmspan.response.finish_reasons": ("tool_use", "error"),
+    },
+    "no finish reason yet": {"gen_ai.operation.name": "chat", "llmspan.response.finish_reasons": ("queued",)},
     "details": {
         "gen_ai.operation.name": "chat", "gen_ai.usage.audio.input_tokens": 7, 'llmspan.usage.odd "name"': 8,
         "llmspan.usage.text": "no number", "openai.api.type": "responses", "gen_ai.response.time_to_first_chunk": 0.25,
