@@ -1,0 +1,254 @@
+"""Every method of both SDKs, sorted: recorded, model spend that is not recorded, and what spends no tokens.
+
+``tests/unit/test_sdk_methods.py`` compares the lists with the installed SDKs, so that a method that a new version
+brings is sorted by somebody; ``docs/coverage.md`` names what is spent and not recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import surfaces
+
+#: resources of accounts and rights, whose methods are not listed one by one
+ADMINISTRATION = {"openai": ("admin.organization",), "anthropic": ("beta.organization", "organization")}
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """A way to spend tokens that has no record."""
+
+    name: str
+    methods: tuple[str, ...]
+    #: why, and where its usage can be seen
+    remark: str
+
+
+#: recorded beside the table of surfaces: what is a second name for one, or is described under "of their own kind"
+ALSO_RECORDED = {
+    "openai": (
+        "beta.chat.completions: create parse stream",
+        "beta.responses: connect",
+        "responses: connect",
+    ),
+    "anthropic": (
+        "beta.messages: thread tool_runner",
+        "beta.messages.batches: results",
+        "messages.batches: results",
+    ),
+}
+
+UNRECORDED = {
+    "openai": (
+        Unrecorded(
+            "agent sessions",
+            ("beta.agents.sessions: create", "beta.agents.sessions.events: create",
+             "beta.agents.automations: create resume", "beta.agents.automations.invocations: create"),
+            "the models run at OpenAI; a session's turns have the usage",
+        ),
+        Unrecorded(
+            "assistants",
+            ("beta.threads: create_and_run create_and_run_poll create_and_run_stream",
+             "beta.threads.runs: create create_and_poll create_and_stream stream",
+             "beta.threads.runs: submit_tool_outputs submit_tool_outputs_and_poll submit_tool_outputs_stream"),
+            "deprecated by OpenAI; a run has its usage when it has ended",
+        ),
+        Unrecorded("batches", ("batches: create",), "the results are a file; each line of it has its usage"),
+        Unrecorded("ChatKit", ("beta.chatkit.sessions: create",), "the browser talks to OpenAI"),
+        Unrecorded("evals", ("evals.runs: create",), "a run has the usage by model"),
+        Unrecorded(
+            "fine-tuning", ("fine_tuning.jobs: create resume", "fine_tuning.alpha.graders: run"),
+            "a job has `trained_tokens`, a grader's run the usage by model",
+        ),
+        Unrecorded(
+            "Realtime and Live",
+            ("realtime: connect", "realtime.calls: accept create", "realtime.client_secrets: create",
+             "realtime.translations: connect", "realtime.translations.client_secrets: create",
+             "beta.realtime: connect", "beta.realtime.sessions: create",
+             "beta.realtime.transcription_sessions: create", "live: connect create", "live.forks: connect",
+             "live.sessions: accept fork", "live.sideband: connect"),
+            "[decision 11](decisions/0011-realtime-is-not-recorded.md); each `response.done` event has the usage",
+        ),
+        Unrecorded("videos", ("videos: create create_and_poll edit extend remix",), "billed by the second"),
+    ),
+    "anthropic": (
+        Unrecorded(
+            "managed agents",
+            ("beta.sessions: create", "beta.sessions.events: send", "beta.deployments: create run unpause"),
+            "the models run at Anthropic; a session has the sum of its usage",
+        ),
+        Unrecorded("dreams", ("beta.dreams: create",), "a dream has its usage when it has ended"),
+    ),
+}  # fmt: skip
+
+#: what spends no tokens, by resource
+FREE = {
+    "openai": """
+        audio.voice_consents: create delete list retrieve update
+        audio.voices: create delete
+        batches: cancel list retrieve
+        beta.agents: create delete list retrieve update
+        beta.agents.automations: delete list pause retrieve update
+        beta.agents.automations.invocations: list retrieve
+        beta.agents.environments: create list retrieve
+        beta.agents.environments.files: create list prepare prepare_directory upload
+        beta.agents.environments.templates: create delete list retrieve update
+        beta.agents.sessions: delete list retrieve stream update
+        beta.agents.sessions.artifacts: content delete for_result list retrieve
+        beta.agents.sessions.events: stream
+        beta.agents.sessions.items: list
+        beta.agents.sessions.subagents: list retrieve
+        beta.agents.sessions.subagents.items: list
+        beta.agents.sessions.subagents.turns: list retrieve
+        beta.agents.sessions.subagents.turns.items: list
+        beta.agents.sessions.traces: list
+        beta.agents.sessions.turns: list retrieve
+        beta.agents.sessions.turns.items: list
+        beta.agents.vaults: create delete list retrieve update
+        beta.agents.vaults.credentials: create delete list retrieve update
+        beta.assistants: create delete list retrieve update
+        beta.chat.completions: delete list retrieve update
+        beta.chat.completions.messages: list
+        beta.chatkit.sessions: cancel
+        beta.chatkit.threads: delete list list_items retrieve
+        beta.responses: cancel delete
+        beta.responses.input_items: list
+        beta.threads: create delete retrieve update
+        beta.threads.messages: create delete list retrieve update
+        beta.threads.runs: cancel list poll retrieve update
+        beta.threads.runs.steps: list retrieve
+        chat.completions: delete list retrieve update
+        chat.completions.messages: list
+        containers: create delete list retrieve
+        containers.files: create delete list retrieve
+        containers.files.content: retrieve
+        content_provenance_checks: create
+        conversations: create delete retrieve update
+        conversations.items: create delete list retrieve
+        evals: create delete list retrieve update
+        evals.runs: cancel delete list retrieve
+        evals.runs.output_items: list retrieve
+        files: content create delete list retrieve retrieve_content wait_for_processing
+        fine_tuning.alpha.graders: validate
+        fine_tuning.checkpoints.permissions: create delete list retrieve
+        fine_tuning.jobs: cancel list list_events pause retrieve
+        fine_tuning.jobs.checkpoints: list
+        live.sessions: download_recording hangup refer reject
+        models: delete list retrieve
+        realtime.calls: hangup refer reject
+        responses: cancel delete
+        responses.input_items: list
+        safety.alerts: retrieve
+        safety.cases: retrieve
+        skills: create delete list retrieve update
+        skills.content: retrieve
+        skills.versions: create delete list retrieve
+        skills.versions.content: retrieve
+        uploads: cancel complete create upload_file_chunked
+        uploads.parts: create
+        vector_stores: create delete list retrieve search update
+        vector_stores.file_batches: cancel create create_and_poll list_files poll retrieve upload_and_poll
+        vector_stores.files: content create create_and_poll delete list poll retrieve update upload upload_and_poll
+        videos: create_character delete download_content get_character list poll retrieve
+        webhooks: create delete list retrieve rotate_secret test unwrap update verify_signature
+        webhooks.event_types: list
+    """,
+    "anthropic": """
+        beta.agents: archive create list retrieve update
+        beta.agents.versions: list
+        beta.compliance.review.cases: list respond retrieve
+        beta.compliance.review.items: retrieve
+        beta.compliance.review.notices: list
+        beta.deployment_runs: list retrieve
+        beta.deployments: archive list pause retrieve update
+        beta.dreams: archive cancel list retrieve
+        beta.environments: archive create delete list retrieve update
+        beta.environments.work: ack heartbeat list poll retrieve stats stop update
+        beta.files: delete download list retrieve_metadata upload
+        beta.memory_stores: archive create delete list retrieve update
+        beta.memory_stores.memories: create delete list retrieve update
+        beta.memory_stores.memory_versions: list redact retrieve
+        beta.messages.batches: cancel delete list retrieve
+        beta.models: list retrieve
+        beta.sessions: archive delete list retrieve update
+        beta.sessions.events: list stream
+        beta.sessions.resources: add delete list retrieve update
+        beta.sessions.threads: archive list retrieve
+        beta.sessions.threads.events: list stream
+        beta.skills: create delete list retrieve
+        beta.skills.versions: create delete download list retrieve
+        beta.tunnels: archive create list retrieve reveal_token rotate_token
+        beta.tunnels.certificates: archive create list retrieve
+        beta.user_profiles: create create_enrollment_url delete list retrieve update
+        beta.user_profiles.action_urls: create
+        beta.user_profiles.providers.google.data_controls: retrieve update
+        beta.vaults: archive create delete list retrieve update
+        beta.vaults.credentials: archive create delete list mcp_oauth_validate retrieve update
+        beta.webhooks: parse_unverified unwrap
+        files: delete download list retrieve_metadata upload
+        messages.batches: cancel delete list retrieve
+        models: list retrieve
+        skills: create delete list retrieve
+        skills.versions: create delete list retrieve
+        user_profiles: create delete list retrieve update
+        user_profiles.action_urls: create
+    """,
+}
+
+
+def recorded(sdk: str) -> set[str]:
+    """The methods that are recorded."""
+    rows = {surface.path for surface in surfaces.ALL if surface.provider == sdk}
+    return rows | set(expand(ALSO_RECORDED[sdk]))
+
+
+def unrecorded(sdk: str) -> set[str]:
+    """The methods that spend tokens and are not recorded."""
+    return {method for row in UNRECORDED[sdk] for method in expand(row.methods)}
+
+
+def free(sdk: str) -> set[str]:
+    """The methods that spend none."""
+    return set(expand(line for line in FREE[sdk].splitlines() if line.strip()))
+
+
+def expand(lines: Iterable[str]) -> Iterator[str]:
+    """``a.b: c d`` to ``a.b.c`` and ``a.b.d``."""
+    for line in lines:
+        resource, _, names = line.strip().partition(": ")
+        yield from (f"{resource}.{name}" for name in names.split())
+
+
+def installed(sdk: str) -> set[str]:
+    """The methods of the installed SDK, but for those of administration."""
+    methods = set(_methods(_client(sdk), _resource_class(sdk)))
+    return {method for method in methods if not method.startswith(tuple(f"{r}." for r in ADMINISTRATION[sdk]))}
+
+
+def _methods(holder: Any, resource: type, path: str = "") -> Iterator[str]:
+    for name in dir(type(holder)):
+        if name.startswith(("_", "with_")):
+            continue
+        member = inspect.getattr_static(type(holder), name)
+        if inspect.isfunction(member):
+            if path:
+                yield path + name
+        elif isinstance(inner := getattr(holder, name), resource):
+            yield from _methods(inner, resource, f"{path}{name}.")
+
+
+def _client(sdk: str) -> Any:
+    import anthropic
+    import openai
+
+    return openai.OpenAI(api_key="test") if sdk == "openai" else anthropic.Anthropic(api_key="test")
+
+
+def _resource_class(sdk: str) -> type:
+    from anthropic._resource import SyncAPIResource as AnthropicResource
+    from openai._resource import SyncAPIResource as OpenAIResource
+
+    return OpenAIResource if sdk == "openai" else AnthropicResource
