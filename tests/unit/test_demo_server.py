@@ -195,3 +195,11 @@ def test_other_paths_and_bodies_are_refused(gpt: openai.OpenAI) -> None:
         gpt.moderations.create(input="Hi")
     with pytest.raises(openai.BadRequestError, match="not a JSON object"):
         gpt.post("/chat/completions", cast_to=object, body=[])
+
+
+def test_counting_is_what_the_message_reports(claude: anthropic.Anthropic) -> None:
+    """Counting tokens gives the whole input of the same message, cached or not."""
+    counted = claude.messages.count_tokens(model="claude-opus-5", messages=ASK)
+    usage = message(claude).usage
+    cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+    assert counted.input_tokens == usage.input_tokens + cached

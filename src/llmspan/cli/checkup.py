@@ -24,7 +24,7 @@ from .usage_notes import find_unasked_streams
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Finding", "checkup"]
+__all__ = ["Finding", "checkup", "recordable_sdks"]
 
 Level = Literal["ok", "note", "problem"]
 Environ = Mapping[str, str]
@@ -85,6 +85,15 @@ def _sdks(settings: Settings) -> Iterator[Finding]:
             yield _native(name, there, settings)
 
 
+def recordable_sdks() -> list[str]:
+    """The SDKs that are installed in a version that is recorded."""
+    return [
+        name
+        for name, oldest in _OLDEST.items()
+        if (there := _version_of(name)) is not None and not _is_before(there, oldest)
+    ]
+
+
 def _native(name: str, there: str, settings: Settings) -> Finding:
     if settings.anthropic_native == "both":
         return Finding("sdks", "note", f"{name} {there} makes spans of its own, and LLMSPAN_ANTHROPIC_NATIVE=both keeps"
@@ -105,8 +114,8 @@ def _instrumentors(environ: Environ) -> Iterator[Finding]:
     for point in points:
         sdk = next((name for name in _OLDEST if name in point.name.lower()), None)
         if sdk is not None and point.name not in ours and point.name.lower() not in disabled and "*" not in disabled:
-            yield Finding("instrumentors", "note", f"{sdk} is also instrumented by {_package(point)}: each call still"
-                          " has one span, theirs, and one record (docs/one-span.md)")  # fmt: skip
+            yield Finding("instrumentors", "note", f"{sdk} is also instrumented by {_package(point)}; `calls` says what"
+                          " is made of a call beside it (docs/one-span.md)")  # fmt: skip
     if not any(point.value.startswith("llmspan.") for point in points):
         yield Finding("instrumentors", "problem", "llmspan is not installed as a package: opentelemetry-instrument does"
                       " not find it; pip install it")  # fmt: skip

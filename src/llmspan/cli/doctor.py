@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from itertools import chain
 from typing import Final
 
 import click
@@ -23,13 +24,16 @@ _MARKS: Final = {"ok": ("âœ“", "green"), "note": ("!", "yellow"), "problem": ("â
 def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: bool) -> None:
     """Check the set-up, backends and all.
 
-    A record is written to each backend and read back. The exit code is 1 if there is a problem.
+    A record is written to each backend and read back. A call by each SDK is made to a local server, without a key or
+    network, to see what the installed instrumentations make of it. The exit code is 1 if there is a problem.
     """
-    from .checkup import checkup
+    from .checkup import checkup, recordable_sdks
+    from .trial import trial_calls
 
     settings, backends = options.load(backend, db, to_read=backend is None)
     problems = 0
-    for finding in checkup(settings, backends, os.environ):
+    trials = trial_calls(settings, recordable_sdks(), os.environ)
+    for finding in chain(checkup(settings, backends, os.environ), trials):
         problems += finding.level == "problem"
         if as_json:
             click.echo(json.dumps(asdict(finding)))

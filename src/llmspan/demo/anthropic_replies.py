@@ -50,6 +50,11 @@ def messages(request: JsonObject) -> Answer:
     return Answer(headers=headers, body=message)
 
 
+def count_tokens(request: JsonObject) -> Answer:  # noqa: ARG001 - every prompt is as long as that of ``messages``
+    """``POST /v1/messages/count_tokens``: what the same request to ``messages`` would report as its whole input."""
+    return Answer(headers={"request-id": new_id("req")}, body={"input_tokens": sum(_INPUT.values())})
+
+
 def _blocks(request: JsonObject) -> list[JsonObject]:
     blocks: list[JsonObject] = []
     if obj(request.get("thinking")).get("type") in ("enabled", "adaptive"):

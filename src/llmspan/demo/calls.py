@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .replies import OVERLOADED
 
-__all__ = ["CALLS", "Call"]
+__all__ = ["CALLS", "TRIAL_CALLS", "Call"]
 
 #: takes an SDK's module and the base URL of the demo server
 Call = Callable[[Any, str], None]
@@ -28,6 +28,18 @@ def chat_stream(sdk: Any, base_url: str) -> None:
     with _openai(sdk, base_url) as client, client.chat.completions.create(**_chat(stream=True)) as stream:
         for _ in stream:
             pass
+
+
+def chat(sdk: Any, base_url: str) -> None:
+    """A chat that is not streamed."""
+    with _openai(sdk, base_url) as client:
+        client.chat.completions.create(**_chat())
+
+
+def message(sdk: Any, base_url: str) -> None:
+    """A message that is not streamed."""
+    with _anthropic(sdk, base_url) as client:
+        client.messages.create(**_message())
 
 
 def responses_stream(sdk: Any, base_url: str) -> None:
@@ -87,6 +99,10 @@ CALLS: Final[dict[str, dict[str, Call]]] = {
         "demo-thinking": thinking_stream,
     },
 }
+
+
+#: one plain call by each SDK, for ``llmspan doctor``
+TRIAL_CALLS: Final[dict[str, Call]] = {"openai": chat, "anthropic": message}
 
 
 async def _async_message(sdk: Any, base_url: str) -> None:

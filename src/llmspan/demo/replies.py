@@ -23,6 +23,7 @@ _ROUTES: Final[dict[str, Callable[[JsonObject], Answer]]] = {
     "/v1/responses": openai_replies.responses,
     "/v1/embeddings": openai_replies.embeddings,
     "/v1/messages": anthropic_replies.messages,
+    "/v1/messages/count_tokens": anthropic_replies.count_tokens,
 }
 
 

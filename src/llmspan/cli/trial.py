@@ -1,0 +1,103 @@
+"""The trial calls of ``llmspan doctor``: what the instrumentations of this environment make of a call, tried out.
+
+The calls are made by a process of their own, started as ``llmspan run`` starts programs, to a server in that process.
+It needs no key and no network, writes to no store, sends nothing, and has a limited time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from ..settings import TABLE, Settings
+from .checkup import Finding
+from .run import _python_path
+from .trial_program import Trial
+
+__all__ = ["trial_calls", "trial_environ"]
+
+#: seconds for all calls, imports of instrumentations included
+_TIMEOUT: Final = 60.0
+#: settings that say what is made of a call; all others (stores, content, spool, ...) do not reach the process
+_OBEYED: Final = ("anthropic_native", "semconv_compat")
+#: how spans are sampled and sent, which has checks of its own; without them every span is seen here, and none is sent
+_DROPPED: Final = (
+    "OTEL_BSP_", "OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE", "OTEL_EXPORTER_", "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_SAMPLER",
+)  # fmt: skip
+
+
+def trial_calls(settings: Settings, sdks: Sequence[str], environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Make one call by each of ``sdks`` and say how many records and spans with usage there are."""
+    trials = _run(sdks, environ) if sdks else {}
+    if isinstance(trials, str):
+        yield Finding("calls", "problem", f"the trial calls were not made: {trials}")
+        return
+    for sdk, trial in trials.items():
+        yield _judge(sdk, trial, settings)
+
+
+def trial_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the process: those of ``environ`` that say which instrumentations are loaded, and how."""
+    ours = {name for setting in TABLE if setting.name not in _OBEYED for name in (setting.env, *setting.aliases)}
+    kept = {name: value for name, value in environ.items() if name not in ours and not name.startswith(_DROPPED)}
+    return {
+        **kept,
+        "LLMSPAN_BACKENDS": "memory",
+        "LLMSPAN_SUMMARY": "0",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "PYTHONPATH": _python_path(environ.get("PYTHONPATH", "")),
+    }
+
+
+def _run(sdks: Sequence[str], environ: Mapping[str, str]) -> dict[str, Trial] | str:
+    """The trials by SDK; a sentence where there are none."""
+    with tempfile.TemporaryDirectory(prefix="llmspan-doctor-") as folder:
+        output = Path(folder) / "trials.json"
+        command = [sys.executable, "-m", "llmspan.cli.trial_program", str(output), *sdks]
+        try:
+            done = subprocess.run(
+                command, env=trial_environ(environ), check=False, timeout=_TIMEOUT,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"their process did not end within {_TIMEOUT:.0f} seconds"
+        if not output.exists():
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            return f"their process ended with exit code {done.returncode}: {last[0]}"
+        return {name: Trial(**trial) for name, trial in json.loads(output.read_text()).items()}
+
+
+def _judge(sdk: str, trial: Trial, settings: Settings) -> Finding:
+    counts = f"a trial call by {sdk} made {_count(trial.records, 'record')} and {_spans(trial.spans)}"
+    if trial.error is not None:
+        return Finding("calls", "problem", f"a trial call by {sdk} failed: {trial.error}")
+    if trial.suppressed and not trial.records:
+        return Finding("calls", "problem", f"{counts}: another instrumentation suppresses instrumentation during it")
+    if trial.records != 1:
+        return Finding("calls", "problem", f"{counts}: another instrumentation is in the way, or llmspan's is switched"
+                       " off (docs/one-span.md)")  # fmt: skip
+    if len(trial.spans) == 1:
+        return Finding("calls", "ok", counts)
+    if not trial.spans:
+        return Finding("calls", "note", f"{counts}: its usage is in the record only")
+    is_asked_for = sdk == "anthropic" and settings.anthropic_native == "both"
+    return Finding("calls", "note" if is_asked_for else "problem", f"{counts}: a sum over spans counts it"
+                   f" {len(trial.spans)} times (docs/one-span.md)")  # fmt: skip
+
+
+def _spans(scopes: Sequence[str]) -> str:
+    names = [f"{name} ({number})" if number > 1 else name for name, number in Counter(scopes).items()]
+    return _count(len(scopes), "span") + " with usage" + (f": {', '.join(names)}" if scopes else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
