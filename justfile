@@ -1,7 +1,7 @@
 # What CI runs, and the pieces of it.
 
 # everything that CI runs
-check: lint types imports compat sdk-suites test
+check: lint types imports compat peers sdk-suites test
 
 # the tests
 test *options:
@@ -32,6 +32,10 @@ faults *options:
 compat:
     uv run python tests/compat/run.py
 
+# other instrumentations and frameworks beside llmspan; --all runs the large ones, too
+peers *options:
+    uv run python tests/peers/run.py {{options}}
+
 # the SDKs' own tests, bare and with llmspan active
 sdk-suites *options:
     uv run python tests/sdk_suites/run.py {{options}}
@@ -52,5 +56,6 @@ bench-check:
 docs:
     uv run python docs/generate.py
     uv run python docs/coverage.py
+    uv run python docs/one_span.py
     uv run python collector-config/clickhouse_sql.py
     uv run python collector-config/grafana/build.py
