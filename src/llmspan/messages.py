@@ -15,7 +15,7 @@ from typing import Any, Final
 from .wire.finish_reasons import normalized, response_reason
 from .wire.reply import JsonObject, obj, objects, string, text
 
-__all__ = ["INPUT", "INSTRUCTIONS", "OUTPUT", "TOOLS", "content_attributes"]
+__all__ = ["INPUT", "INSTRUCTIONS", "OUTPUT", "TOOLS", "content_attributes", "is_compacted"]
 
 INPUT: Final = "gen_ai.input.messages"
 OUTPUT: Final = "gen_ai.output.messages"
@@ -47,6 +47,14 @@ def content_attributes(request: Any, response: Any) -> dict[str, Any]:
         OUTPUT: [*_output(received)],
     }
     return {name: value for name, value in found.items() if value}
+
+
+def is_compacted(request: Any) -> bool:
+    """Whether a request hands over a conversation that was compacted earlier."""
+    sent = obj(request)
+    items = [*objects(sent.get("input")), *objects(sent.get("messages"))]
+    parts = (part for item in items for part in (item, *objects(item.get("content"))))
+    return any(part.get("type") == "compaction" for part in parts)
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ RAW_FINISH_REASONS: Final = "llmspan.response.finish_reasons"
 ERROR_TYPE: Final = "error.type"
 #: the class of the exception that interrupted a cancelled call
 CANCELLED_BY: Final = "llmspan.cancelled_by"
+RESPONSE_ID: Final = "gen_ai.response.id"
 RECORD_ID: Final = "llmspan.record.id"
 
 #: record key -> attribute, for values that are the same on both sides
@@ -58,7 +59,7 @@ _SAME: Final[dict[str, str]] = {
     "api": "llmspan.api",
     "request_model": REQUEST_MODEL,
     "response_model": "gen_ai.response.model",
-    "response_id": "gen_ai.response.id",
+    "response_id": RESPONSE_ID,
     "conversation_id": "gen_ai.conversation.id",
     "server_address": "server.address",
     "server_port": "server.port",
@@ -144,6 +145,8 @@ _PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...], type | None]]] 
 _OPENAI: Final = frozenset({"openai", "azure.ai.openai"})
 _ANTHROPIC: Final = frozenset({"anthropic"})
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+#: what OpenAI and gateways call a modality of the output -> the output type
+_MODALITIES: Final = {"audio": "speech", "image": "image"}
 #: old name -> the name that counts if both are given
 _REPLACED: Final = {"max_tokens": "max_completion_tokens", "stop": "stop_sequences", "text": "response_format"}
 #: APIs whose response has a status instead of finish reasons
@@ -183,6 +186,9 @@ class SpanFacts(NamedTuple):
     system_fingerprint: str | None = None
     #: in the conventions' spelling, where the record's own values do not tell
     finish_reasons: tuple[str, ...] | None = None
+    #: of a fetched response
+    response_status: str | None = None
+    is_compacted: bool = False
 
 
 def span_name(operation: str, model: str | None) -> str:
@@ -218,12 +224,35 @@ def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict
                 found[name] = value if written is None else written(value)
         elif key in _SHAPED_PARAMETERS:
             found.update(_SHAPED_PARAMETERS[key](value, api))
+    modality = _modality(body.get("modalities"))
+    if modality is not None:
+        found["gen_ai.output.type"] = modality
     return found
+
+
+def _modality(asked: object) -> str | None:
+    """The output type of a call that asks for several modalities: that of the one beside text."""
+    kinds = [_MODALITIES[kind] for kind in asked if kind in _MODALITIES] if isinstance(asked, list | tuple) else []
+    return kinds[0] if kinds else None
 
 
 def _reasoning(value: object, _: str) -> dict[str, Any]:
     level = _get(value, "effort")
     return {"gen_ai.request.reasoning.level": level} if isinstance(level, str) else {}
+
+
+def _output_config(value: object, api: str) -> dict[str, Any]:
+    """Anthropic's effort and format, in one parameter."""
+    return _reasoning(value, api) | _output(_get(_get(value, "format"), "type"))
+
+
+def _prompt(value: object, _: str) -> dict[str, Any]:
+    """A prompt template of the Responses API; for other APIs, a prompt is text."""
+    name, version = _get(value, "id"), _get(value, "version")
+    if not isinstance(name, str):
+        return {}
+    found = {"gen_ai.prompt.name": name}
+    return found | {"gen_ai.prompt.version": version} if isinstance(version, str) else found
 
 
 def _stop(value: object, _: str) -> dict[str, Any]:
@@ -259,7 +288,9 @@ def _output(kind: object) -> dict[str, Any]:
 #: request parameter -> its attributes, for those that are more than a scalar
 _SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
     "reasoning": _reasoning,
-    "output_config": _reasoning,
+    "output_config": _output_config,
+    "output_format": lambda value, _: _output(_get(value, "type")),
+    "prompt": _prompt,
     "stop": _stop,
     "stop_sequences": _stop,
     "n": _choices,
@@ -289,6 +320,10 @@ def event_attributes(trace: ProviderTrace, more: SpanFacts = SpanFacts()) -> dic
 def _only_on_spans(facts: Mapping[str, Any], more: SpanFacts) -> dict[str, Any]:
     """The attributes that follow from a record's values and are not read back from a span."""
     found = vendor_response_attributes(facts["provider"], facts["api"], facts["service_tier"], more.system_fingerprint)
+    if more.response_status is not None:
+        found["gen_ai.response.status"] = more.response_status
+    if more.is_compacted:
+        found["gen_ai.conversation.compacted"] = True
     if not facts["finish_reasons"] and (facts["status"] == "incomplete" or _failed_while_generating(facts)):
         found[FINISH_REASONS] = ("error",)
     if (facts["attempts"] or 1) > 1:

@@ -30,6 +30,10 @@ GENAI = {
     "gen_ai.operation.name": str,
     "gen_ai.provider.name": str,
     "gen_ai.conversation.id": str,
+    "gen_ai.conversation.compacted": bool,
+    "gen_ai.prompt.name": str,
+    "gen_ai.prompt.version": str,
+    "gen_ai.response.status": str,
     "gen_ai.output.type": str,
     "gen_ai.agent.id": str,
     "gen_ai.request.model": str,
@@ -426,11 +430,13 @@ def everything() -> dict[str, Any]:
     for provider, api in (("openai", "chat_completions"), ("anthropic", "messages")):
         trace = full_trace(provider=provider, api=api, usage=dataclasses.replace(full_trace().usage, details=details))
         found |= semconv.to_attributes(trace)
-        found |= semconv.end_attributes(facts_of(trace), semconv.SpanFacts(system_fingerprint="fp"))
+        found |= semconv.end_attributes(
+            facts_of(trace), semconv.SpanFacts("fp", response_status="completed", is_compacted=True)
+        )
         found |= semconv.request_attributes(provider, api, {
             "temperature": 1, "top_p": 1, "top_k": 1, "frequency_penalty": 1, "presence_penalty": 1, "seed": 1, "n": 2,
             "max_tokens": 1, "previous_response_id": "r", "reasoning_effort": "low", "stop": "x",
-            "service_tier": "flex",
+            "service_tier": "flex", "prompt": {"id": "pmpt_1", "version": "3"},
             "response_format": {"type": "text"},
         })  # fmt: skip
     return found | semconv.request_attributes("openai", "embeddings", {"dimensions": 1, "encoding_format": "float"})

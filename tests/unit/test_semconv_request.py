@@ -136,6 +136,46 @@ def test_output_type(form, written):
     assert asked("responses", text={"format": form}) == expected
 
 
+@pytest.mark.parametrize("key", ["output_config", "output_format"])
+@pytest.mark.parametrize(("kind", "written"), [("json_schema", "json"), ("text", "text"), ("grammar", None), (5, None)])
+def test_output_type_of_messages(key, kind, written):
+    """Anthropic's structured output is JSON, under the parameter of today and that of the beta."""
+    form = {"type": kind, "schema": {}}
+    found = asked("messages", **{key: {"format": form, "effort": "low"} if key == "output_config" else form})
+    effort = {"gen_ai.request.reasoning.level": "low"} if key == "output_config" else {}
+    assert found == effort | ({} if written is None else {"gen_ai.output.type": written})
+
+
+@pytest.mark.parametrize(("body", "written"), [
+    ({"modalities": ["text", "audio"]}, "speech"), ({"modalities": ("audio",)}, "speech"),
+    ({"modalities": ["image", "text"]}, "image"), ({"modalities": ["text"]}, None), ({"modalities": []}, None),
+    ({"modalities": ["text", "audio"], "response_format": {"type": "text"}}, "speech"),
+    ({"response_format": {"type": "json_object"}, "modalities": ["text"]}, "json"),
+    ({"modalities": None}, None), ({"modalities": "audio"}, None),
+])  # fmt: skip
+def test_output_type_of_modalities(body, written):
+    """A chat that asks to be spoken to, or for a picture, says so; text beside it changes nothing."""
+    assert asked(**body) == ({} if written is None else {"gen_ai.output.type": written})
+
+
+@pytest.mark.parametrize(("api", "written"), [("speech", "speech"), ("images", "image"), ("transcriptions", "text")])
+def test_output_type_of_an_api(api, written):
+    """What an API makes is its output type, whatever the format of the answer."""
+    assert asked(api, response_format="json") == {"gen_ai.output.type": written}
+
+
+@pytest.mark.parametrize(("prompt", "written"), [
+    ({"id": "pmpt_1", "version": "3", "variables": {"city": "Oslo"}}, ("pmpt_1", "3")),
+    ({"id": "pmpt_1"}, ("pmpt_1", None)), ({"id": "pmpt_1", "version": None}, ("pmpt_1", None)),
+    ({"version": "3"}, (None, None)), ("Say hi", (None, None)), (["Say", "hi"], (None, None)), (None, (None, None)),
+])  # fmt: skip
+def test_prompt_templates(prompt, written):
+    """A prompt template of the Responses API is named, with its version if it has one; its variables are content."""
+    found = asked("responses", prompt=prompt)
+    assert (found.get("gen_ai.prompt.name"), found.get("gen_ai.prompt.version")) == written
+    assert set(found) <= {"gen_ai.prompt.name", "gen_ai.prompt.version"}
+
+
 @pytest.mark.parametrize("name", ["temperature", "top_p", "seed", "max_tokens", "previous_response_id", "dimensions",
                                   "reasoning_effort", "service_tier", "n", "encoding_format"])  # fmt: skip
 @pytest.mark.parametrize("value", [None, True, [], {}, object(), Format])

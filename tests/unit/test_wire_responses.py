@@ -34,8 +34,8 @@ def test_response():
     assert response == whole["response"]
     assert reply == Reply(
         response_id="resp_1", response_model="gpt", finish_reasons=("completed",), usage=Usage.from_raw(R_USAGE),
-        normalized_reasons=("stop",), service_tier="default", terminal=True, chunk_count=4,
-        first_output_at=reply.first_output_at,
+        normalized_reasons=("stop",), response_status="completed", service_tier="default", terminal=True,
+        chunk_count=4, first_output_at=reply.first_output_at,
     )  # fmt: skip
 
 

@@ -175,8 +175,8 @@ class Call:
     __slots__ = (
         "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id",
         "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
-        "options", "parameters", "parent", "path", "request", "results", "route", "scope", "source", "span",
-        "span_context", "span_facts", "started", "started_at", "stream", "target", "upload",
+        "options", "parameters", "parent", "path", "request", "response_id", "results", "route", "scope", "source",
+        "span", "span_context", "span_facts", "started", "started_at", "stream", "target", "upload",
     )  # fmt: skip
 
     def __init__(self, *, id: str, route: Route, target: Target, judge: Judge) -> None:  # noqa: A002
@@ -205,6 +205,8 @@ class Call:
         self.source: str | None = None
         self.model: str | None = None
         self.conversation_id: str | None = None
+        #: of a response that is fetched, as its URL has it
+        self.response_id: str | None = None
         self.stream = False
         #: the attributes of the request's parameters
         self.parameters: Mapping[str, Any] = {}

@@ -26,10 +26,12 @@ from ..messages import content_attributes
 from ..settings import Capture as Mode
 from ..settings import SpanContentFormat
 from ..trace import ProviderTrace
+from ..wire import class_name
 from ._call import Call, Texts
 from ._record import payload
 
 EVENT: Final = "gen_ai.client.inference.operation.details"
+EXCEPTION_EVENT: Final = "gen_ai.client.operation.exception"
 #: the first OpenTelemetry whose spans take maps, and lists of maps
 _STRUCTURED: Final = (1, 45)
 
@@ -90,6 +92,28 @@ def emit_details(logger: Any, record: ProviderTrace, call: Call, texts: Texts, c
             severity_number=SeverityNumber.DEBUG,
             severity_text="DEBUG",
             attributes=attributes | content,
+        )
+    )
+
+
+def emit_exception(logger: Any, record: ProviderTrace, call: Call) -> None:
+    """Emit the event of a call that raised, within its span. Its message is the record's, masked and redacted.
+
+    There is no stack trace: keeping one until the worker gets there would keep the caller's frames and stream alive.
+    """
+    if call.error is None:
+        return
+    attributes = {"exception.type": class_name(call.error.kind)}
+    if record.error_message is not None:
+        attributes["exception.message"] = record.error_message
+    logger.emit(
+        LogRecord(
+            timestamp=call.started_at + call.ended - call.started,
+            context=_within(call.span_context or call.parent),
+            event_name=EXCEPTION_EVENT,
+            severity_number=SeverityNumber.WARN,
+            severity_text="WARN",
+            attributes=attributes,
         )
     )
 

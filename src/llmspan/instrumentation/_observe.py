@@ -28,7 +28,7 @@ from ..trace import ProviderTrace, new_id
 from ._bound import claim, release
 from ._call import Call, Route, Sink, Target, Texts
 from ._call_spans import find_call_span
-from ._content import Capture, emit_details, span_content
+from ._content import Capture, emit_details, emit_exception, span_content
 from ._late_spans import keep_usage_off_late_span
 from ._record import brief_record, full_record, payload, span_facts
 from ._suppression import leave_out
@@ -113,6 +113,8 @@ class Observer:
         attributes[semconv.RECORD_ID] = call.id
         if call.stream:
             attributes[semconv.STREAM] = True
+        if call.response_id is not None:
+            attributes[semconv.RESPONSE_ID] = call.response_id
         if self.compat:
             attributes |= semconv.old_names(attributes)
         parent = around.get_span_context()
@@ -160,6 +162,8 @@ class Observer:
         record = call.brief if call.is_shed and call.brief is not None else full_record(call)
         is_timed = record.operation == call.route.operation  # not that of a background response, which nobody awaited
         self.tell(record, call, functools.partial(payload, call), is_timed=is_timed)
+        if self.logger is not None and record.status == "error" and call.error is not None:
+            guarded("observe.exception", emit_exception, self.logger, record, call)
         return record
 
     def tell(self, record: ProviderTrace, call: Call, texts: Texts, *, is_timed: bool = True) -> None:

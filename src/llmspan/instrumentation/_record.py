@@ -6,6 +6,7 @@ is for the stores, on a worker: it reads everything. Both judge a call in the sa
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from .. import _json
 from .._guard import guarded
 from .._pace import breathe
 from ..content import Policy
+from ..messages import is_compacted
 from ..redaction import has_credential_members, mask_json_text, url_credentials
 from ..scope import EMPTY
 from ..semconv import NOT_BILLED, SpanFacts
@@ -55,12 +57,24 @@ def _summary(call: Call) -> Reply:
     body, api = _decoded(call), call.route.api
     media_type = call.media_type if may_be_plain(api) else ""
     reply = (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
-    call.span_facts = _span_facts(reply)
+    call.span_facts = _span_facts(call, reply)
     return reply
 
 
-def _span_facts(reply: Reply) -> SpanFacts:
-    return SpanFacts(reply.system_fingerprint, reply.normalized_reasons)
+def _span_facts(call: Call, reply: Reply) -> SpanFacts:
+    route = call.route
+    return SpanFacts(
+        system_fingerprint=reply.system_fingerprint,
+        finish_reasons=reply.normalized_reasons,
+        response_status=reply.response_status if route.operation == "fetch_response" else None,
+        is_compacted=route.operation == "chat"
+        and ((reply.compacted and route.api != "responses_compact") or _sends_compacted(call.sent or b"")),
+    )
+
+
+def _sends_compacted(sent: bytes) -> bool:
+    """Whether a request hands over a compacted conversation. Only one that has the word as a value is parsed."""
+    return b'"compaction"' in sent and bool(guarded("record.compacted", lambda: is_compacted(json.loads(sent))))
 
 
 def full_record(call: Call) -> ProviderTrace:
@@ -68,7 +82,7 @@ def full_record(call: Call) -> ProviderTrace:
     body, api, media_type = _decoded(call), call.route.api, call.media_type
     read = guarded("record.reassemble", reassemble, api, body, media_type)
     reply, response = read or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
-    call.span_facts = _span_facts(reply)
+    call.span_facts = _span_facts(call, reply)
     breathe()
     kept = guarded("record.payload", _payload, call, body, reply, response)
     breathe()
@@ -124,7 +138,7 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
         "operation": call.route.operation,
         "api": call.route.api,
         "response_model": reply.response_model,
-        "response_id": reply.response_id,
+        "response_id": reply.response_id or call.response_id,
         "request_id": _request_id(call),
         "service_tier": reply.service_tier,
         "sdk": call.target.sdk,

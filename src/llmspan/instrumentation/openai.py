@@ -99,6 +99,12 @@ def host_provider(host: str) -> str | None:
     return next((_HOSTS[suffix] for suffix in suffixes if suffix in _HOSTS), None)
 
 
+def begun(call: Call, options: Any) -> None:
+    """Note the id of a response that is fetched: if the fetch fails, nothing else tells which one it was."""
+    if call.route is _FETCH:
+        call.response_id = path_segments(options.url)[-1]
+
+
 def prepare(observer: Observer, call: Call, client: Any, body: Mapping[str, Any]) -> Prepared | None:
     """Ask for the usage of a chat stream whose caller did not say, where the setting has it asked for.
 
@@ -187,6 +193,7 @@ PROVIDER: Final = Provider(
     target=target,
     prepare=prepare,
     caller_body=caller_body,
+    begun=begun,
     extras=dict.fromkeys(CONNECTIONS, connection_patches),
     newest=3,
 )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from ..usage import Usage, merge_reports
 from .blocks import Blocks
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, read_error, text
+from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, text
 
 #: blocks that open empty and are filled by deltas
 _FILLED_LATER: Final = ("text", "thinking")
@@ -76,6 +76,7 @@ class MessagesReader(Reader):
             usage=self._usage(usage),
             service_tier=text(usage.get("service_tier")),
             error=self._error,
+            compacted=any(turn.get("type") == "compaction" for turn in objects(usage.get("iterations"))),
             terminal=self._stopped or reason is not None,
         )
 

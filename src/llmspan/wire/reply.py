@@ -51,6 +51,10 @@ class Reply:
     error: ReplyError | None = None
     #: set for a background response that is over: calls beside this one may report the same usage
     background: Background | None = None
+    #: how far a response that can be fetched has come, in the provider's words (``completed``, ``queued``, ...)
+    response_status: str | None = None
+    #: whether the provider compacted the conversation before it answered
+    compacted: bool = False
     #: the provider said that it was done (or that it failed); False for a stream that was cut
     terminal: bool = False
     #: plain text or bytes, which cannot say that they are done: their end is all there is to go by

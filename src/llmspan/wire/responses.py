@@ -102,6 +102,8 @@ class ResponsesReader(Reader):
             service_tier=text(self._response.get("service_tier")),
             error=self._error,
             background=self._background() if is_over else None,
+            response_status=status,
+            compacted=any(item.get("type") == "compaction" for item in objects(self._response.get("output"))),
             terminal=is_over or (bool(self._response) and not self._streamed),
         )
 
