@@ -48,6 +48,10 @@ def respond(api: Api, request: httpx2.Request) -> httpx2.Response:
     return httpx2.Response(200, headers={**SSE, **GZIP}, stream=Pieces(pieces))
 
 
+def _refuse(_: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("connection refused")
+
+
 def program() -> list[Any]:
     """Calls of all kinds, and everything that a caller sees of them. Each hook of ours is come by."""
     seen: list[Any] = []
@@ -63,6 +67,10 @@ def program() -> list[Any]:
             create(**{**api.arguments, "model": "refused"})
         except Exception as error:
             seen += [type(error), str(error)]
+        try:
+            api.method(client_for(api.provider, httpx2.MockTransport(_refuse)))(**api.arguments)
+        except Exception as error:
+            seen += [type(error), str(error), str(error.__cause__)]
         dropped = create(**api.arguments, stream=True)
         seen.append(next(dropped).to_dict())
         del dropped

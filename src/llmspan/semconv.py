@@ -50,6 +50,8 @@ ERROR_TYPE: Final = "error.type"
 CANCELLED_BY: Final = "llmspan.cancelled_by"
 RESPONSE_ID: Final = "gen_ai.response.id"
 RECORD_ID: Final = "llmspan.record.id"
+#: the member of ``error_json`` that has the exceptions behind one of the SDK's; a provider's error has none
+CAUSED_BY: Final = "caused_by"
 
 #: record key -> attribute, for values that are the same on both sides
 _SAME: Final[dict[str, str]] = {
@@ -381,7 +383,9 @@ def _response_reasons(trace: ProviderTrace) -> tuple[str, ...] | None:
 def _failed_while_generating(facts: Mapping[str, Any]) -> bool:
     """Whether the provider accepted the call and then reported a failure; where it refused, nothing was generated."""
     accepted = facts["http_status"] is not None and facts["http_status"] < _FIRST_ERROR
-    return facts["status"] == "error" and accepted and facts["error_json"] is not None
+    error = facts["error_json"]
+    is_exception = isinstance(error, Mapping) and CAUSED_BY in error  # of a connection: the provider reported nothing
+    return facts["status"] == "error" and accepted and error is not None and not is_exception
 
 
 def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> None:

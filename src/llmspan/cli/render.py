@@ -16,6 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from ..semconv import CAUSED_BY
 from ..trace import ProviderTrace
 from ..usage import Usage
 from .conversation import Turn, request_turns, response_turns
@@ -40,6 +41,7 @@ TABLE_WIDTH: Final = 120
 #: so many characters of an id (a UUIDv7) tell a call from all others but in the same millisecond
 SHORT_ID: Final = 18
 _BAR: Final = 40
+_CAUSE_WIDTH: Final = 80
 
 _STATUS: Final = {
     "ok": "green",
@@ -92,7 +94,7 @@ def line(trace: ProviderTrace) -> Text:
         clean(trace.id[:SHORT_ID], "dim"),
     ]
     if trace.error_type:
-        parts.insert(2, clean(trace.error_type, "red"))
+        parts.insert(2, clean(f"{trace.error_type}{_cause(trace)}", "red"))
     return Text("  ").join(parts)
 
 
@@ -241,6 +243,14 @@ def _error(trace: ProviderTrace) -> list[RenderableType]:
     status = f"HTTP {trace.http_status} " if trace.http_status else ""
     head = clean(f"{status}{trace.error_type or ''}", "bold red")
     return [Text(), head, Padding(clean(trace.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
+
+
+def _cause(trace: ProviderTrace) -> str:
+    """Why a connection failed, in few words: the innermost exception that says something."""
+    causes: list[Any] = trace.error_json.get(CAUSED_BY, []) if isinstance(trace.error_json, dict) else []
+    messages = [cause.get("message") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    said = [message for message in messages if isinstance(message, str) and message]
+    return f" ({said[-1][:_CAUSE_WIDTH]})" if said else ""
 
 
 def _share(part: int | None, whole: int | None) -> float:

@@ -24,6 +24,7 @@ from ..scope import Scope
 from ..semconv import SpanFacts
 from ..trace import ProviderTrace
 from ._body import Body
+from ._causes import Cause, causes_of
 from ._upload import Upload
 
 id_of = id  # the builtin, beside an attribute of that name
@@ -103,12 +104,16 @@ class Raised(NamedTuple):
     body: Any = None
     #: the HTTP status that it stands for (``APIStatusError.status_code``)
     status: int | None = None
+    #: the exceptions behind it, where no answer of the provider says more
+    causes: tuple[Cause, ...] = ()
 
     @classmethod
     def of(cls, error: BaseException) -> Raised:
         """The facts of ``error``."""
         status = getattr(error, "status_code", None)
-        return cls(type(error), str(error), getattr(error, "body", None), status if isinstance(status, int) else None)
+        status = status if isinstance(status, int) else None
+        causes = causes_of(error) if status is None else ()
+        return cls(type(error), str(error), getattr(error, "body", None), status, causes)
 
 
 class Results(Protocol):

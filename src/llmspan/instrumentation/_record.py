@@ -27,6 +27,7 @@ from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reas
 from ._background import background_facts
 from ._body import Body
 from ._call import Call, Raised
+from ._causes import causes_json, message_with_causes
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
 #: headers that hold credentials, and those that may; what a provider says of an error may echo any of them
@@ -146,7 +147,7 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
         "finish_reasons": reply.finish_reasons,
         "error_type": _error_type(call, error) if has_failed else None,
         "error_message": _error_message(error, raised) if has_failed else None,
-        "error_json": None if error is None else error.json,
+        "error_json": _error_json(error, raised),
         "http_status": call.http_status,
         "attempts": call.attempts or None,
         "time_to_first_chunk_ns": _time_to_first_chunk(call, reply) if call.stream else None,
@@ -192,8 +193,16 @@ def _error_type(call: Call, error: ReplyError | None) -> str:
 
 
 def _error_message(told: ReplyError | None, raised: Raised | None) -> str | None:
-    message = (told.message if told is not None else None) or (raised.message if raised is not None else None)
+    message = told.message if told is not None else None
+    if not message and raised is not None:
+        message = message_with_causes(raised.message, raised.causes)
     return message[:_MESSAGE_LIMIT] if message else None
+
+
+def _error_json(told: ReplyError | None, raised: Raised | None) -> Any:
+    if told is not None:
+        return told.json
+    return causes_json(raised.kind, raised.message, raised.causes) if raised is not None and raised.causes else None
 
 
 def _request_id(call: Call) -> str | None:
