@@ -32,6 +32,18 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
     "prompt_tokens_details.video_tokens": "video_input_tokens",
     "prompt_tokens_details.cache_write_tokens_details.ttl_30m_tokens": "cache_write_30m_tokens",
     "prompt_tokens_details.cache_write_tokens_details.ttl_12h_tokens": "cache_write_12h_tokens",
+    # gateways to Anthropic's models (LiteLLM, new-api, Portkey) and Qwen's explicit caches, within OpenAI's shape
+    "prompt_tokens_details.cache_creation_tokens": None,
+    "prompt_tokens_details.cache_creation_input_tokens": None,
+    "prompt_tokens_details.cached_creation_tokens": None,
+    "prompt_tokens_details.cache_read_input_tokens": None,
+    "prompt_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    "prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "prompt_tokens_details.cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    "prompt_tokens_details.web_search_requests": "web_search_requests",
+    "claude_cache_creation_5_m_tokens": "cache_write_5m_tokens",
+    "claude_cache_creation_1_h_tokens": "cache_write_1h_tokens",
     "completion_tokens_details.reasoning_tokens": None,
     "completion_tokens_details.thinking_tokens": None,
     "completion_tokens_details.audio_tokens": "audio_output_tokens",
@@ -46,6 +58,14 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
     "input_tokens_details.cache_write_tokens": None,
     "input_tokens_details.cache_write_tokens_details.ttl_30m_tokens": "cache_write_30m_tokens",
     "input_tokens_details.cache_write_tokens_details.ttl_12h_tokens": "cache_write_12h_tokens",
+    "input_tokens_details.cache_creation_tokens": None,
+    "input_tokens_details.cache_creation_input_tokens": None,
+    "input_tokens_details.cached_creation_tokens": None,
+    "input_tokens_details.cache_read_input_tokens": None,
+    "input_tokens_details.cache_creation_token_details.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "input_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    "input_tokens_details.cache_creation.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    "input_tokens_details.cache_creation.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
     "input_tokens_details.audio_tokens": "audio_input_tokens",
     "input_tokens_details.image_tokens": "image_input_tokens",
     "input_tokens_details.text_tokens": "text_input_tokens",
@@ -82,6 +102,9 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
 }
 
 _TTL_SPLIT: Final = frozenset(path for path in KNOWN_COUNTS if path.startswith("cache_creation."))
+#: Anthropic's names, which gateways put beside OpenAI's. Databricks and Vercel send zeros there for models that have no
+#: such cache: only a number that is not zero is a report.
+_COPIES: Final = _TTL_SPLIT | {"cache_read_input_tokens", "cache_creation_input_tokens"}
 _NOTHING: Final[frozenset[str]] = frozenset()
 _ANTHROPIC_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
 
@@ -118,8 +141,10 @@ class Usage:
         counts: dict[str, int] = {}
         _collect(known, "", counts)
         anthropic = _is_anthropic(known)
+        if not anthropic:
+            counts = {path: count for path, count in counts.items() if count or path not in _COPIES}
         five = _anthropic(counts) if anthropic else _openai(known, counts)
-        details = _named(counts, _NOTHING if anthropic and not stale_split else _TTL_SPLIT)
+        details = _named(counts, _TTL_SPLIT if stale_split else _NOTHING)
         return cls(**five, details=details, source="provider" if final else "partial", raw=known)
 
     def as_partial(self) -> Usage:
@@ -166,35 +191,38 @@ def _anthropic(counts: Mapping[str, int]) -> dict[str, int | None]:
     }
 
 
-#: input, output, cache reads, cache writes, reasoning, and reasoning's other name
-_CHAT: Final = (
-    "prompt_tokens",
-    "completion_tokens",
-    "prompt_tokens_details.cached_tokens",
-    "prompt_tokens_details.cache_write_tokens",
-    "completion_tokens_details.reasoning_tokens",
-    "completion_tokens_details.thinking_tokens",
-)
-_RESPONSES: Final = (
-    "input_tokens",
-    "output_tokens",
-    "input_tokens_details.cached_tokens",
-    "input_tokens_details.cache_write_tokens",
-    "output_tokens_details.reasoning_tokens",
-    "output_tokens_details.thinking_tokens",
-)
+def _paths(details_in: str, details_out: str, total_in: str, total_out: str) -> dict[str, tuple[str, ...]]:
+    """Where OpenAI's shape has each of the five numbers; of several the first that was reported counts.
+
+    Behind OpenAI's own names come those of gateways to Anthropic's models, which keep Anthropic's beside OpenAI's
+    totals. Those totals include the cache already.
+    """
+    return {
+        "input_tokens": (total_in,),
+        "output_tokens": (total_out,),
+        "cache_read_tokens": (
+            f"{details_in}.cached_tokens",
+            f"{details_in}.cache_read_input_tokens",
+            "cache_read_input_tokens",
+        ),
+        "cache_write_tokens": (
+            f"{details_in}.cache_write_tokens",
+            f"{details_in}.cache_creation_tokens",
+            f"{details_in}.cache_creation_input_tokens",
+            f"{details_in}.cached_creation_tokens",
+            "cache_creation_input_tokens",
+        ),
+        "reasoning_tokens": (f"{details_out}.reasoning_tokens", f"{details_out}.thinking_tokens"),
+    }
+
+
+_CHAT: Final = _paths("prompt_tokens_details", "completion_tokens_details", "prompt_tokens", "completion_tokens")
+_RESPONSES: Final = _paths("input_tokens_details", "output_tokens_details", "input_tokens", "output_tokens")
 
 
 def _openai(raw: Raw, counts: Mapping[str, int]) -> dict[str, int | None]:
-    is_chat = "prompt_tokens" in raw or "completion_tokens" in raw
-    into, out, read, write, reasoning, thinking = _CHAT if is_chat else _RESPONSES
-    return {
-        "input_tokens": counts.get(into),
-        "output_tokens": counts.get(out),
-        "cache_read_tokens": counts.get(read),
-        "cache_write_tokens": counts.get(write),
-        "reasoning_tokens": counts.get(reasoning, counts.get(thinking)),
-    }
+    paths = _CHAT if "prompt_tokens" in raw or "completion_tokens" in raw else _RESPONSES
+    return {name: next((counts[path] for path in places if path in counts), None) for name, places in paths.items()}
 
 
 def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:

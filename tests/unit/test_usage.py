@@ -149,9 +149,7 @@ def test_the_shape_decides():
 def test_a_vendors_copy_is_not_added(raw, whole):
     """An OpenAI-shaped object to which a gateway adds Anthropic's names is still OpenAI-shaped."""
     usage = Usage.from_raw(raw)
-    assert usage.input_tokens == whole
-    assert usage.cache_write_tokens is None
-    assert usage.raw == raw
+    assert (usage.input_tokens, usage.raw) == (whole, raw)
 
 
 def test_gemini_compatible_thoughts():
@@ -239,24 +237,29 @@ def test_any_object_is_read(raw):
 #: where -> what it holds and how that is called in ``details``; users and dashboards know these names
 MODALITIES = {f"{kind}_tokens": f"{kind}_{{way}}_tokens" for kind in ("audio", "image", "text")}
 LIFETIMES = {"ttl_30m_tokens": "cache_write_30m_tokens", "ttl_12h_tokens": "cache_write_12h_tokens"}
+#: cache writes by lifetime, as gateways spell Anthropic's
+SPLITS = {
+    f"{where}.ephemeral_{time}_input_tokens": f"cache_write_{time}_tokens"
+    for where in ("cache_creation_token_details", "cache_creation") for time in ("5m", "1h")
+}  # fmt: skip
 OWN_NAMES = [
-    "prompt_cache_hit_tokens",
-    "prompt_cache_miss_tokens",
-    "num_cached_tokens",
-    "cached_tokens",
-    "draft_tokens",
-]
+    "prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "num_cached_tokens", "cached_tokens", "draft_tokens",
+]  # fmt: skip
 DETAILS: dict[str, dict[str, str]] = {
-    "": {name: name for name in OWN_NAMES},
+    "": {
+        **{name: name for name in OWN_NAMES}, "claude_cache_creation_5_m_tokens": "cache_write_5m_tokens",
+        "claude_cache_creation_1_h_tokens": "cache_write_1h_tokens",
+    },
     "prompt_tokens_details": {
         **{key: name.format(way="input") for key, name in MODALITIES.items()}, "video_tokens": "video_input_tokens",
+        "web_search_requests": "web_search_requests", **SPLITS,
     },
     "completion_tokens_details": {
         **{key: name.format(way="output") for key, name in MODALITIES.items()},
         "accepted_prediction_tokens": "accepted_prediction_tokens",
         "rejected_prediction_tokens": "rejected_prediction_tokens",
     },
-    "input_tokens_details": {key: name.format(way="input") for key, name in MODALITIES.items()},
+    "input_tokens_details": {**{key: name.format(way="input") for key, name in MODALITIES.items()}, **SPLITS},
     "input_token_details": {f"{kind}_tokens": f"{kind}_input_tokens" for kind in ("audio", "text")},
     "output_tokens_details": {
         **{key: name.format(way="output") for key, name in MODALITIES.items()},
@@ -264,9 +267,7 @@ DETAILS: dict[str, dict[str, str]] = {
     },
     "prompt_tokens_details.cache_write_tokens_details": LIFETIMES,
     "input_tokens_details.cache_write_tokens_details": LIFETIMES,
-    "cache_creation": {
-        f"ephemeral_{time}_input_tokens": f"cache_write_{time}_tokens" for time in ("5m", "1h", "24h")
-    },
+    "cache_creation": {f"ephemeral_{time}_input_tokens": f"cache_write_{time}_tokens" for time in ("5m", "1h", "24h")},
     "server_tool_use": {name: name for name in ("web_search_requests", "web_fetch_requests")},
     "iterations[]": {
         "input_tokens": "iterations_input_tokens",
@@ -284,8 +285,9 @@ NAMES = {f"{where}.{key}".lstrip("."): name for where, names in DETAILS.items() 
 @pytest.mark.parametrize("path", NAMES)
 def test_details(path):
     """Each finer count gets its one name in ``details``, zero as well as more."""
+    shape = {} if path.startswith(("prompt", "completion")) else {"cache_creation_input_tokens": None}
     for count in (0, 7):
-        assert Usage.from_raw(nested(path, count)).details == {NAMES[path]: count}
+        assert Usage.from_raw(shape | nested(path, count)).details == {NAMES[path]: count}
 
 
 @pytest.mark.parametrize("path", sorted(KNOWN_COUNTS.keys() - NAMES.keys()))
