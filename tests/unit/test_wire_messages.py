@@ -246,6 +246,102 @@ def test_a_message_without_usage():
     assert "usage" not in response
 
 
+@pytest.mark.parametrize("usage", [..., None, {}, {"output_tokens": None}, "odd", {"output_tokens": "7"}])
+def test_a_delta_without_usage(usage):
+    """Where ``message_delta`` brings no usage, the output of ``message_start`` stays a placeholder: not reported."""
+    delta, stop = over()
+    delta = {key: value for key, value in {**delta, "usage": usage}.items() if value is not ...}
+    begin = start(input_tokens=10, cache_read_input_tokens=900, output_tokens=1,
+                  output_tokens_details={"thinking_tokens": 0})  # fmt: skip
+    reply, _ = anthropic(begin, opened(0, "text", text=""), grown(0, "text_delta", text="a"), delta, stop)
+    found = reply.usage
+    assert (found.input_tokens, found.cache_read_tokens, found.output_tokens, found.reasoning_tokens) == (
+        910, 900, None, None,
+    )  # fmt: skip
+    assert (found.source, reply.terminal, reply.finish_reasons) == ("partial", True, ("end_turn",))
+    assert "output_tokens" not in (found.raw or {})
+
+
+def test_a_delta_that_restates_the_input_only():
+    """A final report without output reports the input; of the output nothing is known. A zero is reported."""
+    reply, _ = anthropic(start(input_tokens=10, output_tokens=1), *over(input_tokens=12))
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.source) == (12, None, "provider")
+    reply, _ = anthropic(start(input_tokens=10, output_tokens=1), *over(output_tokens=0))
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.source) == (10, 0, "provider")
+
+
+def test_usage_in_one_of_two_deltas():
+    """The usage of one ``message_delta`` stands, whether another one before or behind it has none."""
+    bare = {"type": "message_delta", "delta": {"stop_reason": None}}
+    for events in ((bare, *over(output_tokens=5)), (*over(output_tokens=5)[:1], bare)):
+        reply, _ = anthropic(start(input_tokens=3, output_tokens=1), *events)
+        assert (reply.usage.output_tokens, reply.usage.source, reply.finish_reasons) == (5, "provider", ("end_turn",))
+
+
+def hop(source: str, target: str, index: int = 1) -> list[dict[str, Any]]:
+    """The block that marks where one model's output gives way to another's."""
+    block = {"from": {"model": source}, "to": {"model": target}, "trigger": {"type": "refusal"}}
+    return [opened(index, "fallback", **block), closed(index)]
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+@pytest.mark.parametrize("place", ["before any output", "within the output"])
+def test_a_model_that_took_over(hops, place):
+    """After a fallback the model is the one that answered, of several hops the last; the block stays in the content."""
+    text = [opened(0, "text", text=""), *(grown(0, "text_delta", text="So ") for _ in range(3)), closed(0)]
+    chain = [event for at in range(hops) for event in hop(f"m{at}", f"m{at + 1}", at + 1)]
+    events = [*chain, *text] if place == "before any output" else [*text, *chain, grown(0, "text_delta", text="on")]
+    delta, stop = over(output_tokens=9)
+    reply, response = anthropic(start(input_tokens=3, output_tokens=1), *events, delta, stop)
+    assert reply.response_model == response["model"] == f"m{hops}"
+    assert [block["type"] for block in response["content"]].count("fallback") == hops
+
+
+def test_a_model_that_took_over_without_a_block():
+    """A model that served from the start is named by the last iteration of the usage; earlier hops are not it."""
+    ran = {"type": "message", "model": "declined", "input_tokens": 3, "output_tokens": 1}
+    served = {"type": "fallback_message", "model": "served", "input_tokens": 3, "output_tokens": 9}
+    begin = start(input_tokens=3, output_tokens=1)
+    reply, response = anthropic(begin, *over(output_tokens=9, iterations=[ran, served]))
+    assert reply.response_model == response["model"] == "served"
+    assert anthropic(begin, *over(output_tokens=9, iterations=[served, ran]))[0].response_model == "claude"
+    assert anthropic(begin, *hop("claude", ""), *over(output_tokens=9))[0].response_model == "claude"
+
+
+def test_the_same_start_once_more():
+    """A ``message_start`` that comes again, also behind output, takes nothing back."""
+    begin = start(input_tokens=3, output_tokens=1)
+    text = [opened(0, "text", text=""), grown(0, "text_delta", text="a"), grown(0, "text_delta", text="b")]
+    delta, stop = over("max_tokens", output_tokens=9)
+    bare = {"type": "message_start", "message": {"model": "other"}}
+    for events in ([begin, *text, begin, delta, stop], [begin, *text, delta, begin, stop], [begin, *text, bare, delta]):
+        reply, response = anthropic(*events)
+        assert (reply.response_model, reply.finish_reasons) == ("claude", ("max_tokens",))
+        assert (reply.usage.input_tokens, reply.usage.output_tokens, response["content"][0]["text"]) == (3, 9, "ab")
+
+
+def test_a_message_that_was_given_up():
+    """A gateway that starts another message behind the first one's output answers with the other one."""
+    other = start(input_tokens=7, output_tokens=1)
+    other["message"] |= {"id": "msg_2", "model": "second"}
+    first = [start(input_tokens=3, output_tokens=1), opened(0, "text", text=""), grown(0, "text_delta", text="a"),
+             over(output_tokens=5)[0]]  # fmt: skip
+    reply, response = anthropic(*first, other, opened(0, "text", text=""), grown(0, "text_delta", text="b"))
+    assert (reply.response_id, reply.response_model, reply.terminal) == ("msg_2", "second", False)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.source) == (7, None, "partial")
+    assert response["content"] == [{"type": "text", "text": "b"}]
+
+
+@pytest.mark.parametrize("key", ["container", "context_management", "input_transformations"])
+def test_null_takes_nothing_away(key):
+    """What ``message_start`` said stays where ``message_delta`` says null of it, as in the SDK's own message."""
+    begin = start(input_tokens=3, output_tokens=1)
+    begin["message"][key] = {"id": "x"}
+    delta, stop = over(output_tokens=5)
+    assert anthropic(begin, {**delta, key: None}, stop)[1][key] == {"id": "x"}
+    assert anthropic(begin, {**delta, "delta": {**delta["delta"], key: None}}, stop)[1][key] == {"id": "x"}
+
+
 def test_an_error_that_quotes_an_event():
     """An event's name in another event's text misleads nobody."""
     error = {"type": "error", "error": {"type": "api_error", "message": "no content_block_stop, no message_delta"}}

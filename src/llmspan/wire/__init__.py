@@ -1,8 +1,8 @@
 """What came over the wire, read once the call is over: bytes in, facts and the whole response out.
 
-One reader per API. :func:`summarize` looks only at the few events that carry usage, ids and finish reasons and is
-cheap enough for the caller's thread; :func:`reassemble` reads everything and belongs on a worker. Both feed the same
-reader, so they cannot disagree.
+One reader per API. :func:`summarize` passes over events that only bring more text and is cheap enough for the caller's
+thread; :func:`reassemble` reads everything and belongs on a worker. Both feed the same reader, and what the first
+passes over changes no fact, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .embeddings import EmbeddingsReader
 from .error_types import class_name, error_type
 from .images import ImagesReader
 from .messages import MessagesReader
+from .repeats import end_of_run
 from .reply import Reader, Reply, ReplyError, read_error
 from .responses import ResponsesReader
 
@@ -59,9 +60,6 @@ READERS: Final[dict[str, type[Reader]]] = {
     "translations": TranscriptionReader,
 }
 
-#: the sentinel is the last thing on the wire, give or take a few comments
-_DONE_IS_IN: Final = 4096
-
 
 def may_be_plain(api: str) -> bool:
     """Whether an API may answer with text or bytes, which are told by their media type alone."""
@@ -82,13 +80,8 @@ def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
     lines, origin = _lines(body, shape)
     if not lines:
         return Reply(plain=True)
-    first_output = _feed_head(reader, lines)
-    done = _says_done(lines)
-    marks = reader.last_content
-    for event in sse.signed_events(lines, reader.signs) if marks is None else sse.events_from_last(lines, *marks):
-        if event.data is not None and event.end > first_output.seen:
-            reader.event(event.data, event.name)
-    return _conclude(reader, origin, first_output.at, done=done)
+    first_output, done = _feed_few(reader, lines)
+    return _conclude(reader, origin, first_output, done=done)
 
 
 def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
@@ -133,32 +126,26 @@ def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
     return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
 
 
-class _Head:
-    """How far the start of a stream was read: to ``seen``, which is ``at`` if output was found there."""
+def _feed_few(reader: Reader, lines: bytes) -> tuple[int | None, bool]:
+    """Feed the events of a stream, less those that repeat the one before them but for their text.
 
-    def __init__(self) -> None:
-        self.seen = 0
-        self.at: int | None = None
-
-
-def _feed_head(reader: Reader, lines: bytes) -> _Head:
-    head = _Head()
-    for event in sse.events(lines):
-        head.seen = event.end
+    Returns where the first output ends, and whether the stream said that it was done.
+    """
+    start, first_output, done = 0, None, False
+    while (stop := lines.find(b"\n\n", start)) != -1:
+        begin, start = start, stop + 2
+        event = sse.parse(lines[begin:stop], start)
+        if event is None:
+            continue
+        done = done or event.done
         if event.data is None or event.name in reader.silent_events:
             continue
         reader.event(event.data, event.name)
-        if reader.carries_output(event.data):
-            head.at = event.end
-            break
-    return head
-
-
-def _says_done(lines: bytes) -> bool:
-    """Whether the last event that has ``[DONE]`` in it is the sentinel, not a model that writes of it."""
-    at = lines.rfind(b"[DONE]", max(0, len(lines) - _DONE_IS_IN))
-    start = max(0, lines.rfind(b"\n\n", 0, at)) if at != -1 else len(lines)
-    return any(event.done for event in sse.events(lines[start:]))
+        if first_output is None and reader.carries_output(event.data):
+            first_output = start
+        if first_output is not None and reader.repeats:
+            start = end_of_run(lines, begin, start)
+    return first_output, done
 
 
 def _conclude(reader: Reader, origin: Callable[[int], int], first_output: int | None, *, done: bool) -> Reply:

@@ -12,14 +12,13 @@ from typing import Any, ClassVar
 
 from ..usage import Usage
 from .media import describe
-from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, read_error, sign, string
+from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, read_error, string
 
 
 class SpeechReader(Reader):
     """Reads speech that came as events (``stream_format="sse"``) or an error that came as JSON."""
 
     plain: ClassVar = "bytes"
-    signs: ClassVar = (sign("type", '"speech.audio.done"', '"error"'), ERROR)
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None
@@ -31,7 +30,7 @@ class SpeechReader(Reader):
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one event of a stream."""
         kind = data.get("type") or name
-        if data.get("error") or kind == "error":
+        if has_error(data) or kind == "error":
             self._error = read_error(data)
         elif kind == "speech.audio.done":
             self._done = True
@@ -42,7 +41,7 @@ class SpeechReader(Reader):
     def body(self, data: JsonObject) -> None:
         """Take a JSON body: an error."""
         self._body = data
-        if data.get("error"):
+        if has_error(data):
             self._error = read_error(data)
 
     def carries_output(self, data: JsonObject) -> bool:
@@ -67,7 +66,6 @@ class TranscriptionReader(Reader):
     """Reads transcriptions and translations."""
 
     plain: ClassVar = "text"
-    signs: ClassVar = (sign("type", '"transcript.text.done"', '"error"'), ERROR)
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None
@@ -79,7 +77,7 @@ class TranscriptionReader(Reader):
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one event of a stream."""
         kind = data.get("type") or name
-        if data.get("error") or kind == "error":
+        if has_error(data) or kind == "error":
             self._error = read_error(data)
         elif kind == "transcript.text.done":
             self._done = data
@@ -91,7 +89,7 @@ class TranscriptionReader(Reader):
     def body(self, data: JsonObject) -> None:
         """Take the body of a call that does not stream."""
         self._body = data
-        if data.get("error"):
+        if has_error(data):
             self._error = read_error(data)
 
     def carries_output(self, data: JsonObject) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, obj, read_error, text
+from .reply import JsonObject, Reader, Reply, has_error, obj, read_error, text
 
 
 class BodyReader(Reader):
     """Reads an object with ``id``, ``model`` and ``usage``, as far as they are there."""
+
+    repeats: ClassVar = False
 
     def __init__(self) -> None:
         self._data: JsonObject | None = None
@@ -34,7 +36,7 @@ class BodyReader(Reader):
             response_model=text(data.get("model")),
             usage=self._usage(data),
             service_tier=text(data.get("service_tier")),
-            error=read_error(data) if data.get("error") else None,
+            error=read_error(data) if has_error(data) else None,
             terminal=True,
         )
 
@@ -54,4 +56,4 @@ class CountReader(BodyReader):
     """
 
     def _usage(self, data: JsonObject) -> Usage:
-        return Usage(raw=data) if data and not data.get("error") else Usage()
+        return Usage(raw=data) if data and not has_error(data) else Usage()

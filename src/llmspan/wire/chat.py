@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..usage import Usage
 from .deltas import merge
-from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, sign, string
+from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, objects, read_error, said, says, string
 from .tool_calls import ToolCalls, finished_call
 
 _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
@@ -20,14 +20,6 @@ _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
 class ChatReader(Reader):
     """Reads chat completions; :class:`~llmspan.wire.completions.CompletionsReader` shares what they have in common."""
 
-    signs: ClassVar = (
-        sign("usage", "{", settles=lambda data: _usage_in(data) is not None),
-        # with one choice; of several, every one has its own, and then all events are read
-        sign("finish_reason", '"', settles=lambda data: any(map(_is_finished, objects(data.get("choices"))))),
-        ERROR,
-        sign("index", "1", reads_all=lambda data: any(map(_is_further, objects(data.get("choices")))),
-             not_behind=(b'"tool_calls":[{', b'"tool_calls": [{')),
-    )  # fmt: skip
     object_name: ClassVar[str] = "chat.completion"
 
     def __init__(self) -> None:
@@ -40,7 +32,7 @@ class ChatReader(Reader):
 
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one chunk. ``name`` is not used by OpenAI; gateways send ``error``."""
-        if data.get("error"):
+        if has_error(data):
             self._error = read_error(data)
             if name == "error" or "choices" not in data:
                 return
@@ -51,7 +43,7 @@ class ChatReader(Reader):
     def body(self, data: JsonObject) -> None:
         """Take the body of a call that does not stream."""
         self._body = data
-        if data.get("error"):
+        if has_error(data):
             self._error = read_error(data)
         self._top = data
         self._usage = _usage_in(data)
@@ -69,7 +61,7 @@ class ChatReader(Reader):
     def reply(self) -> Reply:
         """What is known by now."""
         known, choices = self._top.get, self._choices
-        reasons = [string(choices[index].get("finish_reason")) for index in sorted(choices)]
+        reasons = [said(choices[index].get("finish_reason")) for index in sorted(choices)]
         return Reply(
             response_id=string(known("id")),
             response_model=string(known("model")),
@@ -97,7 +89,7 @@ class ChatReader(Reader):
     def _take_top(self, data: JsonObject) -> None:
         for key, value in data.items():
             # the first chunk of some gateways has an empty id and model; later ones may rename them
-            if value not in (None, "") and (key not in ("id", "created") or not self._top.get(key)):
+            if says(value) and (key not in ("id", "created") or not self._top.get(key)):
                 self._top[key] = value
         self._usage = _usage_in(data) or self._usage
 
@@ -111,8 +103,8 @@ class ChatReader(Reader):
                 kept["message"] = kept["message"] if choice.get("delta") else obj(value)
             elif key == "logprobs":
                 kept[key] = _merged_logprobs(kept.get(key), value)
-            elif value not in (None, "") or key not in kept:
-                kept[key] = value
+            elif says(value) or key not in kept:
+                kept[key] = None if value == "null" else value
 
     def _take_delta(self, index: int, message: JsonObject, delta: JsonObject) -> None:
         fragments = delta.get("tool_calls")
@@ -125,6 +117,7 @@ class ChatReader(Reader):
 
     def _finished(self, choice: JsonObject) -> JsonObject:
         message: JsonObject = {"role": "assistant", "content": None, **choice["message"]}
+        message["role"] = message["role"] if says(message["role"]) else "assistant"
         calls = message.get("tool_calls")
         if isinstance(calls, ToolCalls):
             message["tool_calls"] = calls.finished()
@@ -143,14 +136,6 @@ class ChatReader(Reader):
 def _index_of(choice: JsonObject) -> int:
     index = choice.get("index")
     return index if isinstance(index, int) else 0
-
-
-def _is_finished(choice: JsonObject) -> bool:
-    return bool(string(choice.get("finish_reason")))
-
-
-def _is_further(choice: JsonObject) -> bool:
-    return choice.get("index") not in (None, 0)
 
 
 def _usage_in(data: JsonObject) -> JsonObject | None:

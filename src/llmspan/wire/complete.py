@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .reply import JsonObject, Reader, Reply, ReplyError, read_error, string, text
+from .reply import JsonObject, Reader, Reply, ReplyError, has_error, read_error, said, says, string, text
 
 
 class CompleteReader(Reader):
     """Reads text completions."""
 
-    last_content: ClassVar = (b"event: completion", b'"error"')
     silent_events: ClassVar = frozenset({"ping"})
 
     def __init__(self) -> None:
@@ -22,15 +21,16 @@ class CompleteReader(Reader):
 
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one event of a stream: it continues the text and replaces the rest."""
-        if data.get("error") or name == "error":
+        if has_error(data) or name == "error":
             self._error = read_error(data)
             return
         before = string(self._whole.get("completion")) or ""
-        self._whole = {**self._whole, **data, "completion": before + (string(data.get("completion")) or "")}
+        news = {key: value for key, value in data.items() if says(value) or key not in self._whole}
+        self._whole = {**self._whole, **news, "completion": before + (string(data.get("completion")) or "")}
 
     def body(self, data: JsonObject) -> None:
         """Take the body of a call that does not stream."""
-        if data.get("error"):
+        if has_error(data):
             self._error = read_error(data)
         self._whole = data
 
@@ -40,7 +40,7 @@ class CompleteReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        reason = text(self._whole.get("stop_reason"))
+        reason = said(self._whole.get("stop_reason"))
         return Reply(
             response_id=text(self._whole.get("id")),
             response_model=text(self._whole.get("model")),

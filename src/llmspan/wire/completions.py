@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .chat import ChatReader
-from .reply import JsonObject, obj, objects, string
+from .reply import JsonObject, obj, objects, says, string
 
 
 class CompletionsReader(ChatReader):
@@ -25,8 +25,8 @@ class CompletionsReader(ChatReader):
                 kept["text"] += string(value) or ""
             elif key == "logprobs":
                 kept[key] = _joined(obj(kept.get(key)), obj(value)) or None
-            elif value not in (None, "") or key not in kept:
-                kept[key] = value
+            elif says(value) or key not in kept:
+                kept[key] = None if value == "null" else value
 
     def _finished(self, choice: JsonObject) -> JsonObject:
         index = choice.get("index")

@@ -6,10 +6,10 @@ the body would; of a stream that was cut, the last partial image of each index i
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from ..usage import Usage
-from .reply import ERROR, JsonObject, Reader, Reply, ReplyError, obj, read_error, sign
+from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, read_error
 
 _IMAGE_KEYS = ("b64_json", "url", "revised_prompt")
 _OF_THE_EVENT = frozenset({"type", "created_at", "usage", "sequence_number", "partial_image_index", *_IMAGE_KEYS})
@@ -17,11 +17,6 @@ _OF_THE_EVENT = frozenset({"type", "created_at", "usage", "sequence_number", "pa
 
 class ImagesReader(Reader):
     """Reads images."""
-
-    signs: ClassVar = (
-        sign("type", '"image_generation.completed"', '"image_edit.completed"', '"error"'),
-        ERROR,
-    )
 
     def __init__(self) -> None:
         self._body: JsonObject | None = None
@@ -33,7 +28,7 @@ class ImagesReader(Reader):
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one event of a stream."""
         kind = str(data.get("type") or name)
-        if data.get("error") or kind == "error":
+        if has_error(data) or kind == "error":
             self._error = read_error(data)
         elif kind.endswith(".completed"):
             self._completed.append(data)
@@ -45,7 +40,7 @@ class ImagesReader(Reader):
         """Take the body of a call that does not stream."""
         self._body = data
         self._usage = data.get("usage")
-        if data.get("error"):
+        if has_error(data):
             self._error = read_error(data)
 
     def carries_output(self, data: JsonObject) -> bool:

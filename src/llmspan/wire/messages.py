@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from ..usage import Usage, merge_reports
 from .blocks import Blocks
-from .reply import JsonObject, Reader, Reply, ReplyError, obj, objects, read_error, text
+from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, objects, read_error, said, says, text
 
 #: blocks that open empty and are filled by deltas
 _FILLED_LATER: Final = ("text", "thinking")
@@ -19,8 +19,6 @@ _FILLED_LATER: Final = ("text", "thinking")
 class MessagesReader(Reader):
     """Reads messages."""
 
-    #: blocks come first, then message_delta and message_stop; an error is the last event of all
-    last_content: ClassVar = (b"content_block_", b"message_delta")
     silent_events: ClassVar = frozenset({"ping"})
 
     def __init__(self) -> None:
@@ -36,22 +34,50 @@ class MessagesReader(Reader):
         """Take one event of a stream."""
         kind = data.get("type") or name
         if kind == "message_start":
-            self._message = dict(obj(data.get("message")))
-            self._first_usage = obj(self._message.get("usage"))
+            self._start(obj(data.get("message")))
         elif kind == "message_delta":
-            self._message.update(obj(data.get("delta")))
-            self._message.update({k: v for k, v in data.items() if k not in ("type", "delta", "usage")})
-            self._later_usages.append(obj(data.get("usage")))
+            changes = {k: v for k, v in data.items() if k not in ("type", "delta", "usage")}
+            for change in (obj(data.get("delta")), changes):
+                self._message |= {k: v for k, v in change.items() if says(v) or k not in self._message}
+            self._take_usage(obj(data.get("usage")))
         elif kind == "message_stop":
             self._stopped = True
         elif kind == "error":
             self._error = read_error(data)
         else:
             self._blocks.event(kind, data)
+            block = obj(data.get("content_block"))
+            if block.get("type") == "fallback":
+                self._take_model(block.get("to"))
+
+    def _start(self, message: JsonObject) -> None:
+        """Take a ``message_start``: the first, the same once more, or that of another message a gateway turned to.
+
+        Of a message that is given up nothing counts: neither its blocks nor its usage.
+        """
+        known, new = text(self._message.get("id")), text(message.get("id"))
+        if known is not None and new in (None, known):
+            return
+        if known is not None:
+            self._message, self._blocks, self._later_usages, self._stopped = {}, Blocks(), [], False
+        self._message = merge_reports([message, self._message])
+        self._first_usage = obj(message.get("usage"))
+
+    def _take_usage(self, usage: JsonObject) -> None:
+        self._later_usages.append(usage)
+        for iteration in objects(usage.get("iterations"))[-1:]:
+            if iteration.get("type") == "fallback_message":
+                self._take_model(iteration)
+
+    def _take_model(self, source: object) -> None:
+        """Note which model took over from one that declined: the message of a call that does not stream names it."""
+        model = text(obj(source).get("model"))
+        if model is not None:
+            self._message["model"] = model
 
     def body(self, data: JsonObject) -> None:
         """Take the body of a call that does not stream."""
-        if data.get("type") == "error" or data.get("error"):
+        if data.get("type") == "error" or has_error(data):
             self._error = read_error(data)
             return
         self._body = self._message = data
@@ -67,7 +93,7 @@ class MessagesReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        reason = text(self._message.get("stop_reason"))
+        reason = said(self._message.get("stop_reason"))
         usage = self._merged_usage()
         return Reply(
             response_id=text(self._message.get("id")),
@@ -98,13 +124,19 @@ class MessagesReader(Reader):
         return merge_reports([self._first_usage, *self._later_usages])
 
     def _usage(self, merged: JsonObject) -> Usage:
-        if not self._later_usages:  # cut before any message_delta: the placeholder is no figure
-            early = {k: v for k, v in merged.items() if k not in ("output_tokens", "output_tokens_details")}
-            return Usage.from_raw(early, final=False)
-        return Usage.from_raw(merged, stale_split=self._split_is_stale(merged))
+        """The usage less the output of ``message_start`` where nothing was said of it later: that is a placeholder."""
+        later = merge_reports(self._later_usages)
+        is_final = self._body is not None or any(map(_is_count, later.values()))
+        if not _is_count(later.get("output_tokens")):
+            merged = {k: v for k, v in merged.items() if k not in ("output_tokens", "output_tokens_details")}
+        return Usage.from_raw(merged, final=is_final, stale_split=self._split_is_stale(merged))
 
     def _split_is_stale(self, merged: JsonObject) -> bool:
         """Whether the 5m/1h split comes from ``message_start`` and the total was corrected since."""
         restated = any(later.get("cache_creation") is not None for later in self._later_usages)
         total = "cache_creation_input_tokens"
         return bool(self._first_usage) and not restated and merged.get(total) != self._first_usage.get(total)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

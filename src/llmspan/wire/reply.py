@@ -7,9 +7,9 @@ gateway sends; a value of an unexpected type is passed over, never raised about 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..usage import Usage
 
@@ -65,43 +65,11 @@ class Reply:
     first_output_at: int | None = None
 
 
-class Sign(NamedTuple):
-    """What an event that matters looks like on the wire."""
-
-    #: its spellings, the one that JSON writers use for the wire first
-    words: tuple[bytes, ...]
-    #: whether an event says all of it, so that those before it need not be read; None if every one counts
-    settles: Callable[[JsonObject], bool] | None = None
-    #: whether an event with the sign says that all events have to be read; None if none does
-    reads_all: Callable[[JsonObject], bool] | None = None
-    #: a word right behind one of these is no sign
-    not_behind: tuple[bytes, ...] = ()
-
-
-def sign(
-    key: str,
-    *starts: str,
-    settles: Callable[[JsonObject], bool] | None = None,
-    reads_all: Callable[[JsonObject], bool] | None = None,
-    not_behind: tuple[bytes, ...] = (),
-) -> Sign:
-    """The sign of a JSON ``key`` whose value begins with one of ``starts``."""
-    words = tuple(f'"{key}":{space}{start}'.encode() for space in ("", " ") for start in starts)
-    return Sign(words, settles, reads_all, not_behind)
-
-
-#: An error, in any spelling: gateways write theirs in another one than the events that they pass on.
-ERROR: Final = Sign((b'"error"',))
-
-
 class Reader:
     """Base of the readers: one per API. Subclasses fill in the four methods."""
 
-    #: what a stream's events that matter for the :class:`Reply` look like on the wire (cheap to find in bytes)
-    signs: ClassVar[tuple[Sign, ...]] = ()
-    #: where the API puts all of those behind its last content event: what that event looks like, and the first of
-    #: those, which some gateways send before it (cheaper still)
-    last_content: ClassVar[tuple[bytes, bytes] | None] = None
+    #: whether an event that differs from the one before in its text only leaves the :class:`Reply` as it is
+    repeats: ClassVar[bool] = True
     #: what the API may answer with beside JSON and events
     plain: ClassVar[Literal["", "text", "bytes"]] = ""
     #: stream events that the SDK keeps to itself
@@ -150,6 +118,16 @@ def said(value: object) -> str | None:
     Servers that turn a missing value into text send ``"null"`` where OpenAI sends null or nothing.
     """
     return value if isinstance(value, str) and value not in ("", "null") else None
+
+
+def says(value: object) -> bool:
+    """Whether a value says something: it is neither null nor empty text nor the text ``null``."""
+    return value is not None and value not in ("", "null")
+
+
+def has_error(data: JsonObject) -> bool:
+    """Whether a body or event has an ``error``: gateways send an empty one, or ``"null"``, where there is none."""
+    return bool(data.get("error")) and data["error"] != "null"
 
 
 def string(value: object) -> str | None:

@@ -9,27 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from ..usage import Usage
 from .finish_reasons import response_reason
 from .reply import (
-    ERROR,
     Background,
     JsonObject,
     Reader,
     Reply,
     ReplyError,
+    has_error,
     http_status,
     obj,
     objects,
     read_error,
+    said,
     seconds,
-    sign,
     text,
 )
 
 _OVER: Final = ("completed", "failed", "incomplete", "cancelled")
+#: events that end a response, and the status that it has then, should the event not say
+_ENDS: Final = {f"response.{status}": status for status in _OVER} | {"response.done": "completed"}
 
 #: delta events that grow one string of an item: event type -> the item's key
 _ITEM_TEXT: Final = {
@@ -50,11 +52,6 @@ _PART_TEXT: Final = {
 class ResponsesReader(Reader):
     """Reads responses."""
 
-    signs: ClassVar = (
-        sign("response", "{", settles=lambda data: obj(data.get("response")).get("status") in _OVER),
-        ERROR,
-    )
-
     def __init__(self) -> None:
         self._response: JsonObject = {}
         self._items = _Items()
@@ -66,9 +63,13 @@ class ResponsesReader(Reader):
         self._streamed = True
         kind = data.get("type") or name
         response = obj(data.get("response"))
-        if response:
+        end = _ENDS.get(kind) if isinstance(kind, str) else None
+        if end is not None:
+            status = response.get("status")
+            self._take_response({**(response or self._response), "status": status if status in _OVER else end})
+        elif response:
             self._take_response(response)
-        elif kind == "error" or (kind is None and data.get("error")):
+        elif kind == "error" or (kind is None and has_error(data)):
             self._error = _error_in(data)
         elif isinstance(kind, str):
             self._take_item_event(kind, data)
@@ -88,7 +89,7 @@ class ResponsesReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        status = text(self._response.get("status"))
+        status = said(self._response.get("status"))
         is_over = status in _OVER
         is_cut = self._streamed and not is_over
         return Reply(
@@ -124,7 +125,7 @@ class ResponsesReader(Reader):
         if self._response.get("status") in _OVER and response.get("status") not in _OVER:
             return
         self._response = response
-        if response.get("error"):
+        if has_error(response):
             self._error = read_error(response["error"])
 
     def _take_item_event(self, kind: str, data: JsonObject) -> None:

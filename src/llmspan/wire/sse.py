@@ -1,4 +1,4 @@
-"""Server-sent events in a finished body: all of them, or only those that bear a sign.
+"""Server-sent events in a finished body.
 
 Reading follows the WHATWG event stream format as the SDKs implement it: an event counts once its blank line has
 arrived, so half an event at the end of a cut stream is not one. Data that is not a JSON object (``[DONE]``, comments)
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-from .reply import JsonObject, Sign
+from .reply import JsonObject
 
 _NOT_JSON = frozenset(b'{["')
 _WHITE = " \t\r\n"
@@ -78,80 +78,13 @@ def events(body: bytes, start: int = 0) -> Iterator[Event]:
     while (end := body.find(b"\n\n", start)) != -1:
         block = body[start:end]
         start = end + 2
-        event = _parse(block, start)
+        event = parse(block, start)
         if event is not None:
             yield event
 
 
-def signed_events(body: bytes, signs: Iterable[Sign]) -> Iterable[Event]:
-    """The complete events with one of ``signs``, in order, found from the end and without reading the others.
-
-    All events are given if JSON is spelled here as by no sign: where the first event has white space before a colon.
-    """
-    first = body[: body.find(b"\n\n") + 1]
-    if b'" :' in first:
-        return events(body)
-    found: dict[int, Event] = {}
-    spaced = b'": ' in first
-    for one in signs:
-        if not _collect(body, one, found, spaced=spaced):
-            return events(body)
-    return [found[start] for start in sorted(found)]
-
-
-def _collect(body: bytes, wanted: Sign, found: dict[int, Event], *, spaced: bool) -> bool:
-    """Add the events with a sign, by their starts; False if one says that all have to be read.
-
-    A spelling with a space is looked for where the first event has some, and for what one event settles: a gateway may
-    add that one in a style of its own.
-    """
-    settled = 0
-    for word in wanted.words:
-        if b": " in word and not spaced and wanted.settles is None:
-            continue
-        end = len(body)
-        while (at := body.rfind(word, settled, end)) != -1:
-            if _is_nothing(body, at, word, wanted):
-                end = at
-                continue
-            start = body.rfind(b"\n\n", 0, at) + 2
-            start = 0 if start == 1 else start
-            stop = body.find(b"\n\n", at)
-            end = max(start, settled)
-            event = None if stop == -1 else found.get(start) or _parse(body[start:stop], stop + 2)
-            if event is None:
-                continue
-            found[start] = event
-            if event.data is None:
-                continue
-            if wanted.reads_all is not None and wanted.reads_all(event.data):
-                return False
-            if wanted.settles is not None and wanted.settles(event.data):
-                settled = stop  # another spelling is only looked for behind it
-    return True
-
-
-def _is_nothing(body: bytes, at: int, word: bytes, wanted: Sign) -> bool:
-    """Whether ``word`` at ``at`` is no sign after all: its value is null, or it means something else there."""
-    if wanted.not_behind and body.endswith(wanted.not_behind, 0, at):
-        return True
-    behind = body[at + len(word) : at + len(word) + 8].lstrip(b" ")
-    return behind[:1] == b":" and behind[1:].lstrip(b" ").startswith(b"null")
-
-
-def events_from_last(body: bytes, mark: bytes, sooner: bytes) -> Iterator[Event]:
-    """The complete events from the last one with ``mark`` or, if it comes sooner, the first one with ``sooner``."""
-    last = body.rfind(mark)
-    at = max(last, 0)
-    end = len(body)
-    while (place := body.rfind(sooner, 0, end)) != -1:  # from the end: there are few, and they are near it
-        at = min(at, place) if last != -1 else place
-        end = place
-    start = body.rfind(b"\n\n", 0, at) + 2
-    return events(body, 0 if start == 1 else start)
-
-
-def _parse(block: bytes, end: int) -> Event | None:
+def parse(block: bytes, end: int) -> Event | None:
+    """The event on the lines of ``block``, which ends at ``end``; None if it has no data."""
     name: str | None = None
     data: bytes | None = None
     for line in block.split(b"\n"):

@@ -96,9 +96,11 @@ def _extend(call: JsonObject, fragment: JsonObject) -> None:
     Gateways in front of Anthropic send ``{}``, the input with which a block opens, before the real arguments; others
     repeat the whole call in the last chunk.
     """
-    arguments = _arguments(call)
-    if _arguments(fragment).startswith("{") and _is_whole(arguments):
+    arguments, more = _arguments(call), _arguments(fragment)
+    if more.startswith("{") and (arguments == "null" or _is_whole(arguments)):
         call["function"] = {**call["function"], "arguments": ""}
+    elif more == "null" and _is_whole(arguments):
+        fragment = {**fragment, "function": {**fragment["function"], "arguments": ""}}
     if "index" in call and call["index"] is not None:
         fragment = {key: value for key, value in fragment.items() if key != "index"}
     name, known = _name(fragment), _name(call)
