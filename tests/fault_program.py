@@ -64,7 +64,7 @@ def program() -> list[Any]:
             seen += [event.to_dict() for event in stream]
         seen.append(create(**api.arguments).to_dict())
         try:
-            create(**{**api.arguments, "model": "refused"})
+            create(**{**api.arguments, "model": "refused", "metadata": {"user_id": "u"}})
         except Exception as error:
             seen += [type(error), str(error)]
         try:

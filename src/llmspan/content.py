@@ -134,6 +134,11 @@ class Policy:
                 facts[key] = _result(self._clean_context, facts[key], {} if key == "attributes" else None)
         return facts
 
+    def clean_text(self, value: str) -> str | None:
+        """What may be kept of a short text that a request says about its caller; None if it cannot be redacted."""
+        cleaned = _result(self._clean_context, mask_errors(value), None)
+        return cleaned if isinstance(cleaned, str) else None
+
     def _clean_errors(self, facts: dict[str, Any], secrets: tuple[str, ...]) -> None:
         def cleaned(value: Any) -> Any:
             masked = mask_texts(value, lambda text: mask_exact(secrets, mask_errors(text)))

@@ -69,6 +69,7 @@ class Settings:
     spool_full: SpoolFull = "drop_oldest"
     include_usage: IncludeUsage = "auto"
     anthropic_native: AnthropicNative = "suppress"
+    request_metadata: bool = True
     source: str | None = None
     baggage_keys: tuple[str, ...] = ()
     exit_timeout: float = 5.0
@@ -415,6 +416,11 @@ TABLE: Final[tuple[Setting, ...]] = (
         "suppress, adopt or both", "suppress",
         "The spans that anthropic >= 1.14 makes by itself: off for the calls that llmspan records (`suppress`), used"
         " instead of ours (`adopt`), or kept beside ours (`both`: every sum over spans counts twice).",
+    ),
+    Setting(
+        "request_metadata", "LLMSPAN_REQUEST_METADATA", _flag, "1 or 0", "1",
+        "Whether a request's own `user`, `safety_identifier` and `metadata` (Anthropic: `metadata.user_id`) fill the"
+        " record's `user_id` and `attributes` where `llmspan.context` says nothing.",
     ),
     Setting(
         "source", "LLMSPAN_SOURCE", _text, "a name", "`service.name` of the OpenTelemetry resource",

@@ -171,6 +171,7 @@ def _set_up(
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage,
         anthropic_native=settings.anthropic_native,
+        request_metadata=settings.request_metadata,
         capture=_capture(settings, policy, given),
         logger=_logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
         compat=settings.semconv_compat,

@@ -247,9 +247,10 @@ def _error(trace: ProviderTrace) -> list[RenderableType]:
 
 def _cause(trace: ProviderTrace) -> str:
     """Why a connection failed, in few words: the innermost exception that says something."""
-    causes: list[Any] = trace.error_json.get(CAUSED_BY, []) if isinstance(trace.error_json, dict) else []
-    messages = [cause.get("message") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
-    said = [message for message in messages if isinstance(message, str) and message]
+    value = trace.error_json.get(CAUSED_BY) if isinstance(trace.error_json, dict) else None
+    causes: list[Any] = value if isinstance(value, list) else []
+    pairs = [(cause.get("type"), cause.get("message")) for cause in causes if isinstance(cause, dict)]
+    said = [f"{kind}: {message}" for kind, message in pairs if message]
     return f" ({said[-1][:_CAUSE_WIDTH]})" if said else ""
 
 

@@ -31,6 +31,7 @@ from ._call_spans import find_call_span
 from ._content import Capture, emit_details, emit_exception, span_content
 from ._late_spans import keep_usage_off_late_span
 from ._record import brief_record, full_record, payload, span_facts
+from ._request_metadata import SAYS_WHO, with_request_metadata
 from ._suppression import leave_out
 
 
@@ -45,6 +46,8 @@ class Observer:
     baggage_keys: tuple[str, ...] = ()
     include_usage: IncludeUsage = "auto"
     anthropic_native: str = "suppress"
+    #: whether a request's own ``user`` and ``metadata`` fill what the context leaves open
+    request_metadata: bool = True
     #: content for OpenTelemetry, and the logger of its events
     capture: Capture = field(default_factory=Capture)
     logger: Any = None
@@ -73,6 +76,9 @@ class Observer:
         call = Call(id=new_id(), route=route, target=target, judge=self)
         around = scope.current()
         call.scope = scope.with_baggage(around, self.baggage_keys) if self.baggage_keys else around
+        if self.request_metadata and not SAYS_WHO.isdisjoint(body):
+            args = call.scope, route.api, body, self.policy
+            call.scope = guarded("observe.request_metadata", with_request_metadata, *args) or call.scope
         call.source = self.source
         call.stream = stream
         model = body.get("model")
