@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace as otel_trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 
@@ -196,6 +197,24 @@ def test_anthropic_spans_of_its_own_beside_ours(path: Path) -> None:
     for _ in MESSAGES.method(client)(**MESSAGES.arguments, stream=True):
         pass
     assert [trace.content for trace in records(path)] == ["full"]
+    tracer_provider.shutdown()
+
+
+def test_a_log_of_logfire_beside_the_record(path: Path) -> None:
+    """Logfire tells of a stream twice, by a span that ends before it begins and a log behind it: one record, ours."""
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(path)))
+    llmspan.instrument(tracer_provider=tracer_provider)
+    tracer, chat = tracer_provider.get_tracer("logfire.openai"), {"gen_ai.operation.name": "chat"}
+    with client_for("openai", transport(200, SSE, list(CHAT.stream))) as client:
+        with tracer.start_as_current_span("Chat Completion", attributes=chat), suppress_instrumentation():
+            stream = client.chat.completions.create(**CHAT.arguments, stream=True)
+        (response_id,) = {chunk.id for chunk in stream}
+    for known in (response_id, "another call's"):
+        log = {**chat, "logfire.span_type": "log", "gen_ai.response.id": known, "gen_ai.usage.input_tokens": 5}
+        tracer.start_span("streaming response", attributes=log).end()
+    assert sorted(str(trace.response_id) for trace in records(path)) == sorted([response_id, "another call's"])
+    assert [trace.content for trace in records(path)].count("full") == 1
     tracer_provider.shutdown()
 
 

@@ -16,6 +16,8 @@ _Key = tuple[int, int]
 
 #: no locks: each step is one operation of the dictionary's, and a forked child may take over what it finds
 _bound: Final[OrderedDict[_Key, None]] = OrderedDict()
+#: ids of responses whose call has its record, but whose usage its owner puts on a span that comes afterwards
+_responses: Final[OrderedDict[str, None]] = OrderedDict()
 #: span -> the id of the call that it stands for
 _claimed: Final[OrderedDict[_Key, str]] = OrderedDict()
 
@@ -32,6 +34,18 @@ def bind(context: SpanContext) -> None:
 def is_bound(context: SpanContext | None) -> bool:
     """Whether the call of this span has its record."""
     return context is not None and (context.trace_id, context.span_id) in _bound
+
+
+def bind_response(response_id: str) -> None:
+    """Note that the call with this response has its record: its span has ended before the response was read."""
+    _responses[response_id] = None
+    if len(_responses) > _REMEMBERED:
+        _responses.popitem(last=False)
+
+
+def is_bound_response(response_id: object) -> bool:
+    """Whether the call with this response has its record, under a span that ended before."""
+    return response_id in _responses
 
 
 def claim(context: SpanContext, call_id: str) -> bool:

@@ -2,7 +2,8 @@
 
 OpenLLMetry's wrapper around openai's Responses starts its span once the response is there, and only if it is a
 completed one, so there is none that a call could use. The call has a span of ours; the usage is kept off the other one,
-or every sum over spans would count the call twice. All else that it says of the call stays. See docs/decisions/0033.
+or every sum over spans would count the call twice. All else that it says of the call stays. Nor does an exporter make a
+second record of it. See docs/decisions/0033.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from types import FrameType
 from typing import Any, Final
 
 import wrapt
+
+from ._bound import bind
 
 _MODULE: Final = "opentelemetry.instrumentation.openai.v1.responses_wrappers"
 _USAGE: Final = ("gen_ai.usage.", "llm.usage.")
@@ -65,6 +68,7 @@ class _StartSpan:
         key = _key(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         if key is None or _counted.pop(key, _counted) is _counted:
             return span
+        bind(span.get_span_context())
         return _WithoutUsage(span)
 
 

@@ -25,7 +25,7 @@ from ..content import Policy
 from ..metrics import CallMetrics
 from ..settings import IncludeUsage
 from ..trace import ProviderTrace, new_id
-from ._bound import claim, release
+from ._bound import bind_response, claim, release
 from ._call import Call, Route, Sink, Target, Texts
 from ._call_spans import find_call_span
 from ._content import Capture, emit_details, emit_exception, span_content
@@ -154,6 +154,8 @@ class Observer:
         span, call.span = call.span, None
         if span is not None and span.is_recording():
             guarded("observe.describe", self._describe, call, span)
+        elif call.is_adopted:
+            guarded("observe.bind_response", self._bind_response, call)
         if span is not None and not call.is_adopted:
             guarded("observe.end_span", span.end, call.started_at + call.ended - call.started)
         take = self.sink.accept if call.results is None else call.results.conclude
@@ -180,6 +182,12 @@ class Observer:
             guarded("observe.metrics", self.metrics.record, record, gaps, is_timed=is_timed, fingerprint=fingerprint)
         if self.logger is not None and self.capture.in_events and record.operation in semconv.GENERATION:
             guarded("observe.details", emit_details, self.logger, record, call, texts, self.capture)
+
+    def _bind_response(self, call: Call) -> None:
+        """Remember the response of a call whose span its owner has ended: what he says of it later is no other call."""
+        response_id = span_facts(call)["response_id"]
+        if response_id is not None:
+            bind_response(response_id)
 
     def _describe(self, call: Call, span: Span) -> None:
         facts = span_facts(call)
