@@ -183,7 +183,7 @@ def test_a_flag_that_leaked_hides_nothing(watch: Watch) -> None:
     """OpenLLMetry's own flag, left behind in a context without an LLM span, costs no call its span."""
     token = context.attach(context.set_value("suppress_language_model_instrumentation", True))
     try:
-        with inside(watch, "my own", {}):
+        with inside(watch, "my own", {"my.attribute": 1}):
             call(CHAT)
     finally:
         context.detach(token)
