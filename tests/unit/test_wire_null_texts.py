@@ -17,13 +17,13 @@ def test_a_finish_reason_that_says_nothing(nothing: Any) -> None:
     """Such a reason is none: neither an end, nor the place of one that came before."""
     pieces = [{"id": "c", "choices": [piece(finish=nothing, content=text)]} for text in "ab"]
     reply, response = both("chat_completions", wire(*pieces))
-    assert (reply.finish_reasons, reply.terminal) == ((None,), False)
+    assert (any(reply.finish_reasons), reply.terminal) == (False, False)
     assert not response["choices"][0]["finish_reason"]
     stop = {"id": "c", "choices": [piece(finish="stop")]}
     reply, response = both("chat_completions", wire(*pieces, stop, *pieces))
     assert (reply.finish_reasons, response["choices"][0]["finish_reason"]) == (("stop",), "stop")
     body = {"id": "c", "choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": nothing}]}
-    assert both("chat_completions", json.dumps(body).encode())[0].finish_reasons == (None,)
+    assert not any(both("chat_completions", json.dumps(body).encode())[0].finish_reasons)
 
 
 @pytest.mark.parametrize("nothing", NOTHING)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from ..usage import Usage
 from .deltas import merge
-from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, objects, read_error, said, says, string
+from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, objects, read_error, says, string
 from .tool_calls import ToolCalls, finished_call
 
 _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
@@ -61,7 +61,7 @@ class ChatReader(Reader):
     def reply(self) -> Reply:
         """What is known by now."""
         known, choices = self._top.get, self._choices
-        reasons = [said(choices[index].get("finish_reason")) for index in sorted(choices)]
+        reasons = [_reason(choices[index]) for index in sorted(choices)]
         return Reply(
             response_id=string(known("id")),
             response_model=string(known("model")),
@@ -131,6 +131,12 @@ class ChatReader(Reader):
             "logprobs": None,
             **rest,
         }
+
+
+def _reason(choice: JsonObject) -> str | None:
+    """The finish reason as it was sent; the text ``null`` is none."""
+    reason = string(choice.get("finish_reason"))
+    return None if reason == "null" else reason
 
 
 def _index_of(choice: JsonObject) -> int:
