@@ -156,20 +156,56 @@ def test_our_leftovers_under_another_patch_are_silent(name: str) -> None:
 
 
 def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long stream stops being stamped soon after its output began; a late first output has no invented time."""
+    """A long stream stops being stamped soon after its output began."""
     stamps: list[int] = []
     monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: stamps.append(1) or len(stamps))
     delta = MESSAGES.stream[MESSAGES.first_output]
     for _ in stream_of(MESSAGES, server([*MESSAGES.stream[:3], *[delta] * 1000, *MESSAGES.stream[-3:]])):
         pass
     assert 4 <= len(stamps) <= 100
-    role, words = CHAT.stream[0], CHAT.stream[1:]
-    for _ in stream_of(CHAT, server([*[role] * 1000, *words])):
+    (record,) = watch.records
+    assert record.time_to_first_chunk_ns is not None
+
+
+EMPTY_DELTAS = {
+    "a role": {"role": "assistant", "content": ""},
+    "nothing": {},
+    "null": {"content": None, "refusal": None},
+    "empty reasoning": {"role": "assistant", "content": "", "reasoning": "", "reasoning_details": []},
+}
+
+
+@pytest.mark.parametrize("count", [17, 100, 1000])
+@pytest.mark.parametrize("kind", EMPTY_DELTAS)
+def test_the_first_output_behind_empty_deltas(
+    kind: str, count: int, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many empty deltas a model sends while it thinks, the time of its first output is known."""
+    reads: list[int] = []
+    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: reads.append(1) or 10**12 + len(reads))
+    monkeypatch.setattr("llmspan.instrumentation._call.perf_counter_ns", lambda: 10**12)
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": EMPTY_DELTAS[kind], "finish_reason": None}]}
+    empty = f"data: {json.dumps(chunk)}\n\n".encode()
+    words = CHAT.stream[CHAT.first_output :]
+    for _ in stream_of(CHAT, server([*[empty] * count, *words])):
         pass
-    first, second = watch.records
-    assert first.time_to_first_chunk_ns is not None
-    assert second.time_to_first_chunk_ns is None
-    assert second.status == "ok"
+    (record,) = watch.records
+    assert (record.time_to_first_chunk_ns, record.status) == (count + 1, "ok")
+
+
+@pytest.mark.parametrize("api", [MESSAGES, RESPONSES], ids=lambda api: api.name)
+def test_the_first_output_behind_empty_events(api: Api, watch: Watch) -> None:
+    """The same for messages and responses, whose gateways send empty deltas and pings."""
+    head, tail = api.stream[: api.first_output], api.stream[api.first_output :]
+    data = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": ""}}
+    if api is RESPONSES:
+        data = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "",
+                "item_id": "i", "sequence_number": 1, "logprobs": []}  # fmt: skip
+    empty = f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+    for _ in stream_of(api, server([*head, *[empty] * 100, *tail])):
+        pass
+    (record,) = watch.records
+    assert record.time_to_first_chunk_ns is not None
 
 
 def test_a_defect_while_pieces_are_timed_invents_no_time(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

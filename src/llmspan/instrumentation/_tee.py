@@ -7,6 +7,7 @@ reordered or read ahead; sync and async differ only where the language makes the
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
@@ -20,12 +21,23 @@ from ._call import Call
 #: where a response carries its call: ``extensions`` is httpx's public slot for such things and is left out of pickles
 KEY = "llmspan.call"
 
-#: time is for the first output, and asking for it is the dearest thing done per piece: once a piece looks like output,
-#: so many more are stamped and then no more. Should the first output come even later, its time is not known.
+#: Time is for the first output, and asking for it is the dearest thing done per piece, so it ends with this many pieces
+#: that look like output. Reasoning models behind gateways send any number of empty deltas while they think: those are
+#: stamped and do not count.
 _STAMPS = 16
+#: a piece of so many bytes is not searched: it has output in it, or is the request repeated in the first event
+_LONG = 8 * 1024
 #: more than there can be pieces
 _EVERY = 1 << 62
-_OUTPUT = b"delta"
+#: a text that is not empty, where APIs have what the model produced
+_OUTPUT = re.compile(
+    rb'"(?:arguments|audio|b64_json|code|completion|content|delta|input|partial_json|reasoning|reasoning_content|refusal'
+    rb'|text|thinking|transcript)"\s*:\s*"[^"]'
+)
+
+
+def _looks_like_output(piece: bytes) -> bool:
+    return len(piece) > _LONG or _OUTPUT.search(piece) is not None
 
 
 def hang(call: Call, response: Any) -> None:
@@ -132,7 +144,7 @@ class _Tee:
         stamps.append(perf_counter_ns())
         if len(stamps) % (2 * CHECKED_EVERY) == 0:
             body.check()
-        self._due = due - 1 if due < _STAMPS or _OUTPUT in piece else due
+        self._due = due - 1 if due <= _STAMPS and _looks_like_output(piece) else due
         return self._due > 0
 
     def _close(self) -> None:
