@@ -17,6 +17,7 @@ from opentelemetry.metrics import Counter, Histogram, MeterProvider
 
 from . import semconv
 from ._version import __version__
+from .settings import SemconvCompat
 from .trace import FAILED, ProviderTrace
 
 __all__ = ["CallMetrics"]
@@ -40,10 +41,10 @@ class CallMetrics:
 
     Args:
         meter_provider: where points go; the global one by default, which may be set later than this is made.
-        compat: whether the names that the conventions have replaced are recorded too.
+        compat: whether the names that the conventions have replaced are recorded, beside the current ones or instead.
     """
 
-    def __init__(self, meter_provider: MeterProvider | None = None, *, compat: bool = False) -> None:
+    def __init__(self, meter_provider: MeterProvider | None = None, *, compat: SemconvCompat = "off") -> None:
         self._given = meter_provider
         self._compat = compat
         self._histograms: dict[str, Histogram] = {}
@@ -66,22 +67,51 @@ class CallMetrics:
         within = _context(call)
         common = _attributes(call, fingerprint)
         ended = {**common, "error.type": call.error_type} if call.status == "error" else common
-        if call.operation in INFERENCE:
-            if is_timed:
-                self._inference_times(call, common, ended, within)
-            self._inference_tokens(call, common, within)
-            for gap in gaps:
-                self._time("gen_ai.client.inference.time_per_output_chunk", gap, common, within)
-        elif call.operation == "embeddings":
-            self._time("gen_ai.client.embeddings.duration", call.duration_ns, ended, within)
-            self._distribute("gen_ai.client.embeddings.operation.input_tokens", call, call.usage.input_tokens, common)
-        else:
+        if call.operation not in INFERENCE and call.operation != "embeddings":
             self._time("gen_ai.client.operation.duration", call.duration_ns, ended, within)
             return
-        if self._compat:
-            if is_timed:
-                self._replaced_times(call, common, ended, within)
-            self._replaced_tokens(call, common, within)
+        if self._compat != "instead":
+            self._current(call, gaps, common, ended, within, is_timed=is_timed)
+        if self._compat != "off":
+            self._replaced(call, gaps, common, ended, within, is_timed=is_timed)
+
+    def _current(
+        self,
+        call: ProviderTrace,
+        gaps: Iterable[int],
+        common: Any,
+        ended: Any,
+        within: Context | None,
+        *,
+        is_timed: bool,
+    ) -> None:
+        """The points of a call that spends tokens."""
+        if call.operation == "embeddings":
+            self._time("gen_ai.client.embeddings.duration", call.duration_ns, ended, within)
+            self._distribute("gen_ai.client.embeddings.operation.input_tokens", call, call.usage.input_tokens, common)
+            return
+        if is_timed:
+            self._inference_times(call, common, ended, within)
+        self._inference_tokens(call, common, within)
+        for gap in gaps:
+            self._time("gen_ai.client.inference.time_per_output_chunk", gap, common, within)
+
+    def _replaced(
+        self,
+        call: ProviderTrace,
+        gaps: Iterable[int],
+        common: Any,
+        ended: Any,
+        within: Context | None,
+        *,
+        is_timed: bool,
+    ) -> None:
+        """The same points as the conventions had them before."""
+        if is_timed:
+            self._replaced_times(call, common, ended, within)
+        self._replaced_tokens(call, common, within)
+        for gap in gaps:
+            self._time("gen_ai.client.operation.time_per_output_chunk", gap, common, within)
 
     def _is_listened_to(self) -> bool:
         """Whether somebody has set up a provider: that of the API alone does nothing."""

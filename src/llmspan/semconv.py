@@ -18,6 +18,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from . import _json
 from .errors import RecordError
+from .settings import SemconvCompat
 from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
 from .wire.finish_reasons import normalized, response_reason
@@ -28,12 +29,12 @@ __all__ = [
     "end_attributes",
     "event_attributes",
     "from_span",
-    "old_names",
     "request_attributes",
     "span_name",
     "start_attributes",
     "to_attributes",
     "vendor_response_attributes",
+    "with_old_names",
 ]
 
 #: the version of the conventions whose names these are, as their repository publishes it
@@ -103,6 +104,9 @@ _OLD_NAMES: Final[dict[str, str]] = {
     "gen_ai.usage.completion_tokens": "gen_ai.usage.output_tokens",
     "gen_ai.system": PROVIDER,
 }
+
+#: counts that were renamed last: backends that sum all of ``gen_ai.usage.*`` must not find both
+_OLD_COUNTS: Final = {"gen_ai.usage.cache_write.input_tokens": "gen_ai.usage.cache_creation.input_tokens"}
 
 #: finer counts that Anthropic has a name for, used on its own spans only
 _ANTHROPIC_DETAILS: Final[dict[str, str]] = {
@@ -406,9 +410,14 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any], finish_reasons:
         found.update(_usage_attributes(facts["usage"], facts["provider"]))
 
 
-def old_names(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the names said that those of ``attributes`` have replaced."""
-    return {old: attributes[new] for old, new in _OLD_NAMES.items() if new in attributes}
+def with_old_names(attributes: dict[str, Any], compat: SemconvCompat) -> dict[str, Any]:
+    """``attributes`` with the names that theirs have replaced, beside them or instead of them."""
+    if compat == "beside":
+        return attributes | {old: attributes[new] for old, new in _OLD_NAMES.items() if new in attributes}
+    if compat == "instead":
+        renamed = {_OLD_COUNTS.get(name, name): value for name, value in attributes.items()}
+        return renamed | ({"gen_ai.system": renamed[PROVIDER]} if PROVIDER in renamed else {})
+    return attributes
 
 
 def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -> ProviderTrace:

@@ -26,6 +26,7 @@ _CONTENT: Final = ("full", "metadata")
 REDACTIONS: Final = ("keys", "email", "cards")
 Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
 SpanContentFormat = Literal["json", "structured"]
+SemconvCompat = Literal["off", "beside", "instead"]
 SocketFraming = Literal["v4", "v3"]
 SpoolSync = Literal["always", "group", "none"]
 SpoolFull = Literal["drop_oldest", "drop_new"]
@@ -58,7 +59,7 @@ class Settings:
     redact: Callable[[Any], Any] | str | None = None
     redact_patterns: tuple[str, ...] = ()
     span_content_format: SpanContentFormat = "json"
-    semconv_compat: bool = False
+    semconv_compat: SemconvCompat = "off"
     chunk_metrics: bool = False
     max_payload_bytes: int = 16 * 1024 * 1024
     queue_max_bytes: int = 64 * 1024 * 1024
@@ -254,6 +255,12 @@ def _flag(value: Any) -> bool:
     return word in ("1", "true", "yes", "on")
 
 
+def _semconv_compat(value: Any) -> str:
+    """The mode, or the yes or no of the time when there was one only."""
+    word = str(value).strip().lower()
+    return word if word in get_args(SemconvCompat) else "beside" if _flag(word) else "off"
+
+
 def _path(value: Any) -> Path:
     if not str(value).strip():
         raise BadValueError("it is empty")
@@ -361,10 +368,15 @@ TABLE: Final[tuple[Setting, ...]] = (
         " Events always carry structured values.",
     ),
     Setting(
-        "semconv_compat", "LLMSPAN_SEMCONV_COMPAT", _flag, "1 or 0", "0",
-        "Also write names that the GenAI conventions have replaced: the metrics `gen_ai.client.operation.duration` and"
-        " `gen_ai.client.token.usage`; the attributes `gen_ai.system` and `gen_ai.usage.` with"
-        " `cache_creation.input_tokens`, `prompt_tokens`, `completion_tokens`.",
+        "semconv_compat", "LLMSPAN_SEMCONV_COMPAT", _semconv_compat, "off, beside or instead (1 is beside, 0 is off)",
+        "off",
+        "Names that the GenAI conventions have replaced, for backends that do not read the current ones"
+        " (docs/compatibility.md). `beside` writes both: the attributes `gen_ai.system` and `gen_ai.usage.` with"
+        " `cache_creation.input_tokens`, `prompt_tokens`, `completion_tokens`; the metrics"
+        " `gen_ai.client.operation.duration` and `gen_ai.client.token.usage`. A backend that sums all of"
+        " `gen_ai.usage.*` then counts cache writes twice. `instead` writes no count under two names:"
+        " `cache_creation.input_tokens` takes the place of `cache_write.input_tokens`, the earlier metrics that of the"
+        " current ones, and `gen_ai.system` is added.",
     ),
     Setting(
         "chunk_metrics", "LLMSPAN_CHUNK_METRICS", _flag, "1 or 0", "0",

@@ -180,7 +180,7 @@ async def read_all(*, is_async: bool) -> None:
 @colours
 async def test_results_are_measured_once(is_async: bool, meters: Meters) -> None:
     """Tokens are counted when results are first read, and not again; nobody waited for them, so they have no times."""
-    with watching(metrics=CallMetrics(meters.provider, compat=True)) as watch:
+    with watching(metrics=CallMetrics(meters.provider, compat="beside")) as watch:
         for _ in range(2):
             await read_all(is_async=is_async)
         assert len(watch.records) == 10

@@ -193,16 +193,39 @@ def test_errors_have_their_request() -> None:
     assert OUTPUT not in (span.attributes or {})
 
 
-def test_replaced_names_on_request() -> None:
-    """``LLMSPAN_SEMCONV_COMPAT``: what the current names say, under the old ones too."""
-    with watching(compat=True) as watch:
+CACHE_WRITES = {"new": "gen_ai.usage.cache_write.input_tokens", "old": "gen_ai.usage.cache_creation.input_tokens"}
+
+
+def compatible(compat: Any, logs: Logs) -> dict[str, Any]:
+    """The attributes of a span, which are those of its event as well."""
+    with watching(compat=compat, capture=Capture.of("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
         stream(MESSAGES)
         _, span = watch.only()
-    attributes = span.attributes or {}
+    assert dict(span.attributes or {}).items() <= dict(logs.events[0].attributes).items()
+    return dict(span.attributes or {})
+
+
+def test_no_replaced_names_unless_asked_for(logs: Logs) -> None:
+    """By default each value has its current name only."""
+    attributes = compatible("off", logs)
+    assert attributes[CACHE_WRITES["new"]] == 2000
+    assert not {"gen_ai.system", "gen_ai.usage.prompt_tokens", CACHE_WRITES["old"]} & attributes.keys()
+
+
+def test_replaced_names_beside_the_current_ones(logs: Logs) -> None:
+    """``LLMSPAN_SEMCONV_COMPAT=beside``: what the current names say, under the old ones too."""
+    attributes = compatible("beside", logs)
     assert attributes["gen_ai.system"] == attributes[semconv.PROVIDER]
-    assert attributes["gen_ai.usage.cache_creation.input_tokens"] == 2000
+    assert attributes[CACHE_WRITES["old"]] == attributes[CACHE_WRITES["new"]] == 2000
     assert attributes["gen_ai.usage.completion_tokens"] == MESSAGES.output_tokens
-    with watching() as watch:
-        stream(MESSAGES)
-        _, span = watch.only()
-    assert not {"gen_ai.system", "gen_ai.usage.cache_creation.input_tokens"} & (span.attributes or {}).keys()
+
+
+def test_replaced_names_instead_of_the_current_ones(logs: Logs) -> None:
+    """``LLMSPAN_SEMCONV_COMPAT=instead``: a count that was renamed has its old name only, once in every sum."""
+    attributes = compatible("instead", logs)
+    assert attributes["gen_ai.system"] == attributes[semconv.PROVIDER]
+    assert (attributes[CACHE_WRITES["old"]], attributes.get(CACHE_WRITES["new"])) == (2000, None)
+    assert attributes["gen_ai.usage.output_tokens"] == MESSAGES.output_tokens
+    counts = [name for name in attributes if name.startswith("gen_ai.usage.")]
+    assert len({name.replace("cache_creation", "cache_write") for name in counts}) == len(counts)
+    assert not {"gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens"} & attributes.keys()

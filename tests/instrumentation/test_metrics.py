@@ -65,7 +65,7 @@ def test_a_stream(meters: Meters) -> None:
 
 def test_units_and_boundaries(meters: Meters) -> None:
     """The conventions' units and bucket boundaries."""
-    with watching(metrics=CallMetrics(meters.provider, compat=True), stamps_all=True) as watch:
+    with watching(metrics=CallMetrics(meters.provider, compat="beside"), stamps_all=True) as watch:
         stream(MESSAGES)
         assert len(watch.records) == 1
     for name, metric in meters.metrics().items():
@@ -162,13 +162,31 @@ def test_zero_is_a_number(meters: Meters) -> None:
 
 def test_replaced_names_on_request(meters: Meters) -> None:
     """The metrics that the conventions had before, beside the current ones."""
-    with watching(metrics=CallMetrics(meters.provider, compat=True)) as watch:
+    with watching(metrics=CallMetrics(meters.provider, compat="beside")) as watch:
         stream(MESSAGES)
         assert len(watch.records) == 1
     points = meters.points()
     assert {"gen_ai.client.operation.duration", "gen_ai.client.operation.time_to_first_chunk"} <= points.keys()
     tokens = {point.attributes["gen_ai.token.type"]: point.sum for point in points["gen_ai.client.token.usage"]}
     assert tokens == {"input": 32012, "output": 250}
+
+
+def test_replaced_names_instead(meters: Meters) -> None:
+    """Instead of the current metrics, only those that the conventions had before; embeddings had no others either."""
+    recorded = CallMetrics(meters.provider, compat="instead")
+    with watching(metrics=recorded, stamps_all=True) as watch:
+        stream(MESSAGES)
+        assert len(watch.records) == 1
+    recorded.record(make_trace(operation="embeddings", usage=Usage(input_tokens=9, source="provider")))
+    recorded.record(make_trace(operation="fetch_response"))
+    points = meters.points()
+    assert points.keys() == {
+        "gen_ai.client.operation.duration", "gen_ai.client.operation.time_to_first_chunk",
+        "gen_ai.client.operation.time_per_output_chunk", "gen_ai.client.token.usage",
+    }  # fmt: skip
+    operations = {point.attributes["gen_ai.operation.name"] for point in points["gen_ai.client.operation.duration"]}
+    assert operations == {"chat", "embeddings", "fetch_response"}
+    assert sum(point.sum for point in points["gen_ai.client.token.usage"]) == 32012 + 250 + 9
 
 
 def test_nothing_without_a_provider() -> None:

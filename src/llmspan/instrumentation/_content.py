@@ -24,7 +24,7 @@ from .. import _json, semconv
 from ..content import Policy
 from ..messages import content_attributes
 from ..settings import Capture as Mode
-from ..settings import SpanContentFormat
+from ..settings import SemconvCompat, SpanContentFormat
 from ..trace import ProviderTrace
 from ..wire import class_name
 from ._call import Call, Texts
@@ -72,7 +72,9 @@ def span_content(call: Call, capture: Capture) -> dict[str, Any]:
     return {name: _json.dumps(value) for name, value in attributes.items()}
 
 
-def emit_details(logger: Any, record: ProviderTrace, call: Call, texts: Texts, capture: Capture) -> None:
+def emit_details(
+    logger: Any, record: ProviderTrace, call: Call, texts: Texts, capture: Capture, compat: SemconvCompat = "off"
+) -> None:
     """Emit the event of a finished call within its span: all that the span says, and the call's content.
 
     ``record`` is that of ``call``, or of one of the results that it fetched: those have parameters of their own, which
@@ -91,7 +93,7 @@ def emit_details(logger: Any, record: ProviderTrace, call: Call, texts: Texts, c
             event_name=EVENT,
             severity_number=SeverityNumber.DEBUG,
             severity_text="DEBUG",
-            attributes=attributes | content,
+            attributes=semconv.with_old_names(attributes, compat) | content,
         )
     )
 

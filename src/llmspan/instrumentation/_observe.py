@@ -23,7 +23,7 @@ from .. import scope, semconv
 from .._guard import guarded
 from ..content import Policy
 from ..metrics import CallMetrics
-from ..settings import IncludeUsage
+from ..settings import IncludeUsage, SemconvCompat
 from ..trace import ProviderTrace, new_id
 from ._bound import bind_response, claim, release
 from ._call import Call, Route, Sink, Target, Texts
@@ -51,8 +51,8 @@ class Observer:
     #: content for OpenTelemetry, and the logger of its events
     capture: Capture = field(default_factory=Capture)
     logger: Any = None
-    #: whether replaced names of the conventions are written too
-    compat: bool = False
+    #: whether and how names are written that the conventions have replaced
+    compat: SemconvCompat = "off"
     metrics: CallMetrics | None = None
     #: whether the time of every piece is taken, not only those up to the first output
     stamps_all: bool = False
@@ -121,8 +121,7 @@ class Observer:
             attributes[semconv.STREAM] = True
         if call.response_id is not None:
             attributes[semconv.RESPONSE_ID] = call.response_id
-        if self.compat:
-            attributes |= semconv.old_names(attributes)
+        attributes = semconv.with_old_names(attributes, self.compat)
         parent = around.get_span_context()
         call.parent = parent if parent.is_valid else None
         call.span = self.tracer.start_span(
@@ -181,7 +180,7 @@ class Observer:
             fingerprint = call.span_facts.system_fingerprint
             guarded("observe.metrics", self.metrics.record, record, gaps, is_timed=is_timed, fingerprint=fingerprint)
         if self.logger is not None and self.capture.in_events and record.operation in semconv.GENERATION:
-            guarded("observe.details", emit_details, self.logger, record, call, texts, self.capture)
+            guarded("observe.details", emit_details, self.logger, record, call, texts, self.capture, self.compat)
 
     def _bind_response(self, call: Call) -> None:
         """Remember the response of a call whose span its owner has ended: what he says of it later is no other call."""
@@ -196,8 +195,7 @@ class Observer:
             span.set_attribute(semconv.RECORD_ID, facts["id"])
         if self.capture.on_spans and call.route.operation in semconv.GENERATION:
             found |= guarded("observe.content", span_content, call, self.capture) or {}
-        if self.compat:
-            found |= semconv.old_names(found)
+        found = semconv.with_old_names(found, self.compat)
         if call.is_adopted:  # what its owner has said stands; he may be about to say the rest
             if facts["usage"].source == "none":
                 release(span.get_span_context(), call.id)
