@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from . import _json
 from ._guard import note, outcome
 from .errors import SettingsError
+from .limits import MAX_JSON_BYTES, MAX_TEXT_BYTES, cut_json, cut_text, truncated
 from .redaction import (
     MASK,
     Redactor,
@@ -33,12 +34,9 @@ from .redaction import (
     may_hold,
 )
 from .settings import Settings
-from .trace import Content, ProviderTrace
+from .trace import KEYS, KINDS, PAYLOAD_KEYS, Content, ProviderTrace
 
 __all__ = ["MASK", "Policy"]
-
-#: strings are cut to these lengths, in turn, until a payload fits
-_STEPS: Final = (65_536, 16_384, 4_096, 1_024, 256, 64)
 
 WITHHELD: Final = "[withheld by llmspan: it could not be redacted]"
 #: characters of an error's message that a record holds
@@ -48,6 +46,13 @@ _SHORTEST_CREDENTIAL: Final = 8
 #: record keys whose values come from the program around the call
 _FROM_CONTEXT: Final = ("attributes", "llm_config", "compaction_settings", "billing_context")
 _FROM_ERRORS: Final = ("error_message", "error_json")
+#: record keys whose values are short texts
+_TEXTS: Final = tuple(
+    key for key in KEYS if KINDS[key] == "text"
+    and key not in (*PAYLOAD_KEYS, "error_message", "status", "content", "usage_source")
+)  # fmt: skip
+#: characters that are within the limit in any script
+_SHORT: Final = MAX_TEXT_BYTES // 4
 
 #: members that hold bare base64 (anthropic sources, openai audio, files and images, parts of the GenAI conventions)
 _MEDIA_MEMBERS: Final = frozenset({"data", "file_data", "b64_json", "partial_image_b64", "result", "content"})
@@ -99,7 +104,7 @@ class Policy:
         request_json, response_json, content = self.apply(trace.request_json, trace.response_json)
         if request_json is None and response_json is None:
             content = "truncated" if trace.content == "truncated" else "metadata"
-        values = self.clean({key: getattr(trace, key) for key in (*_FROM_ERRORS, *_FROM_CONTEXT)})
+        values = self.clean({key: getattr(trace, key) for key in (*_FROM_ERRORS, *_FROM_CONTEXT, *_TEXTS)})
         return replace(trace, **values, request_json=request_json, response_json=response_json, content=content)
 
     def apply(
@@ -123,7 +128,8 @@ class Policy:
     def clean(self, facts: dict[str, Any], secrets: Callable[[], Iterable[str]] = tuple) -> dict[str, Any]:
         """A record's values: keys masked in what errors say, credentials in what the program said, all redacted.
 
-        ``facts`` have those of errors, and those of the program's as far as they are wanted; they are changed in place.
+        ``facts`` have those of errors, and others as far as they are wanted; they are changed in place. Texts
+        are cut to what a record may hold.
         """
         for key in _FROM_ERRORS:
             if facts[key] is not None:
@@ -132,6 +138,10 @@ class Policy:
         for key in _FROM_CONTEXT:
             if facts.get(key):
                 facts[key] = _result(self._clean_context, facts[key], {} if key == "attributes" else None)
+        for key in _TEXTS:
+            value = facts.get(key)
+            if value is not None and len(value) > _SHORT:
+                facts[key] = cut_text(value)
         return facts
 
     def clean_text(self, value: str) -> str | None:
@@ -141,17 +151,19 @@ class Policy:
 
     def _clean_errors(self, facts: dict[str, Any], secrets: tuple[str, ...]) -> None:
         def cleaned(value: Any) -> Any:
-            masked = mask_texts(value, lambda text: mask_exact(secrets, mask_errors(text)))
-            return self._redacted(mask_credential_members(masked, MASK))
+            masked = mask_texts(_readable(value), lambda text: mask_exact(secrets, mask_errors(text)))
+            return self._cut(self._redacted(mask_credential_members(masked, MASK)))
 
         for key in _FROM_ERRORS:
             if facts[key] is not None:
                 facts[key] = _result(cleaned, facts[key], WITHHELD if key == "error_message" else None)
-        if isinstance(facts["error_message"], str):  # cut behind the masks: half a key is no key to a pattern
-            facts["error_message"] = facts["error_message"][:_LONGEST_MESSAGE]
 
     def _clean_context(self, value: Any) -> Any:
-        return self._redacted(mask_credential_members(value, MASK))
+        return self._cut(self._redacted(mask_credential_members(_readable(value), MASK)))
+
+    def _cut(self, value: Any) -> Any:
+        """What a record may hold of a value, cut behind the masks: half a key is no key to a pattern."""
+        return value[:_LONGEST_MESSAGE] if isinstance(value, str) else cut_json(value)
 
     def _redacted(self, value: Any) -> Any:
         return self.redact(value) if self.redact else value
@@ -196,6 +208,11 @@ class _Masks:
         if any(may_hold(secret, text) for secret in self.secrets):
             text = mask_json_text(text, partial(mask_exact, self.secrets))
         return text
+
+
+def _readable(value: Any) -> Any:
+    """As much of ``value`` as is worth masking: more than is kept of it, so that no cut is at the end of what is."""
+    return value if isinstance(value, str) else cut_json(value, 4 * MAX_JSON_BYTES)
 
 
 def _result(function: Callable[[Any], Any], value: Any, otherwise: Any) -> Any:
@@ -271,30 +288,3 @@ def _seen_kind(content: bytes) -> str:
     if content.startswith(b"RIFF"):
         return _RIFF.get(content[8:12], "application/octet-stream")
     return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "application/octet-stream")
-
-
-def truncated(text: str, size: int, limit: int) -> str:
-    """JSON ``text`` of ``size`` bytes with its longest strings cut so that it fits ``limit``; still valid JSON."""
-    try:
-        shorter = _shortened(json.loads(text), limit)
-    except (ValueError, RecursionError):
-        shorter = None
-    return shorter or _json.dumps({"llmspan.truncated": True, "bytes": size})
-
-
-def _shortened(value: Any, limit: int) -> str | None:
-    for length in _STEPS:
-        if length <= limit:
-            shorter = _json.dumps(_cut(value, length))
-            if len(shorter.encode()) <= limit:
-                return shorter
-    return None
-
-
-def _cut(value: Any, length: int) -> Any:
-    def shortened(item: Any, *_: Any) -> Any:
-        if isinstance(item, str) and len(item) > length:
-            return f"{item[:length]}... [{len(item)} characters, cut by llmspan]"
-        return item
-
-    return map_json(value, leaf=shortened)

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from . import _json
 from ._guard import guarded
-from .content import truncated
 from .errors import SettingsError
+from .limits import truncated
 from .settings import Settings
 
 __all__ = ["OTLPSpanExporter", "SizeLimitedSpanExporter", "collision", "size_of", "size_of_origin"]

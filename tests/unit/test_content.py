@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan import _guard, _json
-from llmspan.content import WITHHELD, Policy, truncated
+from llmspan.content import WITHHELD, Policy
+from llmspan.limits import truncated
 from llmspan.redaction import MASK, Redactor
 from llmspan.settings import Settings
 from records import make_trace, patient

@@ -18,6 +18,9 @@ __all__ = ["as_rows", "token"]
 
 _TAGS: Final = KEYS.index("agent_tags")
 _REASONS: Final = KEYS.index("finish_reasons")
+#: lists of no more and no longer texts are below every cap
+_USUAL_ITEMS: Final = 50
+_USUAL_LENGTH: Final = 256
 
 
 def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
@@ -31,7 +34,10 @@ def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
         cells: list[Any] = list(encode(trace).values())
         for at, given in ((_TAGS, trace.agent_tags), (_REASONS, trace.finish_reasons)):
             # Texts as they mostly are need no detour; what is left of others is known after it.
-            usual = all(text is None or (text.__class__ is str and text.isascii()) for text in given)
+            usual = len(given) <= _USUAL_ITEMS and all(
+                text is None or (text.__class__ is str and len(text) <= _USUAL_LENGTH and text.isascii())
+                for text in given
+            )
             cells[at] = list(given) if usual else json.loads(cells[at])
         rows.setdefault(cells[0], cells)
     return list(rows.values())

@@ -16,6 +16,7 @@ from typing import Any, Final
 from .. import _json
 from .._pace import breathe
 from ..errors import PermanentError, RecordError, SettingsError
+from ..limits import MAX_JSON_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, cut_json, cut_text
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from .base import Page
 
@@ -56,7 +57,9 @@ def encode(trace: ProviderTrace) -> dict[str, Cell]:
     # Most values are their cells already; one loop a kind, so that asking for that is all that is done to them.
     for key in _TEXTS:
         value = row[key]
-        if value is not None and not (value.__class__ is str and value.isascii() and _NUL not in value):
+        if value is not None and not (
+            value.__class__ is str and len(value) <= MAX_TEXT_BYTES and value.isascii() and _NUL not in value
+        ):
             row[key] = _cell(trace.id, key, value)
     for key in _INTEGERS:
         value = row[key]
@@ -77,9 +80,9 @@ def decode(row: Mapping[str, Cell]) -> ProviderTrace:
     return ProviderTrace.from_dict({key: _value(key, cell) for key, cell in row.items()})
 
 
-def plain_text(value: str) -> str:
-    """``value`` with what some store cannot hold, NUL and lone surrogates, replaced by U+FFFD."""
-    return _encodable(value.replace(_NUL, "\ufffd") if _NUL in value else value)
+def plain_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """``value`` in ``limit`` bytes, with what some store cannot hold (NUL, lone surrogates) replaced by U+FFFD."""
+    return cut_text(_encodable(value.replace(_NUL, "\ufffd") if _NUL in value else value), limit)
 
 
 def _encodable(value: str) -> str:
@@ -131,12 +134,21 @@ def _cell(record_id: str, key: str, value: Any) -> Cell:
     if key in PAYLOAD_KEYS:
         return _encodable(str(value))
     if kind == "text":
-        return plain_text(str(value))
+        return plain_text(str(value), MAX_MESSAGE_BYTES if key == "error_message" else MAX_TEXT_BYTES)
     if kind not in ("integer", "boolean"):
-        return _json.dumps(value)
+        if kind == "list":
+            value = [item if item is None else cut_text(str(item)) for item in value]
+        text = _json.dumps(value)
+        return text if len(text) * 4 <= MAX_JSON_BYTES else _json.dumps(_cut(key, value))
     if not _fits(value):
         raise PermanentError(f"record {record_id}: {key} is {value!r:.80}, not a whole number of 64 bits")
     return int(value)
+
+
+def _cut(key: str, value: Any) -> Any:
+    """As much of a long JSON value as a record may hold, and still of the kind that ``key`` has."""
+    kept = cut_json(value)
+    return {name: item for name, item in kept.items() if item is not True} if key == "usage_details" else kept
 
 
 def _fits(value: object) -> bool:
