@@ -127,3 +127,38 @@ def test_json_says_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["level"] for one in found if one["check"] == "calls"] == ["ok", "problem"]
     assert result.exit_code == 1
+
+
+SUPPRESSING = """
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+class Suppressing(BaseInstrumentor):
+    def instrumentation_dependencies(self):
+        return ()
+
+    def _instrument(self, **kwargs):
+        from openai.resources.chat import Completions
+        create = Completions.create
+
+        def suppressed(*args, **kwargs):
+            with suppress_instrumentation():
+                return create(*args, **kwargs)
+
+        Completions.create = suppressed
+
+    def _uninstrument(self, **kwargs):
+        pass
+"""
+
+
+def test_another_instrumentation_suppresses(environ: dict[str, str], tmp_path: Path) -> None:
+    """A call that is left out since somebody suppresses instrumentation around it is a problem, with its cause."""
+    package = tmp_path / "suppressing-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: suppressing\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[opentelemetry_instrumentor]\nother = suppressing:Suppressing\n")
+    (tmp_path / "suppressing.py").write_text(SUPPRESSING)
+    (found,) = findings({**environ, DISABLED: "openai,anthropic", "PYTHONPATH": str(tmp_path)}, ["openai"])
+    assert found == Finding("calls", "problem", "a trial call by openai made 0 records and 0 spans with usage: another"
+                            " instrumentation suppresses instrumentation during it")  # fmt: skip

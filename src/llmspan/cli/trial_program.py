@@ -37,7 +37,7 @@ class Trial:
 
     records: int = 0
     spans: list[str] = field(default_factory=list[str])
-    #: how often instrumentation was switched off for the call
+    #: how many calls were left out because instrumentation was suppressed around them
     suppressed: int = 0
     #: why the call itself failed
     error: str | None = None
@@ -73,14 +73,16 @@ def _collect_spans() -> InMemorySpanExporter:
 
 def _try(name: str, call: Call, base_url: str, exporter: InMemorySpanExporter) -> Trial:
     from .. import pipeline, wiring
+    from ..instrumentation import suppressed_calls
 
     exporter.clear()
-    before = _record_count(pipeline.shared().backends)
+    before, suppressed = _record_count(pipeline.shared().backends), suppressed_calls()
     error = outcome(lambda: call(import_module(name), base_url))
     wiring.flush(_FLUSH_TIMEOUT)
     return Trial(
         records=_record_count(pipeline.shared().backends) - before,
         spans=[_scope(span) for span in exporter.get_finished_spans() if _has_usage(span)],
+        suppressed=sum(suppressed_calls().values()) - sum(suppressed.values()),
         error=None if error is None else f"{type(error).__name__}: {error}",
     )
 
