@@ -128,7 +128,10 @@ INSTRUMENTATIONS = (
         ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
         _official, ("opentelemetry.instrumentation.genai.",), has_entry_point=True,
     ),
-    Peer("Logfire", "wrappers", sdk_calls.ALL, ("logfire",), _logfire, ("logfire.",), owns_provider=True),
+    Peer(
+        "Logfire", "wrappers", sdk_calls.ALL, ("logfire",), _logfire, ("logfire.",), owns_provider=True,
+        logs_usage=True,
+    ),
     Peer("Langfuse's openai wrapper", "wrappers", sdk_calls.OPENAI, ("langfuse",), _langfuse, ("langfuse",)),
     Peer("OpenLIT", "openlit", sdk_calls.ALL, ("openlit",), _openlit, ("openlit",)),
 )  # fmt: skip

@@ -41,11 +41,27 @@ class Cell:
     remarks: list[str] = field(default_factory=list)
 
 
-def judge(root: Any, spans: Sequence[Any], records: Sequence[Any], calls: Sequence[Answered]) -> Cell:
-    """Compare what was made of a cell's calls below the span ``root`` (a ``SpanContext``) with the calls."""
+def judge(
+    root: Any,
+    spans: Sequence[Any],
+    records: Sequence[Any],
+    calls: Sequence[Answered],
+    *,
+    logs_usage: bool = False,
+) -> Cell:
+    """Compare what was made of a cell's calls below the span ``root`` (a ``SpanContext``) with the calls.
+
+    ``logs_usage``: the peer's span of a stream ends before the stream begins, and a log of the peer's, which is a span
+    beside it, carries the usage.
+    """
     records = [record for record in records if record.operation != "count_tokens"]
     with_usage = [span for span in spans if carries_usage(span)]
-    faults = [*_records(records, calls), *_spans(with_usage, records), *_places(root, spans, with_usage, records)]
+    beside = _logs(spans, with_usage) if logs_usage else {}
+    faults = [
+        *_records(records, calls),
+        *_spans([*with_usage, *beside.values()], records),
+        *_places(root, spans, with_usage, records),
+    ]
     if len(with_usage) != len(calls):
         names = ", ".join(f"{span.name} ({span.instrumentation_scope.name})" for span in with_usage)
         faults.insert(0, f"{len(with_usage)} spans with usage for {len(calls)} calls: {names or 'none'}")
@@ -78,6 +94,17 @@ def usages(attributes: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 def _first(details: Mapping[str, Any], *names: str) -> Any:
     return next((details[name] for name in names if name in details), None)
+
+
+def _logs(spans: Sequence[Any], with_usage: Sequence[Any]) -> dict[int, Any]:
+    """For each span with usage, the span of the call that it is a log of: one before it, beside it, of its scope."""
+    found: dict[int, Any] = {}
+    for log in with_usage:
+        for span in spans:
+            is_beside = span.parent == log.parent and span.instrumentation_scope.name == log.instrumentation_scope.name
+            if is_beside and span not in with_usage and span not in found.values() and log.context.span_id not in found:
+                found[log.context.span_id] = span
+    return found
 
 
 def _records(records: Sequence[Any], calls: Sequence[Answered]) -> Iterator[str]:

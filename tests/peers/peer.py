@@ -54,6 +54,8 @@ class Peer:
     environ: Mapping[str, str] = field(default_factory=dict[str, str])
     #: whether it sets the global tracer provider itself
     owns_provider: bool = False
+    #: whether the usage of its streams is on a log beside the call's span
+    logs_usage: bool = False
     #: left out of the runs without ``--all``
     is_large: bool = False
 

@@ -59,7 +59,7 @@ class Program:
                 traceback.print_exc()
                 error = f"raised {type(raised).__name__}: {raised}"
         records, spans = self._new_records(), self._exporter.get_finished_spans()
-        cell = judge(span.get_span_context(), spans, records, self._server.take())
+        cell = judge(span.get_span_context(), spans, records, self._server.take(), logs_usage=self._peer.logs_usage)
         if not error and surface not in self._peer.without_spans and not self._peer_made_one_of(spans):
             error = f"{self._peer.name} was not at work: it made no span"
         return replace(cell, faults=[error, *cell.faults]) if error else cell

@@ -223,3 +223,17 @@ def test_the_page_has_the_kept_outcome() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("logs_usage", [True, False])
+def test_usage_on_a_log_beside_the_span(scene: Scene, logs_usage: bool) -> None:
+    """A record may name a span whose usage its owner logs beside it, if that is how the peer reports streams."""
+    with scene.span("program") as root:
+        with scene.span("stream", "peer") as span:
+            scene.call(span)
+        with scene.span("took 1 s", "peer", **USAGE):
+            pass
+    spans = scene.exporter.get_finished_spans()
+    cell = scene.judge.judge(root.get_span_context(), spans, scene.records, scene.calls, logs_usage=logs_usage)
+    id_ = f"{span.get_span_context().span_id:016x}"
+    assert cell.faults == ([] if logs_usage else [f"a record names span {id_}, which carries no usage"])
