@@ -101,10 +101,20 @@ def _logs(spans: Sequence[Any], with_usage: Sequence[Any]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for log in with_usage:
         for span in spans:
-            is_beside = span.parent == log.parent and span.instrumentation_scope.name == log.instrumentation_scope.name
-            if is_beside and span not in with_usage and span not in found.values() and log.context.span_id not in found:
+            if (
+                _are_siblings(span, log)
+                and span not in with_usage
+                and span not in found.values()
+                and log.context.span_id not in found
+            ):
                 found[log.context.span_id] = span
     return found
+
+
+def _are_siblings(one: Any, other: Any) -> bool:
+    """By id: the parent of a log may have gone through a carrier, and then counts as remote."""
+    parents = [span.parent and span.parent.span_id for span in (one, other)]
+    return parents[0] == parents[1] and one.instrumentation_scope.name == other.instrumentation_scope.name
 
 
 def _records(records: Sequence[Any], calls: Sequence[Answered]) -> Iterator[str]:

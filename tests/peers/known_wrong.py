@@ -27,27 +27,15 @@ class Rule:
         ]
 
 
-_CHATS = ("chat", "chat stream", "responses", "responses stream")
-_MESSAGES = ("messages", "messages stream")
+_OPENAI = ("chat", "chat stream", "responses", "responses stream", "embeddings")
 
 RULES = (
-    Rule("OpenInference", "its wrapper on the subclass hides ours from the calls", _CHATS,
+    Rule("OpenInference", "its wrapper on the subclass hides ours from the calls", _OPENAI,
          (ZERO_CODE_PEER_FIRST, PEER_FIRST)),
-    Rule("OpenInference", "its span is not current, or not taken for the call's", ("messages manager", "embeddings")),
-    Rule("OpenInference for LangChain", "the context has nothing of its span", (*_CHATS, *_MESSAGES)),
-    Rule("OpenLLMetry", "its span is not current",
-         ("responses", "responses stream", *_MESSAGES, "messages manager")),
-    Rule("OpenLLMetry for LangChain", "its span is not current; the key in the context is not read",
-         (*_CHATS, *_MESSAGES)),
-    Rule("Logfire", "it suppresses instrumentation during the call"),
-    Rule("Langfuse's openai wrapper", "its span is not current"),
-    Rule("OpenLIT", "its span is of kind INTERNAL, or not current", (*_MESSAGES, "messages manager")),
-    Rule("Strands Agents", "its chat span is of kind INTERNAL"),
-    Rule("Agent Framework", "its chat span is of kind INTERNAL"),
-    Rule("Pydantic AI", "its embeddings span is of kind INTERNAL", ("embeddings",)),
-    Rule("Semantic Kernel", "its chat span is of kind INTERNAL", ("chat", "chat stream")),
+    Rule("Logfire", "its wrapper on the subclass hides ours from the calls", orders=(PEER_FIRST,)),
+    Rule("OpenLIT", "its span is made of what is not the call's", ("messages", "messages stream", "messages manager")),
     Rule("OpenInference for LlamaIndex", "its span has no attribute of a call when the call is made",
-         ("chat", "chat stream", "responses", *_MESSAGES)),
+         ("chat", "chat stream", "responses", "messages", "messages stream")),
 )  # fmt: skip
 
 KNOWN_WRONG = {cell: rule.why for rule in RULES for cell in rule.cells()}

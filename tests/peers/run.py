@@ -111,10 +111,14 @@ def run(peer: Peer, order: str, folder: Path, package: Path, verbose: bool = Fal
         printed, ended = done.stdout, f"exit code {done.returncode}"
     except subprocess.TimeoutExpired as expired:
         printed, ended = str(expired.stdout), f"no end after {TIMEOUT} s"
-    if verbose and printed:
-        print(f"--- {peer.name}, {order}\n{printed}", flush=True)
-    if output.exists():
-        return json.loads(output.read_text())
+    cells: Cells = json.loads(output.read_text()) if output.exists() else {}
+    if verbose:
+        said = [
+            f"{surface}: {fault}\n" for surface, cell in cells.items() for fault in cell["faults"] + cell["remarks"]
+        ]
+        print(f"--- {peer.name}, {order}\n{printed}{''.join(said)}", flush=True)
+    if cells:
+        return cells
     last = printed.strip().splitlines()[-1:] or ["it printed nothing"]
     return dict.fromkeys(peer.calls, asdict(Cell(0, 0, 0, faults=[f"{ended}: {last[0]}"])))
 
