@@ -34,8 +34,6 @@ RULES = (
          (ZERO_CODE_PEER_FIRST, PEER_FIRST)),
     Rule("Logfire", "its wrapper on the subclass hides ours from the calls", orders=(PEER_FIRST,)),
     Rule("OpenLIT", "its span is made of what is not the call's", ("messages", "messages stream", "messages manager")),
-    Rule("OpenInference for LlamaIndex", "its span has no attribute of a call when the call is made",
-         ("chat", "chat stream", "responses", "messages", "messages stream")),
 )  # fmt: skip
 
 KNOWN_WRONG = {cell: rule.why for rule in RULES for cell in rule.cells()}

@@ -2,9 +2,10 @@
 
 OpenLLMetry's wrappers around anthropic, Langfuse's around openai and the LangChain callbacks of both OpenLLMetry and
 OpenInference start a span and call the SDK below it, but leave the OpenTelemetry context as it was; OpenInference's
-around ``messages.stream()`` does so once the stream is entered. Only the frames below which the call is made know which
-span is this call's: batches and gathered calls have several open at a time. Frames are read, never changed, and not at
-all while no such instrumentation is imported. See docs/decisions/0033.
+around ``messages.stream()`` does so once the stream is entered, and its span of a LlamaIndex model has no attribute of
+a call before the end. Only the frames below which the call is made know which span is this call's: batches and
+gathered calls have several open at a time. Frames are read, never changed, and not at all while no such
+instrumentation is imported. See docs/decisions/0033.
 """
 
 from __future__ import annotations
@@ -76,6 +77,21 @@ def _openinference_run(handler: Any, run_id: Any) -> Any:
     return handler.get_span(run_id)
 
 
+def _span_of_llama_index(values: Locals) -> Any:
+    """The span that OpenInference has opened for a call of a LlamaIndex model; it says what it is when it has ended.
+
+    A stream's request is sent when the span is current no longer, and waits for its end among those to be exported.
+    """
+    dispatcher = getattr(sys.modules.get("llama_index.core.instrumentation"), "root_dispatcher", None)
+    for handler in getattr(dispatcher, "span_handlers", ()):
+        if type(handler).__module__ == _LLAMA_INDEX_HANDLER:
+            own_id: Any = values.get("span_id")
+            span = handler.open_spans.get(own_id) or handler._export_queue.spans.get(own_id)
+            return getattr(span, "_otel_span", None)
+    return None
+
+
+_LLAMA_INDEX_HANDLER: Final = "openinference.instrumentation.llama_index._handler"
 #: module of a callback handler's class -> the span of a run
 _HANDLERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "openinference.instrumentation.langchain._tracer": _openinference_run,
@@ -90,9 +106,11 @@ _READERS: Final[dict[str, tuple[Callable[[Locals], Any], Operations]]] = {
     "langfuse.openai": (_span_of_generation, _SAYS_ITSELF),
     "langchain_core.language_models.chat_models": (_span_of_run, _TEXT),
     "langchain_core.language_models.llms": (_span_of_run, _TEXT),
+    "llama_index.core.llms.callbacks": (_span_of_llama_index, _TEXT),
 }
 
 #: what has to be imported for any frame to be worth a look
 _INSTRUMENTATIONS: Final = frozenset(
-    {name for name in _READERS if not name.startswith("langchain_core.")} | _HANDLERS.keys()
+    {name for name in _READERS if not name.startswith(("langchain_core.", "llama_index."))}
+    | {*_HANDLERS, _LLAMA_INDEX_HANDLER}
 )
