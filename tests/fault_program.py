@@ -6,19 +6,21 @@ import asyncio
 import functools
 import gc
 import gzip
+import inspect
 import json
 import threading
 from typing import Any
 
 import httpx2
 from anthropic import beta_tool
+from openai._base_client import SyncAPIClient
 from opentelemetry.sdk.trace import TracerProvider
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 import llmspan
 from replay import Pieces, client_for
-from streams import ALL, MESSAGES, RESPONSES, Api
+from streams import ALL, CHAT, MESSAGES, RESPONSES, Api
 
 SSE = {"content-type": "text/event-stream"}
 GZIP = {"content-encoding": "gzip"}
@@ -77,6 +79,7 @@ def program() -> list[Any]:
         asyncio.run(_read_async(api, mock, seen))
     for others in (uploads, results_of_a_batch, runs_tools, talks_by_websocket):
         seen.append(others())
+    seen += goes_past_request()
     gc.collect()
     return seen
 
@@ -151,6 +154,39 @@ def talks_by_websocket() -> Any:
         thread.join()
     reader.join()  # it lets go of the socket last
     return seen
+
+
+def goes_past_request() -> list[Any]:
+    """A client whose ``request`` is the SDK's own function, which somebody saved before it was instrumented."""
+    seen: list[Any] = []
+    answers = {
+        "read": functools.partial(respond, CHAT),
+        "refused": functools.partial(respond, CHAT),
+        "garbled": lambda _: httpx2.Response(200, headers={"content-type": "application/json"}, content=b"{"),
+        "lost": _refuse,
+        "not waited for": lambda _: httpx2.Response(500),
+        "not signed": lambda _: httpx2.Response(200),
+    }
+    for model, answer in answers.items():
+        client = client_for("openai", httpx2.MockTransport(answer), max_retries=1)
+        client.request = functools.partial(inspect.unwrap(SyncAPIClient.request), client)
+        client._calculate_retry_timeout = _stop if model == "not waited for" else lambda *_: 0
+        if model == "not signed":
+            client._prepare_request = _stop
+        try:
+            result = client.chat.completions.create(**{**CHAT.arguments, "model": model}, stream=model == "read")
+            seen += [event.to_dict() for event in result]
+        except Exception as error:
+            seen += [type(error), str(error)]
+    return seen
+
+
+def _refuse(_: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("refused")
+
+
+def _stop(*_: Any) -> None:
+    raise RuntimeError("stop")
 
 
 def _answer_once(socket: ServerConnection) -> None:

@@ -27,6 +27,7 @@ class Watch:
         self.tracer_provider = TracerProvider(sampler=sampler)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.pending: list[Pending] = []
+        self.hooks: list[Any] = []
         self._late: list[Callable[[], None]] = []
         tracer = self.tracer_provider.get_tracer("llmspan")
         self.observer = Observer(sink=self, tracer=tracer, policy=options.pop("policy", Policy()), **options)
@@ -64,7 +65,7 @@ class Watch:
 def watching(**options: Any) -> Iterator[Watch]:
     """Instrument both SDKs for the length of a block; no defect of ours may have been swallowed in it."""
     watch = Watch(**options)
-    hooks = [provider.instrument(watch.observer) for provider in (OPENAI, ANTHROPIC)]
+    hooks = watch.hooks = [provider.instrument(watch.observer) for provider in (OPENAI, ANTHROPIC)]
     _guard.forget_failures()
     try:
         yield watch

@@ -201,6 +201,7 @@ async def test_a_patch_on_top_of_ours_stays(kind: Kind, patch: Callable[[list[st
 @contextmanager
 def all_patches() -> Iterator[list[tuple[Any, str, Any, Any]]]:
     """Every patch that is applied while both SDKs are observed: owner, name, original and replacement."""
+    from llmspan.instrumentation._http import http_hooks
     from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
     from llmspan.instrumentation.openai import PROVIDER as OPENAI
 
@@ -209,7 +210,9 @@ def all_patches() -> Iterator[list[tuple[Any, str, Any, Any]]]:
     observer = Watch().observer
     hooks = [provider.instrument(observer) for provider in (OPENAI, ANTHROPIC)]
     try:
-        yield [patch for hook in hooks for patch in hook._patches._applied]
+        applied = [patch for hook in (*hooks, http_hooks) for patch in hook._patches._applied]
+        replacements = [(owner(), name, vars(owner())[name]) for owner, name, _ in applied]
+        yield [(owner, name, replacement._llmspan_original, replacement) for owner, name, replacement in replacements]
     finally:
         for hook in hooks:
             hook.remove()
@@ -226,6 +229,7 @@ def test_what_is_patched_keeps_its_shape() -> None:
     with all_patches() as patches:
         owners = {getattr(owner, "__name__", "") for owner, *_ in patches}
         assert {"SyncAPIClient", "AsyncAPIClient", "Stream", "AsyncStream", "ResponsesConnectionManager"} <= owners
+        assert {"Client", "AsyncClient"} <= owners  # the HTTP client's
         for owner, name, original, replacement in patches:
             assert (owner, name, shape(replacement)) == (owner, name, shape(original))
         assert create == (openai.resources.chat.Completions.create, anthropic.resources.Messages.create)

@@ -273,7 +273,7 @@ class Call:
         """The caller has got the last event."""
         self._finish("exhausted")
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException | Raised) -> None:
         """The caller is getting ``error``."""
         self._finish("raised", error)
 
@@ -318,12 +318,14 @@ class Call:
         """Whether the watching generator is gone: weak references die before the finalisers of a collection run."""
         return self._generator is not None and self._generator() is None
 
-    def _finish(self, end: End, error: BaseException | None = None, *, late: bool = False) -> None:
+    def _finish(self, end: End, error: BaseException | Raised | None = None, *, late: bool = False) -> None:
         if self.judge.open_calls.pop(id_of(self), None) is None:  # who takes it out is the one
             return
         self.ended = perf_counter_ns()
         self.end = end
-        if error is not None:
+        if isinstance(error, Raised):
+            self.error = error
+        elif error is not None:
             self.error = guarded("call.raised", Raised.of, error) or Raised(type(error))
         if self._process is not _process[0]:  # inherited by a fork: the call is the parent's to report
             return

@@ -2,8 +2,8 @@
 
 One call is one span that carries usage. If somebody else has opened a span for this very call (an instrumentation
 above us, or anthropic's own), ours is not opened and the record takes the other's ids; a second call under the same
-span has one of ours. Our span is never made current: inside an SDK call that would re-parent the SDK's own spans and
-send ``traceparent`` to the provider.
+span has one of ours. Our span is current only while the HTTP client sends (``_http.py``): elsewhere in an SDK call it
+would re-parent the SDK's own spans and send ``traceparent`` to the provider.
 """
 
 from __future__ import annotations

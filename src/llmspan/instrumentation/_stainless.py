@@ -2,7 +2,8 @@
 
 Every call of such an SDK goes through four places, whatever method the user called: the base client's ``request``
 (start, exception, return), its ``_build_request`` (each attempt's exact bytes), its ``_process_response`` (the
-response that counts) and the generator in ``Stream.__stream__`` (how the events end). See docs/decisions/0001.
+response that counts) and the generator in ``Stream.__stream__`` (how the events end). See docs/decisions/0001; for
+calls that reach the SDK's ``request`` past ours, ``_bypassed.py``.
 """
 
 from __future__ import annotations
@@ -10,31 +11,21 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from contextvars import ContextVar, Token
 from typing import Any, Final, NamedTuple
 
 from .._guard import guarded
+from ._attempts import fail, raised, received
+from ._bypassed import Bypass, begin_attempt
 from ._call import Call, Route, Target
 from ._endpoints import absolute_address
-from ._hooks import Patch, Patches, when_imported
+from ._hooks import Patch, Patches
+from ._http import http_hooks
+from ._imports import when_imported
 from ._observe import Observer
-from ._tee import call_of, hang, watched, watched_async
+from ._running import Running, enter, leave, leave_bypassed, running_of
+from ._tee import call_of, watched, watched_async
 from ._upload import Upload
 from ._versions import is_known
-
-
-class _Running:
-    """A call while its ``request`` runs. Contexts are copied, and kept for long: this one is emptied at the end."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call) -> None:
-        self.call: Call | None = call
-
-
-#: what ``request`` is running in this task or thread; None in one that is not recorded. Set and reset in one frame
-_running: ContextVar[_Running | None] = ContextVar("llmspan_call", default=None)
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -74,9 +65,7 @@ class Provider(NamedTuple):
     def instrument(self, observer: Observer) -> Stainless:
         """Record this SDK's calls from now on, or from when the application imports it."""
         hooks = Stainless(self, observer)
-        when_imported(f"{self.name}._base_client", hooks.install)
-        for module, patches in self.extras.items():
-            when_imported(f"{self.name}.{module}", functools.partial(hooks.extend, patches))
+        hooks.watch()
         return hooks
 
 
@@ -88,16 +77,28 @@ class Stainless:
         self.observer = observer
         self.active = True
         self._patches = Patches()
-        self._stream_types: tuple[type, ...] = ()
+        #: those of every import of the SDK
+        self._stream_types: weakref.WeakSet[type] = weakref.WeakSet()
+        self._cancels: list[Callable[[], None]] = []
         #: of the clients that live, by their ids: what tells that one is gone, its URL, and whom it talks to
         self._targets: dict[int, tuple[weakref.ref[Any], Any, Target]] = {}
+
+    def watch(self) -> None:
+        """Patch the SDK, and what sends its requests, now and whenever they are imported."""
+        package = self.provider.name
+        http_hooks.acquire()
+        self._cancels.append(http_hooks.release)
+        self._cancels.append(when_imported(f"{package}._base_client", self.install))
+        for module, patches in self.provider.extras.items():
+            extend = functools.partial(self.extend, patches)
+            self._cancels.append(when_imported(f"{package}.{module}", extend))
 
     def install(self, base_client: Any) -> None:
         """Patch the SDK whose ``_base_client`` module this is; stay out of one that is made otherwise."""
         if not self.active or not is_known(self.provider.name, self.provider.newest, base_client):
             return
         streams = base_client.Stream, base_client.AsyncStream
-        self._stream_types = streams
+        self._stream_types.update(streams)
         self._patches.apply(
             (
                 Patch(base_client.SyncAPIClient, "request", self._request),
@@ -107,6 +108,7 @@ class Stainless:
                 Patch(base_client.AsyncAPIClient, "_process_response", self._process_response_async),
                 Patch(streams[0], "__stream__", functools.partial(self._stream, watch=watched)),
                 Patch(streams[1], "__stream__", functools.partial(self._stream, watch=watched_async)),
+                *Bypass(self, base_client).patches(),
             )
         )
 
@@ -118,6 +120,8 @@ class Stainless:
     def remove(self) -> None:
         """Take everything back. Calls that are under way end as they would have."""
         self.active = False
+        while self._cancels:
+            self._cancels.pop()()
         self._patches.remove()
 
     # -- the wrappers: nothing in them but the order of things ------------------------------------------------------
@@ -125,25 +129,27 @@ class Stainless:
     def _request(self, original: Any) -> Any:
         @functools.wraps(original)
         def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            call = guarded("request.begin", self._begin, client, cast_to, options, kwargs)
+            if not self.active or self._is_inside(client, options):
+                return original(client, cast_to, options, *args, **kwargs)
+            call = guarded("request.begin", self.begin, client, cast_to, options, kwargs)
+            running = Running(call, client)
+            token = enter(running)
             if call is None:
-                token = _running.set(None if self.active else _running.get())
                 try:
                     result = original(client, cast_to, options, *args, **kwargs)
                 finally:
-                    _reset(token)
+                    running.end()
+                    leave(token)
                 return self._pass(options, result)
-            running = _Running(call)
-            token = _running.set(running)
             try:
                 result = original(client, cast_to, call.options, *args, **kwargs)
             except BaseException as error:
-                running.call = None
-                _reset(token)
-                _raised(call, error)
+                running.end()
+                leave(token)
+                raised(call, error)
                 raise
-            running.call = None
-            _reset(token)
+            running.end()
+            leave(token)
             self._returned(call, result)
             return result
 
@@ -152,29 +158,31 @@ class Stainless:
     def _request_async(self, original: Any) -> Any:
         @functools.wraps(original)
         async def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            call = guarded("request.begin", self._begin, client, cast_to, options, kwargs)
+            if not self.active or self._is_inside(client, options):
+                return await original(client, cast_to, options, *args, **kwargs)
+            call = guarded("request.begin", self.begin, client, cast_to, options, kwargs)
+            running = Running(call, client)
+            token = enter(running)
             if call is None:
-                token = _running.set(None if self.active else _running.get())
                 try:
                     result = await original(client, cast_to, options, *args, **kwargs)
                 finally:
-                    _reset(token)
+                    running.end()
+                    leave(token)
                 return self._pass(options, result)
-            running = _Running(call)
-            token = _running.set(running)
             try:
                 result = await original(client, cast_to, call.options, *args, **kwargs)
             except GeneratorExit:  # the coroutine was dropped, maybe by a finaliser in another context: touch nothing
-                running.call = None
+                running.end()
                 call.abandoned()
                 raise
             except BaseException as error:
-                running.call = None
-                _reset(token)
-                _raised(call, error)
+                running.end()
+                leave(token)
+                raised(call, error)
                 raise
-            running.call = None
-            _reset(token)
+            running.end()
+            leave(token)
             self._returned(call, result)
             return result
 
@@ -182,11 +190,14 @@ class Stainless:
 
     def _build_request(self, original: Any) -> Any:
         @functools.wraps(original)
-        def _build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            request = original(client, *args, **kwargs)
-            call = current_call()
-            if call is not None and self.active:
-                guarded("build_request", self._sending, call, request)
+        def _build_request(client: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+            running = running_of(client) if self.active else None
+            if running is None:
+                return original(client, options, *args, **kwargs)
+            if running.is_bypassed:
+                options = guarded("bypassed.attempt", begin_attempt, running, client, options, kwargs) or options
+            request = original(client, options, *args, **kwargs)
+            guarded("build_request", self._sending, running.call, request)
             return request
 
         return _build_request
@@ -194,20 +205,36 @@ class Stainless:
     def _process_response(self, original: Any) -> Any:
         @functools.wraps(original)
         def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
-            call = current_call()
-            if call is not None and self.active:
-                guarded("process_response", _received, call, kwargs)
-            return original(client, *args, **kwargs)
+            running = running_of(client) if self.active else None
+            if running is not None and running.call is not None:
+                guarded("process_response", received, running.call, kwargs)
+            if running is None or not running.is_bypassed:
+                return original(client, *args, **kwargs)
+            try:
+                result = original(client, *args, **kwargs)
+            except BaseException as error:
+                guarded("bypassed.raised", fail, running, error)
+                raise
+            guarded("bypassed.returned", self._bypassed_returned, running, result)
+            return result
 
         return _process_response
 
     def _process_response_async(self, original: Any) -> Any:
         @functools.wraps(original)
         async def _process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
-            call = current_call()
-            if call is not None and self.active:
-                guarded("process_response", _received, call, kwargs)
-            return await original(client, *args, **kwargs)
+            running = running_of(client) if self.active else None
+            if running is not None and running.call is not None:
+                guarded("process_response", received, running.call, kwargs)
+            if running is None or not running.is_bypassed:
+                return await original(client, *args, **kwargs)
+            try:
+                result = await original(client, *args, **kwargs)
+            except BaseException as error:
+                guarded("bypassed.raised", fail, running, error)
+                raise
+            guarded("bypassed.returned", self._bypassed_returned, running, result)
+            return result
 
         return _process_response
 
@@ -226,7 +253,13 @@ class Stainless:
 
     # -- what they report -------------------------------------------------------------------------------------------
 
-    def _begin(self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
+    def _is_inside(self, client: Any, options: Any) -> bool:
+        """Whether a wrapper of somebody's has brought a call that has begun to another of our own wrappers."""
+        running = running_of(client)
+        return running is not None and running.call is not None and running.call.options is options
+
+    def begin(self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
+        """A new call, or None if it is not to be recorded."""
         route = self.provider.route(options) if self.active else None
         if route is None:
             return None
@@ -260,9 +293,15 @@ class Stainless:
         generator = getattr(getattr(stream_class, "__origin__", stream_class), "__stream__", None)
         return stream_class is None or any(generator is kind.__stream__ for kind in self._stream_types)
 
-    def _sending(self, call: Call, request: Any) -> None:
+    def _sending(self, call: Call | None, request: Any) -> None:
+        if call is None:
+            return
         call.attempts += 1
         call.request = request
+        self.start_late_span(call)
+
+    def start_late_span(self, call: Call) -> None:
+        """Open the span of a call that had to wait for one of the SDK's."""
         if call.span is None and call.span_context is None and self.provider.late_span(self.observer):
             self.observer.start_span(call, _body(call.options))
 
@@ -271,20 +310,29 @@ class Stainless:
         if not guarded("request.returned", self._keeps_open, call, result):
             call.returned()
 
+    def _bypassed_returned(self, running: Running, result: Any) -> None:
+        call = running.end()
+        if call is not None:
+            leave_bypassed(running)
+            self._returned(call, result)
+
     def _keeps_open(self, call: Call, result: Any) -> bool:
         """Whether ``result`` is a stream, or a response that is not read yet: then its end is the call's."""
-        response = getattr(result, "response", None) if isinstance(result, self._stream_types) else None
-        if response is None:
-            # of the instance, as a model that lacks the attribute takes its time to say so
-            members = getattr(result, "__dict__", _NOTHING)
+        # of the instance, as a model that lacks the attribute takes its time to say so
+        members = getattr(result, "__dict__", _NOTHING)
+        response = members.get("response")
+        if response is None or not self._is_stream(result):
             is_http = "extensions" in members and _is_http_response_class(type(result))
             response = result if is_http else members.get("http_response")
             if response is None or response.is_closed:
                 return False
         if call_of(response) is not call and not response.is_closed:  # a middleware made this response
-            _received(call, {"response": response, "stream": True})
+            received(call, {"response": response, "stream": True})
         _adopt_running_iterator(call, result)
         return True
+
+    def _is_stream(self, result: Any) -> bool:
+        return any(kind in self._stream_types for kind in type(result).__mro__)
 
     def _target(self, client: Any, url: str = "") -> Target:
         address = absolute_address(url)
@@ -299,30 +347,9 @@ class Stainless:
         return known[2]
 
 
-def current_call() -> Call | None:
-    """The call whose ``request`` is running in this task or thread."""
-    running = _running.get()
-    return None if running is None else running.call
-
-
 def _is_http_response_class(kind: Any) -> bool:
     """Whether ``kind`` is the ``Response`` of httpx or httpx2, which ``cast_to`` may be, or a class made of it."""
     return isinstance(kind, type) and hasattr(kind, "aiter_raw")
-
-
-def _received(call: Call, kwargs: Mapping[str, Any]) -> None:
-    response = kwargs["response"]
-    call.noted(response)
-    if kwargs.get("stream") or not response.is_closed:
-        hang(call, response)
-
-
-def _raised(call: Call, error: BaseException) -> None:
-    call.options = None
-    response = getattr(error, "response", None)
-    if response is not None and getattr(response, "is_closed", False):
-        guarded("request.raised", call.noted, response)
-    call.failed(error)
 
 
 def _watch(stream: Any, events: Any, watch: Callable[[Any, Call], Any]) -> Any:
@@ -351,8 +378,3 @@ def _body(options: Any) -> Mapping[str, Any]:
     if not (type(body) is dict or isinstance(body, Mapping)):
         return extra if isinstance(extra, Mapping) else {}
     return {**body, **extra} if extra else body
-
-
-def _reset(token: Token[_Running | None]) -> None:
-    with suppress(ValueError):  # the coroutine is being driven in another context now; ours is gone anyway
-        _running.reset(token)

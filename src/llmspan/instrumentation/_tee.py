@@ -165,7 +165,7 @@ class _Tee:
             call.body_dropped(self._body)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4)  # one a library, and its successor after a new import
 def _tee_for(http: Any) -> Callable[[Any, Call, Body], Any]:
     """A maker of tees that are byte streams to ``http`` (the httpx or httpx2 module), of the colours of the stream."""
     sync_base, async_base = http.SyncByteStream, http.AsyncByteStream

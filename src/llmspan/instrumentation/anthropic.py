@@ -19,7 +19,8 @@ from ._call import Call, Route, Target
 from ._endpoints import match_route
 from ._hooks import Patch
 from ._observe import Observer
-from ._stainless import Provider, Stainless, current_call
+from ._running import current_call
+from ._stainless import Provider, Stainless
 from ._turns import runner_patches
 
 _ROUTES: Final = {

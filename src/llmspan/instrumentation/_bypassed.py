@@ -1,0 +1,139 @@
+"""Calls that reach the SDK's ``request`` without passing ours.
+
+A wrapper that somebody put on a subclass, or on a client, before us holds the SDK's function as it was then, and calls
+it whatever we put into the class. OpenInference does so. What that function calls on ``self`` is ours again:
+``_maybe_override_cast_to`` is the first, where such a call begins, inside of whatever the wrappers have opened. It ends
+with ``_process_response``, with the making of a status error, with what the HTTP client or the wait for a retry
+raises, or when the options of its attempt are gone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from .._guard import guarded
+from ._attempts import fail, watch_attempt, watch_retries
+from ._hooks import Patch
+from ._running import Running, enter_bypassed, is_left_out, running_of
+
+if TYPE_CHECKING:
+    from ._stainless import Stainless
+
+#: what waits for the next attempt; in older SDKs, it also makes it
+_RETRIES: Final = ("_sleep_for_retry", "_retry_request")
+#: stands for options that are not held
+_SOME: Final = object()
+
+
+class Bypass:
+    """The further hooks that one import of an SDK needs for such calls."""
+
+    def __init__(self, hooks: Stainless, base_client: Any) -> None:
+        self._hooks = hooks
+        self._base_client = base_client
+
+    def patches(self) -> Iterable[Patch]:
+        """The table of them."""
+        base_client = self._base_client
+        yield Patch(base_client.BaseClient, "_maybe_override_cast_to", self._override_cast_to)
+        yield Patch(base_client.BaseClient, "_make_status_error_from_response", self._make_status_error)
+        for name in _RETRIES:
+            yield Patch(base_client.SyncAPIClient, name, _retry)
+            yield Patch(base_client.AsyncAPIClient, name, _retry_async)
+
+    def _override_cast_to(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def _maybe_override_cast_to(client: Any, cast_to: Any, options: Any) -> Any:
+            if self._hooks.active:
+                guarded("bypassed.begin", self._begin, client, cast_to, options)
+            return original(client, cast_to, options)
+
+        return _maybe_override_cast_to
+
+    def _make_status_error(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def _make_status_error_from_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+            error = original(client, *args, **kwargs)
+            running = running_of(client)
+            if running is not None and running.is_bypassed:
+                guarded("bypassed.status_error", fail, running, error)
+            return error
+
+        return _make_status_error_from_response
+
+    def _begin(self, client: Any, cast_to: Any, options: Any) -> None:
+        around = running_of(client)
+        if is_left_out(client) or (around is not None and around.is_for(options)):
+            return
+        body = options.json_data
+        is_stream = isinstance(body, dict) and body.get("stream") is True
+        # the stream's class is not known here; of the SDK's own methods it is the SDK's
+        is_sdk_type = str(getattr(cast_to, "__module__", "")).startswith(f"{self._hooks.provider.name}.")
+        call = self._hooks.begin(client, cast_to, options, {"stream": is_stream and is_sdk_type})
+        if call is not None:
+            self._hooks.start_late_span(call)
+            if call.hides is None:
+                call.options = _SOME  # their end tells of the request's
+            running = Running(call, client, is_bypassed=True, translate=self._to_sdk_error)
+            running.is_for(options)
+            enter_bypassed(running)
+
+    def _to_sdk_error(self, running: Running, error: Exception) -> BaseException:
+        """The exception that the SDK raises from one of the HTTP client's."""
+        sdk = self._base_client
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"OpenAIError", "AnthropicError"}:
+            return error
+        kind = sdk.APITimeoutError if "TimeoutException" in names else sdk.APIConnectionError
+        request = running.call.request if running.call is not None else None
+        translated: BaseException = kind(request=request)
+        translated.__cause__ = error
+        return translated
+
+
+def begin_attempt(running: Running, client: Any, options: Any, kwargs: dict[str, Any]) -> Any:
+    """Take note of an attempt of a bypassed call; the options to build its request from."""
+    running.is_retrying = False
+    running.error = None
+    running.retries_left = options.get_max_retries(client.max_retries) - kwargs.get("retries_taken", 0)
+    watch_attempt(running, options)
+    call = running.call
+    if call is None or call.hides is None or call.options is None:
+        return options
+    changed = options.model_copy() if hasattr(options, "model_copy") else options.copy()
+    changed.json_data = call.options.json_data
+    return changed
+
+
+def _retry(original: Any) -> Any:
+    @functools.wraps(original)
+    def retry(client: Any, *args: Any, **kwargs: Any) -> Any:
+        running = running_of(client)
+        if running is None or not running.is_bypassed:
+            return original(client, *args, **kwargs)
+        guarded("bypassed.retrying", watch_retries, running, kwargs.get("options") or args[0])
+        try:
+            return original(client, *args, **kwargs)
+        except BaseException as error:
+            guarded("bypassed.retry", fail, running, error)
+            raise
+
+    return retry
+
+
+def _retry_async(original: Any) -> Any:
+    @functools.wraps(original)
+    async def retry(client: Any, *args: Any, **kwargs: Any) -> Any:
+        running = running_of(client)
+        if running is None or not running.is_bypassed:
+            return await original(client, *args, **kwargs)
+        guarded("bypassed.retrying", watch_retries, running, kwargs.get("options") or args[0])
+        try:
+            return await original(client, *args, **kwargs)
+        except BaseException as error:
+            guarded("bypassed.retry", fail, running, error)
+            raise
+
+    return retry
