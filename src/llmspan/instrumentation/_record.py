@@ -139,7 +139,7 @@ def _told(call: Call, reply: Reply) -> dict[str, Any]:
         "operation": call.route.operation,
         "api": call.route.api,
         "response_model": reply.response_model,
-        "response_id": reply.response_id or call.response_id,
+        "response_id": call.response_id if reply.response_id is None else reply.response_id,
         "request_id": _request_id(call),
         "service_tier": reply.service_tier,
         "sdk": call.target.sdk,
