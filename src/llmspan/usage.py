@@ -77,6 +77,27 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
     # transcriptions, with a detail object of their own spelling (openai.types.audio.transcription.UsageTokens)
     "input_token_details.audio_tokens": "audio_input_tokens",
     "input_token_details.text_tokens": "text_input_tokens",
+    # hosted tools, spent beside the base model (openai.types.responses.response.ToolUsage), and the authoring of SVG
+    # (openai.types.images_response.SvgUsage): never in the five numbers
+    "tool_usage.image_gen.input_tokens": "image_gen_input_tokens",
+    "tool_usage.image_gen.output_tokens": "image_gen_output_tokens",
+    "tool_usage.image_gen.total_tokens": None,
+    "tool_usage.image_gen.cached_tokens": "image_gen_cache_read_tokens",
+    "tool_usage.image_gen.cached_tokens_details.cached_image_tokens": "image_gen_cache_read_image_tokens",
+    "tool_usage.image_gen.cached_tokens_details.cached_text_tokens": "image_gen_cache_read_text_tokens",
+    "tool_usage.image_gen.input_tokens_details.image_tokens": "image_gen_image_input_tokens",
+    "tool_usage.image_gen.input_tokens_details.text_tokens": "image_gen_text_input_tokens",
+    "tool_usage.image_gen.output_tokens_details.image_tokens": "image_gen_image_output_tokens",
+    "tool_usage.image_gen.output_tokens_details.text_tokens": "image_gen_text_output_tokens",
+    "tool_usage.web_search.num_requests": "web_search_requests",
+    "svg_usage.input_tokens": "svg_input_tokens",
+    "svg_usage.output_tokens": "svg_output_tokens",
+    "svg_usage.reasoning_tokens": "svg_reasoning_tokens",
+    "svg_usage.total_tokens": None,
+    "output[].svg_usage.input_tokens": "svg_input_tokens",
+    "output[].svg_usage.output_tokens": "svg_output_tokens",
+    "output[].svg_usage.reasoning_tokens": "svg_reasoning_tokens",
+    "output[].svg_usage.total_tokens": None,
     # messages (anthropic.types.Usage, MessageDeltaUsage and their beta twins)
     "cache_read_input_tokens": None,
     "cache_creation_input_tokens": None,
@@ -129,16 +150,20 @@ class Usage:
     raw: Raw | None = None
 
     @classmethod
-    def from_raw(cls, raw: object, *, final: bool = True, stale_split: bool = False) -> Usage:
+    def from_raw(
+        cls, raw: object, *, final: bool = True, stale_split: bool = False, beside: Raw | None = None
+    ) -> Usage:
         """Read a provider's usage object, telling the two families apart by its shape.
 
         ``final=False``: the report comes from a stream that broke off. ``stale_split=True``: the object's cache
-        write split by lifetime is older than its total and is kept in ``raw`` only.
+        write split by lifetime is older than its total and is kept in ``raw`` only. ``beside`` has other usage objects
+        of the same response by their names (``tool_usage``): their counts are ``details``, and not in ``raw``.
         """
-        if not isinstance(raw, Mapping) or not raw:
-            return cls()
-        known: Raw = raw if isinstance(raw, dict) else dict(raw)
         counts: dict[str, int] = {}
+        _collect(beside or {}, "", counts)
+        if not isinstance(raw, Mapping) or not raw:
+            return cls(details=_named(counts, _NOTHING))
+        known: Raw = raw if isinstance(raw, dict) else dict(raw)
         _collect(known, "", counts)
         anthropic = _is_anthropic(known)
         if not anthropic:

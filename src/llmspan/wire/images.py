@@ -23,6 +23,7 @@ class ImagesReader(Reader):
         self._completed: list[JsonObject] = []
         self._partial: JsonObject | None = None
         self._usage: object = None
+        self._svg_usage: object = None
         self._error: ReplyError | None = None
 
     def event(self, data: JsonObject, name: str | None) -> None:
@@ -33,6 +34,7 @@ class ImagesReader(Reader):
         elif kind.endswith(".completed"):
             self._completed.append(data)
             self._usage = data.get("usage") or self._usage
+            self._svg_usage = data.get("svg_usage") or self._svg_usage
         elif kind.endswith(".partial_image"):
             self._partial = data
 
@@ -40,6 +42,7 @@ class ImagesReader(Reader):
         """Take the body of a call that does not stream."""
         self._body = data
         self._usage = data.get("usage")
+        self._svg_usage = data.get("svg_usage")
         if has_error(data):
             self._error = read_error(data)
 
@@ -50,7 +53,7 @@ class ImagesReader(Reader):
     def reply(self) -> Reply:
         """What is known by now."""
         return Reply(
-            usage=Usage.from_raw(obj(self._usage)),
+            usage=Usage.from_raw(obj(self._usage), beside={"svg_usage": self._svg_usage}),
             error=self._error,
             terminal=self._body is not None or bool(self._completed),
         )

@@ -99,7 +99,7 @@ class ResponsesReader(Reader):
             normalized_reasons=None
             if is_cut or status is None
             else tuple(filter(None, (response_reason(self._response),))),
-            usage=Usage.from_raw(self._response.get("usage")),
+            usage=Usage.from_raw(self._response.get("usage"), beside=self._tools()),
             service_tier=text(self._response.get("service_tier")),
             error=self._error,
             background=self._background() if is_over else None,
@@ -107,6 +107,11 @@ class ResponsesReader(Reader):
             compacted=any(item.get("type") == "compaction" for item in objects(self._response.get("output"))),
             terminal=is_over or (bool(self._response) and not self._streamed),
         )
+
+    def _tools(self) -> JsonObject:
+        """What hosted tools spent: in sum, and for SVG in each image that was generated."""
+        images = [{"svg_usage": item.get("svg_usage")} for item in objects(self._response.get("output"))]
+        return {"tool_usage": self._response.get("tool_usage"), "output": images}
 
     def _background(self) -> Background | None:
         times = (seconds(self._response.get(key)) for key in ("created_at", "completed_at"))
