@@ -150,6 +150,14 @@ class ProviderTrace:
         head = _json.dumps(values)[:-1]
         return head + "".join(f',"{key}":{text or "null"}' for key, text in payload.items()) + "}"
 
+    def to_json_line(self) -> str:
+        """:meth:`to_json` on one line, for JSON Lines and terminals: the same values, without a control character.
+
+        Providers indent their JSON, and a payload is kept as it was sent. White space becomes spaces; what ends a line
+        or controls a terminal can otherwise only stand in a string, where its escape means the same.
+        """
+        return self.to_json().translate(_ON_ONE_LINE)
+
     @classmethod
     def from_json(cls, text: str | bytes) -> ProviderTrace:
         """Read :meth:`to_json`'s form back, payloads to the byte.
@@ -171,6 +179,12 @@ class ProviderTrace:
 
 PAYLOAD_KEYS: Final = ("request_json", "response_json")
 
+#: white space between JSON tokens, and in strings: DEL, C1 controls, line separators, controls of text direction
+_ON_ONE_LINE: Final = {ord(blank): " " for blank in "\t\r\n"} | {
+    code: f"\\u{code:04x}"
+    for codes in ((0x7F, 0xA0), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
+    for code in range(*codes)
+}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _USAGE_KEYS: Final = {
     "input_tokens": "input_tokens",

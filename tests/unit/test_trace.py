@@ -154,6 +154,26 @@ def test_payload_is_exact(payload):
     assert ProviderTrace.from_json(trace.to_json()) == trace
 
 
+@patient
+@given(trace=traces())
+def test_one_line(trace):
+    """On one line a record has the same values, and nothing in it breaks a line or controls a terminal."""
+    line = trace.to_json_line()
+    assert len(line.splitlines()) == 1
+    assert json.loads(line) == json.loads(trace.to_json())
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\t", "\n    "])
+def test_a_payload_on_one_line(blank):
+    """An indented payload keeps its tokens and its length; in strings, what ends a line is escaped."""
+    payload = f'{{{blank}"a": 1.50,{blank}"b": "x\u2028\u2029\x85\x9b\x7f\u202e"{blank}}}'
+    line = make_trace(request_json=payload).to_json_line()
+    found = ProviderTrace.from_json(line).request_json
+    assert json.loads(found) == json.loads(payload)
+    assert found.startswith("{" + " " * len(blank) + '"a": 1.50,')
+    assert found.isascii()
+
+
 def test_order_of_members_does_not_matter():
     """Another writer may put payloads first and spaces anywhere."""
     text = ' {"response_json" : { "b":1 } ,"request_json":[ 1 ],' + json.dumps(LEAST, indent=2)[1:] + "\n"

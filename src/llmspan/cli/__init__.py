@@ -6,6 +6,9 @@ module: rich, OpenTelemetry, SQLite and SDKs come in inside the functions that u
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -52,10 +55,27 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except LlmspanError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+        except BrokenPipeError:  # the reader of a pipe has seen enough; click knows what to do
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+                raise
+            _discard_output()
+            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            ctx.exit(1)
+
+
+def _discard_output() -> None:
+    """Send what is still buffered for standard output nowhere: Python would report its failure again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,7 +41,7 @@ def demo(*, keep: bool, as_json: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     if as_json:
         for trace in traces:
-            click.echo(trace.to_json())
+            click.echo(trace.to_json_line())
         return
     _print(traces, folder / "traces.db" if keep else None)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -40,7 +42,7 @@ def export(
         for listed in reader.iterate(chosen):
             trace = reader.get(listed.id)
             if trace is not None:
-                stream.write(trace.to_json() + "\n")
+                stream.write(trace.to_json_line() + "\n")
                 written += 1
     if output is not None:
         click.echo(f"{written} records to {output}", err=True)
@@ -48,15 +50,25 @@ def export(
 
 @contextmanager
 def _opened(path: str | None, source: str) -> Generator[TextIO]:
+    """The stream to write to. A file gets its name when all is written; a device or a pipe is written as it is."""
     if path is None:
         yield sys.stdout
         return
     if os.path.realpath(path) == os.path.realpath(source):
         raise click.BadParameter(f"{path} is the file that is being read", param_hint="--output")
+    target = Path(os.path.realpath(path))  # a link stays, and what it points to is replaced
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8") as stream:
+                yield stream
+            return
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
-        raise click.FileError(path, error.strerror) from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, 0o600)  # it may have been there before, for everybody
-        yield stream
+        raise click.FileError(path, error.strerror or str(error)) from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            yield stream
+        os.replace(temporary, target)  # noqa: PTH105 - mkstemp's name is a text
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

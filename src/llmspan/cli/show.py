@@ -42,7 +42,7 @@ def show(
         traces = _wanted(reader, record_id, step_id)
     if as_json:
         for trace in traces:
-            click.echo(trace.to_json())
+            click.echo(trace.to_json_line())
         return
     _print(traces, None if full else _LONGEST)
 

@@ -89,7 +89,7 @@ def follow(
 def _print(traces: Iterable[ProviderTrace], *, as_json: bool) -> None:
     if as_json:
         for trace in traces:
-            click.echo(trace.to_json())
+            click.echo(trace.to_json_line())
         return
     from .render import line, terminal
 

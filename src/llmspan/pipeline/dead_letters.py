@@ -71,7 +71,7 @@ class DeadLetters:
         reason = text_of(error)[:_REASON_LIMIT]
         head = _json.dumps({"backend": backend, "reason": reason, "at": time_ns()})[:-1]
         bare = replace(trace, request_json=None, response_json=None, content="truncated")
-        lines = [f'{head},"record":{kept.to_json()}}}\n'.encode(errors="replace") for kept in (trace, bare)]
+        lines = [f'{head},"record":{kept.to_json_line()}}}\n'.encode(errors="replace") for kept in (trace, bare)]
         failure = outcome(self._append, lines)
         return None if failure is None else str(failure)
 
