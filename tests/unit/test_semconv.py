@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
-from llmspan import _json, semconv
+from llmspan import _json, semconv, semconv_request
 from llmspan.errors import RecordError
 from llmspan.trace import ProviderTrace
 from llmspan.usage import KNOWN_COUNTS, Usage
@@ -413,14 +413,15 @@ def test_a_fetched_responses_usage():
 
 def literals() -> set[str]:
     """The attribute names that stand in the module, ours and prefixes left out."""
-    tree = ast.parse(Path(semconv.__file__).read_text())
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in (semconv, semconv_request)]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return {text for text in texts if re.fullmatch(r"(?!llmspan\.)[a-z_]+(\.[a-z0-9_]+)+", text)}
 
 
 def test_names_are_the_conventions():
     """The names in the module are those of the conventions, all in their current spelling, and the four old ones."""
-    assert literals() - semconv._OPENAI == GENAI.keys() | OTHERS.keys() | OLD
+    assert literals() - semconv.OPENAI == GENAI.keys() | OTHERS.keys() | OLD
 
 
 def everything() -> dict[str, Any]:

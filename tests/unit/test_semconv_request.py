@@ -151,7 +151,7 @@ def test_output_type_of_messages(key, kind, written):
     ({"modalities": ["image", "text"]}, "image"), ({"modalities": ["text"]}, None), ({"modalities": []}, None),
     ({"modalities": ["text", "audio"], "response_format": {"type": "text"}}, "speech"),
     ({"response_format": {"type": "json_object"}, "modalities": ["text"]}, "json"),
-    ({"modalities": None}, None), ({"modalities": "audio"}, None),
+    ({"modalities": None}, None), ({"modalities": "audio"}, None), ({"modalities": [["audio"], None, {}]}, None),
 ])  # fmt: skip
 def test_output_type_of_modalities(body, written):
     """A chat that asks to be spoken to, or for a picture, says so; text beside it changes nothing."""

@@ -1,0 +1,138 @@
+"""The GenAI conventions' attributes of a request: its parameters, as the caller gave them.
+
+Looks at scalars only and iterates no value but lists and tuples: a request may hold generators, which are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["OPENAI", "request_attributes"]
+
+#: request parameter -> (attribute, type it must have to be recorded, type it is recorded as)
+_PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...], type | None]]] = {
+    "temperature": ("gen_ai.request.temperature", (int, float), float),
+    "top_p": ("gen_ai.request.top_p", (int, float), float),
+    "top_k": ("gen_ai.request.top_k", int, None),
+    "frequency_penalty": ("gen_ai.request.frequency_penalty", (int, float), float),
+    "presence_penalty": ("gen_ai.request.presence_penalty", (int, float), float),
+    "seed": ("gen_ai.request.seed", int, None),
+    "max_tokens": ("gen_ai.request.max_tokens", int, None),
+    "max_completion_tokens": ("gen_ai.request.max_tokens", int, None),
+    "max_output_tokens": ("gen_ai.request.max_tokens", int, None),
+    "previous_response_id": ("gen_ai.request.previous_response.id", str, None),
+    "reasoning_effort": ("gen_ai.request.reasoning.level", str, None),
+    "max_tokens_to_sample": ("gen_ai.request.max_tokens", int, None),
+    "dimensions": ("gen_ai.embeddings.dimension.count", int, None),
+}
+#: providers whose spans, metrics and events carry ``openai.*`` attributes: the provider's name says which vendor's
+#: attributes are to be expected, so others that speak the same API get none
+OPENAI: Final = frozenset({"openai", "azure.ai.openai"})
+_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+#: what OpenAI and gateways call a modality of the output -> the output type
+_MODALITIES: Final = {"audio": "speech", "image": "image"}
+#: old name -> the name that counts if both are given
+_REPLACED: Final = {"max_tokens": "max_completion_tokens", "stop": "stop_sequences", "text": "response_format"}
+#: what an API is asked for, where that is not the request's to say
+_OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
+#: which of OpenAI's two an API is of
+_API_TYPES: Final = {
+    "chat_completions": "chat_completions",
+    "responses": "responses",
+    "responses_compact": "responses",
+}
+
+
+def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates no value."""
+    found = _openai_request_attributes(api, body) if provider in OPENAI else {}
+    if api in _OUTPUT_OF:
+        found["gen_ai.output.type"] = _OUTPUT_OF[api]
+    for key, value in body.items():
+        if key in _REPLACED and body.get(_REPLACED[key]) is not None:
+            continue
+        if key in _PARAMETERS:
+            name, wanted, written = _PARAMETERS[key]
+            if isinstance(value, wanted) and not isinstance(value, bool):
+                found[name] = value if written is None else written(value)
+        elif key in _SHAPED_PARAMETERS:
+            found.update(_SHAPED_PARAMETERS[key](value, api))
+    modality = _modality(body.get("modalities"))
+    if modality is not None:
+        found["gen_ai.output.type"] = modality
+    return found
+
+
+def _modality(asked: object) -> str | None:
+    """The output type of a call that asks for several modalities: that of the one beside text."""
+    kinds = [kind for kind in asked if isinstance(kind, str)] if isinstance(asked, list | tuple) else []
+    return next((_MODALITIES[kind] for kind in kinds if kind in _MODALITIES), None)
+
+
+def _reasoning(value: object, _: str) -> dict[str, Any]:
+    level = _get(value, "effort")
+    return {"gen_ai.request.reasoning.level": level} if isinstance(level, str) else {}
+
+
+def _output_config(value: object, api: str) -> dict[str, Any]:
+    """Anthropic's effort and format, in one parameter."""
+    return _reasoning(value, api) | _output(_get(_get(value, "format"), "type"))
+
+
+def _prompt(value: object, _: str) -> dict[str, Any]:
+    """A prompt template of the Responses API; for other APIs, a prompt is text."""
+    name, version = _get(value, "id"), _get(value, "version")
+    if not isinstance(name, str):
+        return {}
+    found = {"gen_ai.prompt.name": name}
+    return found | {"gen_ai.prompt.version": version} if isinstance(version, str) else found
+
+
+def _stop(value: object, _: str) -> dict[str, Any]:
+    words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ()
+    given = bool(words) or value in ([], ())
+    return {"gen_ai.request.stop_sequences": words} if given and all(isinstance(w, str) for w in words) else {}
+
+
+def _choices(value: object, _: str) -> dict[str, Any]:
+    is_known = isinstance(value, int) and not isinstance(value, bool) and value != 1
+    return {"gen_ai.request.choice.count": value} if is_known else {}
+
+
+def _encoding(value: object, api: str) -> dict[str, Any]:
+    is_known = isinstance(value, str) and api == "embeddings"
+    return {"gen_ai.request.encoding_formats": (value,)} if is_known else {}
+
+
+def _openai_request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    if api not in _API_TYPES:
+        return {}
+    found: dict[str, Any] = {"openai.api.type": _API_TYPES[api]}
+    tier = body.get("service_tier")
+    if isinstance(tier, str) and tier != "auto":
+        found["openai.request.service_tier"] = tier
+    return found
+
+
+def _output(kind: object) -> dict[str, Any]:
+    return {"gen_ai.output.type": _OUTPUT_TYPES[kind]} if isinstance(kind, str) and kind in _OUTPUT_TYPES else {}
+
+
+#: request parameter -> its attributes, for those that are more than a scalar
+_SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
+    "reasoning": _reasoning,
+    "output_config": _output_config,
+    "output_format": lambda value, _: _output(_get(value, "type")),
+    "prompt": _prompt,
+    "stop": _stop,
+    "stop_sequences": _stop,
+    "n": _choices,
+    "encoding_format": _encoding,
+    "response_format": lambda value, _: _output(_get(value, "type")),
+    "text": lambda value, _: _output(_get(_get(value, "format"), "type")),
+}
+
+
+def _get(value: object, key: str) -> Any:
+    return None if value is None else value.get(key) if isinstance(value, Mapping) else None
