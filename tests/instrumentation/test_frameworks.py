@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 import surface_calls
 import surfaces
-from foreign_spans import USAGE, call, inside
+from foreign_spans import USAGE, call, inside, span_id
 from replay import client_for
 from streams import CHAT, MESSAGES, RESPONSES, Api
 from watching import Watch
@@ -126,6 +126,35 @@ def test_their_span_of_a_text_completion_is_the_one(name: str, watch: Watch) -> 
     with inside(watch, "theirs", {"gen_ai.operation.name": name}), client_for("openai", mock) as client:
         client.completions.create(model="m", prompt="x")
     assert [span.name for span in watch.spans] == ["theirs"]
+
+
+def test_a_span_that_only_has_its_name(watch: Watch) -> None:
+    """OpenLIT's span says nothing before its end: a CLIENT span that is named for this call is the call's."""
+    with inside(watch, "chat gpt-5-mini", {}, SpanKind.CLIENT):
+        call(CHAT)
+    assert [(span.name, span.instrumentation_scope and span.instrumentation_scope.name) for span in watch.spans] == [
+        ("chat gpt-5-mini", "framework")
+    ]
+    assert [record.span_id for record in watch.records] == [span_id(watch.spans[0])]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "attributes"),
+    [
+        ("chat gpt-5-mini", SpanKind.INTERNAL, {}),
+        ("chat gpt-5", SpanKind.CLIENT, {}),
+        ("chat", SpanKind.CLIENT, {}),
+        ("POST", SpanKind.CLIENT, {}),
+        ("chat gpt-5-mini", SpanKind.CLIENT, {"gen_ai.operation.name": "invoke_agent"}),
+    ],
+    ids=["internal", "another model", "no model", "http", "agent"],
+)
+def test_a_span_with_another_name(name: str, kind: SpanKind, attributes: dict[str, Any], watch: Watch) -> None:
+    """The name alone counts only on a CLIENT span, whole, and where no operation is named."""
+    with inside(watch, name, attributes, kind) as theirs:
+        call(CHAT)
+    ours, _ = watch.spans
+    assert ours.parent == theirs.get_span_context()
 
 
 AROUND = [

@@ -116,6 +116,12 @@ HANDLERS = pytest.mark.parametrize(
 LANGCHAIN = "langchain_core.language_models.chat_models"
 
 
+def embed() -> None:
+    body = {"object": "list", "model": "e", "data": [], "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    with client_for("openai", httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))) as client:
+        client.embeddings.create(model="e", input="x", encoding_format="float")
+
+
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_the_span_of_a_wrapper_is_the_calls(name: str, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wrapper's span gets the usage and the record its ids; the next call, without a wrapper, has one of ours."""
@@ -214,12 +220,6 @@ def test_embeddings_below_the_run_of_a_model(handlers: str, watch: Watch, monkey
     models = imported(monkeypatch, LANGCHAIN, MODELS)
     run = watch.tracer_provider.get_tracer("theirs").start_span("run")
     manager = SimpleNamespace(run_id=1, handlers=[handler(monkeypatch, handlers, {1: run})])
-    body = {"object": "list", "model": "e", "data": [], "usage": {"prompt_tokens": 7, "total_tokens": 7}}
-
-    def embed() -> None:
-        with client_for("openai", httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))) as client:
-            client.embeddings.create(model="e", input="x", encoding_format="float")
-
     models.generate(embed, [manager])
     run.end()
     assert [(span.name, USAGE in (span.attributes or {})) for span in watch.spans] == [

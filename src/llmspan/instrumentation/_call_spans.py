@@ -39,10 +39,10 @@ _EARLY_LLM: Final = frozenset({"llm.invocation_parameters", "llm.model_name"})
 _EARLY_EMBEDDING: Final = "embedding.model_name"
 
 
-def find_call_span(operation: str) -> Span | None:
+def find_call_span(operation: str, model: str | None) -> Span | None:
     """The open span of somebody else's that stands for the call about to be made, or None if ours is wanted."""
     current = trace.get_current_span()
-    if describes_call(current, operation):
+    if describes_call(current, operation) or _is_named_for_call(current, operation, model):
         return current
     for span, operations in spans_in_frames():
         if operation in operations if operations else describes_call(span, operation):
@@ -65,6 +65,17 @@ def describes_call(span: Any, operation: str) -> bool:
     if context.get_value(_OPENLLMETRY_CONTEXT_KEY) and any(name.startswith(("gen_ai.", "llm.")) for name in attributes):
         return True
     return _is_of_kind(attributes, is_embedding=operation == "embeddings")
+
+
+def _is_named_for_call(span: Any, operation: str, model: str | None) -> bool:
+    """Whether a span that says nothing yet has the name of this call by the conventions (OpenLIT tells all at its end).
+
+    Only a CLIENT span: a program may call a span of its own anything.
+    """
+    if not span.is_recording() or getattr(span, "kind", None) is not SpanKind.CLIENT or model is None:
+        return False
+    is_silent = semconv.OPERATION not in (getattr(span, "attributes", None) or {})
+    return is_silent and getattr(span, "name", None) == semconv.span_name(operation, model)
 
 
 def _is_of_anthropic_sdk(span: Any) -> bool:

@@ -69,7 +69,9 @@ class Observer:
         Logfire suppresses around the call that its span stands for, so that nobody makes a second span of it; the
         record takes the ids of that span.
         """
-        if not is_instrumentation_enabled() and find_call_span(route.operation) is None:
+        model = body.get("model")
+        model = model if isinstance(model, str) else None
+        if not is_instrumentation_enabled() and find_call_span(route.operation, model) is None:
             leave_out(target.provider, route.operation)
             return None
         self.sink.ensure_started()
@@ -81,8 +83,7 @@ class Observer:
             call.scope = guarded("observe.request_metadata", with_request_metadata, *args) or call.scope
         call.source = self.source
         call.stream = stream
-        model = body.get("model")
-        call.model = model if isinstance(model, str) else None
+        call.model = model
         call.conversation_id = _conversation(body)
         return call
 
@@ -90,7 +91,7 @@ class Observer:
         """Open the span of ``call``, or take the ids of the one that somebody else has opened for it."""
         route = call.route
         call.parameters = semconv.request_attributes(call.target.provider, route.api, body)
-        theirs = find_call_span(route.operation)
+        theirs = find_call_span(route.operation, call.model)
         if theirs is not None and self._takes(call, theirs):
             self.adopt(call, theirs)
         else:
@@ -98,9 +99,9 @@ class Observer:
         if route.api == "responses" and route.operation not in semconv.NOT_BILLED:
             guarded("observe.late_span", keep_usage_off_late_span)
 
-    def has_span(self, route: Route) -> bool:
+    def has_span(self, call: Call) -> bool:
         """Whether somebody else has opened a span for the call about to be made."""
-        return find_call_span(route.operation) is not None
+        return find_call_span(call.route.operation, call.model) is not None
 
     def _takes(self, call: Call, span: Span) -> bool:
         """Whether ``call`` is the one that ``span`` stands for, and not one after it (a framework's second attempt)."""

@@ -275,7 +275,7 @@ class Stainless:
             call.upload = guarded("request.upload", Upload, body, options.files)
         if self.provider.begun is not None:
             guarded("request.begun", self.provider.begun, call, options)
-        if not self.provider.late_span(observer) or observer.has_span(route):
+        if not self.provider.late_span(observer) or observer.has_span(call):
             given = guarded("request.caller_body", self.provider.caller_body, options, body)
             guarded("request.start_span", observer.start_span, call, body if given is None else given)
         if self.provider.prepare is not None and self._reads_events(cast_to, kwargs):
