@@ -153,6 +153,20 @@ def test_arguments_stay_as_they_are(arguments):
     ]
 
 
+@pytest.mark.parametrize(("second", "expected"), [
+    ("c", [("a", "f", "{}"), ("b", "f", "{}")]), ("other", [("a", "f", "{}{}")]),
+])  # fmt: skip
+def test_calls_behind_a_finish_reason(second, expected):
+    """A server may finish each of its chunks; where another response follows, its pieces go by index as in the SDK."""
+    events = [
+        {"id": name, "choices": [piece(finish="tool_calls", tool_calls=[fragment(0, call, "f", "{}")])]}
+        for name, call in (("c", "a"), (second, "b"))
+    ]
+    _, response = both("chat_completions", wire(*events))
+    calls = response["choices"][0]["message"]["tool_calls"]
+    assert [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls] == expected
+
+
 def test_reasoning_details_of_one_index():
     """Details of another type or id under one index are details of their own; pieces of one detail are one."""
     text = {"index": 0, "type": "reasoning.text", "text": "Hm", "id": None}

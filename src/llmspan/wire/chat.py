@@ -29,6 +29,7 @@ class ChatReader(Reader):
         self._usage: JsonObject | None = None
         self._error: ReplyError | None = None
         self._body: JsonObject | None = None
+        self._is_another = False
 
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one chunk. ``name`` is not used by OpenAI; gateways send ``error``."""
@@ -36,6 +37,8 @@ class ChatReader(Reader):
             self._error = read_error(data)
             if name == "error" or "choices" not in data:
                 return
+        #: a stream that goes on as another response, behind the end of the first
+        self._is_another = says(data.get("id")) and data["id"] != self._top.get("id", data["id"])
         self._take_top(data)
         for choice in objects(data.get("choices")):
             self._take_choice(choice)
@@ -110,7 +113,10 @@ class ChatReader(Reader):
         fragments = delta.get("tool_calls")
         if isinstance(fragments, list):
             calls = self._tool_calls.setdefault(index, ToolCalls())
-            calls.add(objects(fragments))
+            if self._is_another and _reason(self._choices[index]):
+                calls.add_by_index(objects(fragments))
+            else:
+                calls.add(objects(fragments))
             message["tool_calls"] = calls
             delta = {key: value for key, value in delta.items() if key != "tool_calls"}
         merge(message, delta)

@@ -34,6 +34,15 @@ class ToolCalls:
             _extend(call, fragment)
             self._latest = call
 
+    def add_by_index(self, fragments: Iterable[JsonObject]) -> None:
+        """Take fragments as the SDK's own accumulator does, by their index alone."""
+        for fragment in fragments:
+            call = self._at(fragment.get("index"))
+            if call is None:
+                self.add([fragment])
+            else:
+                merge(call, fragment)
+
     def finished(self) -> list[JsonObject]:
         """The calls as a non-streaming response lists them: in the order of their indices, without the indices."""
         calls = _without_strays(self.calls)
