@@ -71,6 +71,7 @@ class Settings:
     include_usage: IncludeUsage = "auto"
     anthropic_native: AnthropicNative = "suppress"
     request_metadata: bool = True
+    estimate_usage: Callable[..., Any] | str = "off"
     source: str | None = None
     baggage_keys: tuple[str, ...] = ()
     exit_timeout: float = 5.0
@@ -191,6 +192,11 @@ def _function(value: Any) -> Any:
     if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
         raise ValueError(value)
     return f"{module}:{name}"
+
+
+def _estimate_usage(value: Any) -> Any:
+    word = value.strip().lower() if isinstance(value, str) else value
+    return word if word in ("off", "on") else _function(value)
 
 
 def _patterns(value: Any) -> tuple[str, ...]:
@@ -433,6 +439,11 @@ TABLE: Final[tuple[Setting, ...]] = (
         "request_metadata", "LLMSPAN_REQUEST_METADATA", _flag, "1 or 0", "1",
         "Whether a request's own `user`, `safety_identifier` and `metadata` (Anthropic: `metadata.user_id`) fill the"
         " record's `user_id` and `attributes` where `llmspan.context` says nothing.",
+    ),
+    Setting(
+        "estimate_usage", "LLMSPAN_ESTIMATE_USAGE", _estimate_usage, "off, on, or a function as module:function", "off",
+        "Whether the tokens of calls whose provider reported none are estimated, by a built-in rule (`on`) or by a"
+        " function `count(text)` or `count(text, model)`. Estimates are in `usage_details` only, and in no sum.",
     ),
     Setting(
         "source", "LLMSPAN_SOURCE", _text, "a name", "`service.name` of the OpenTelemetry resource",

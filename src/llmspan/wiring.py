@@ -23,6 +23,7 @@ from ._version import __version__
 from .backends import open_backend, open_backends
 from .content import Policy
 from .errors import LlmspanError, SettingsError
+from .estimate import Estimator
 from .instrumentation import Capture, Observer, finish_open_calls
 from .metrics import CallMetrics
 from .pipeline import Status, exits
@@ -74,7 +75,11 @@ def instrument(
         SettingsError: a setting is wrong, a backend's place cannot be used, or other settings are in force already.
     """
     with _lock:
-        Policy.from_settings(Settings.from_env(**settings)).redact.check()
+        given = Settings.from_env(**settings)
+        Policy.from_settings(given).redact.check()
+        estimator = _estimator(given)
+        if estimator is not None:
+            estimator.check()
         _set_up(tracer_provider, settings, logger_provider, meter_provider)
         for name in providers if providers is not None else _provider_names():
             _instrument(name)
@@ -172,6 +177,7 @@ def _set_up(
         include_usage=settings.include_usage,
         anthropic_native=settings.anthropic_native,
         request_metadata=settings.request_metadata,
+        estimator=_estimator(settings),
         capture=_capture(settings, policy, given),
         logger=_logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
         compat=settings.semconv_compat,
@@ -184,6 +190,11 @@ def _set_up(
         defects.register(meter_provider)
         pipeline_metrics.register(pipeline.shared, meter_provider)
         exits.at_exit(_at_exit)
+
+
+def _estimator(settings: Settings) -> Estimator | None:
+    chosen = settings.estimate_usage
+    return None if chosen == "off" else Estimator(None if chosen == "on" else chosen)
 
 
 def _capture(settings: Settings, policy: Policy, given: Mapping[str, Any]) -> Capture:

@@ -23,6 +23,7 @@ from fault_program import program
 from llmspan import _guard, defects, pipeline
 from llmspan.content import Policy
 from llmspan.errors import RetryableError
+from llmspan.estimate import Estimator
 from llmspan.exporter import SQLiteSpanExporter
 from llmspan.instrumentation import Capture, Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
@@ -48,6 +49,7 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(str(folder / "traces.db"))))
         observer = Observer(sink=line, tracer=provider.get_tracer("llmspan"), anthropic_native=native)
+        observer.estimator = Estimator()
         observer.policy = Policy(redact=Redactor(function=lambda value: value))
         observer.capture = Capture.of("SPAN_AND_EVENT", Policy())
         observer.logger, observer.metrics = LoggerProvider(shutdown_on_exit=False).get_logger("llmspan"), CallMetrics()

@@ -16,6 +16,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from ..semconv import CAUSED_BY
 from ..trace import ProviderTrace
 from ..usage import Usage
@@ -42,6 +43,7 @@ TABLE_WIDTH: Final = 120
 SHORT_ID: Final = 18
 _BAR: Final = 40
 _CAUSE_WIDTH: Final = 80
+_ESTIMATES: Final = frozenset({ESTIMATED_INPUT, ESTIMATED_OUTPUT})
 
 _STATUS: Final = {
     "ok": "green",
@@ -74,7 +76,7 @@ def overview(traces: Iterable[ProviderTrace]) -> Table:
             clean(trace.operation),
             _model(trace),
             _status(trace),
-            *(count(value) for value in _counts(trace.usage)),
+            *_counts(trace.usage),
             milliseconds(trace.duration_ns),
             milliseconds(trace.time_to_first_chunk_ns),
         )
@@ -83,7 +85,7 @@ def overview(traces: Iterable[ProviderTrace]) -> Table:
 
 def line(trace: ProviderTrace) -> Text:
     """One line for one call."""
-    numbers = (f"{name} {count(value)}" for name, value in zip(_NUMBERS, _counts(trace.usage), strict=True))
+    numbers = (f"{name} {value}" for name, value in zip(_NUMBERS, _counts(trace.usage), strict=True))
     parts = [
         Text(f"{trace.started.astimezone():%H:%M:%S}", "dim"),
         _status(trace),
@@ -118,13 +120,16 @@ def usage(used: Usage, note: str | None = None) -> RenderableType:
     cached = _share(used.cache_read_tokens, used.input_tokens), "cyan"
     written = _share(used.cache_write_tokens, used.input_tokens), "yellow"
     thought = _share(used.reasoning_tokens, used.output_tokens), "magenta"
-    table.add_row("input", count(used.input_tokens), _bar(used.input_tokens, widest, "blue", cached, written),
+    shown = _counts(used)
+    table.add_row("input", shown[0], _bar(used.input_tokens, widest, "blue", cached, written),
                   Text.assemble("cached ", (count(used.cache_read_tokens), "cyan"),
                                 "  written ", (count(used.cache_write_tokens), "yellow")))  # fmt: skip
-    table.add_row("output", count(used.output_tokens), _bar(used.output_tokens, widest, "green", thought),
+    table.add_row("output", shown[3], _bar(used.output_tokens, widest, "green", thought),
                   Text.assemble("reasoning ", (count(used.reasoning_tokens), "magenta")))  # fmt: skip
     note = note or SOURCE_NOTES.get(used.source)
-    details = "  ".join(f"{name} {value:,}" for name, value in used.details.items() if value)
+    details = "  ".join(f"{name} {value:,}" for name, value in used.details.items() if value and name not in _ESTIMATES)
+    if not _ESTIMATES.isdisjoint(used.details):
+        note = f"~ is an estimate of llmspan; {note}" if note else "~ is an estimate of llmspan"
     return Group(table, *([clean(note, "dim italic")] if note else []), *([clean(details, "dim")] if details else []))
 
 
@@ -165,14 +170,20 @@ def _visible(character: str) -> str:
     return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
 
 
-def _counts(used: Usage) -> tuple[int | None, ...]:
+def _counts(used: Usage) -> tuple[str, ...]:
     return (
-        used.input_tokens,
-        used.cache_read_tokens,
-        used.cache_write_tokens,
-        used.output_tokens,
-        used.reasoning_tokens,
+        _count_or_estimate(used, used.input_tokens, ESTIMATED_INPUT),
+        count(used.cache_read_tokens),
+        count(used.cache_write_tokens),
+        _count_or_estimate(used, used.output_tokens, ESTIMATED_OUTPUT),
+        count(used.reasoning_tokens),
     )
+
+
+def _count_or_estimate(used: Usage, value: int | None, name: str) -> str:
+    """A number as reported, else its estimate with ``~`` before it."""
+    estimate = used.details.get(name)
+    return f"~{estimate:,}" if value is None and estimate is not None else count(value)
 
 
 def _model(trace: ProviderTrace) -> Text:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ..errors import SettingsError
+from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from . import options
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _SUMS: Final = {
     "output": "output_tokens",
     "reasoning": "reasoning_tokens",
 }
+
+
+_ESTIMATES: Final = {ESTIMATED_INPUT: "input_tokens", ESTIMATED_OUTPUT: "output_tokens"}
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ Group = tuple[str | None, ...]
     "--by", default="model", show_default=True, metavar="NAMES", help="Comma list: model, day, provider, status, ..."
 )
 @click.option("--cost", is_flag=True, help='Add US dollars; needs `pip install "llmspan[cost]"`.')
+@click.option("--with-estimates", is_flag=True, help="Add llmspan's estimates where providers reported nothing.")
 @options.record_filters
 @options.as_json
 @options.store
@@ -70,6 +75,7 @@ def stats(
     *,
     by: str,
     cost: bool,
+    with_estimates: bool,
     since: str | None,
     until: str | None,
     where: tuple[str, ...],
@@ -88,6 +94,8 @@ def stats(
     with options.open_reader(backend, db) as reader:
         rows = reader.stats(names, chosen)
         bills = _bills(reader.iterate(chosen), names) if cost else None
+        if with_estimates:
+            rows = add_estimates(rows, reader.iterate(chosen), names)
     if as_json:
         for row in rows:
             click.echo(json.dumps(_plain(row, bills)))
@@ -109,6 +117,24 @@ def _bills(traces: Iterable[ProviderTrace], names: Sequence[GroupBy]) -> dict[Gr
     return bills
 
 
+def add_estimates(
+    rows: Sequence[StatsRow], traces: Iterable[ProviderTrace], names: Sequence[GroupBy]
+) -> list[StatsRow]:
+    """``rows`` with the estimates of their calls in the sums of input and output, and in ``details`` by their names."""
+    sums: defaultdict[Group, Counter[str]] = defaultdict(Counter)
+    for trace in traces:
+        if trace.usage.source == "none":
+            sums[_group(trace, names)].update(
+                {n: trace.usage.details[n] for n in _ESTIMATES if n in trace.usage.details}
+            )
+    return [_with_estimates(row, sums[tuple(row.group.values())]) for row in rows]
+
+
+def _with_estimates(row: StatsRow, sums: Counter[str]) -> StatsRow:
+    changes = {column: (getattr(row, column) or 0) + sums[name] for name, column in _ESTIMATES.items() if name in sums}
+    return replace(row, **changes, details={**row.details, **sums})
+
+
 def _group(trace: ProviderTrace, names: Sequence[GroupBy]) -> Group:
     special = {"model": trace.response_model or trace.request_model, "day": f"{trace.started:%Y-%m-%d}"}
     return tuple(special[name] if name in special else getattr(trace, name) for name in names)
@@ -116,6 +142,7 @@ def _group(trace: ProviderTrace, names: Sequence[GroupBy]) -> Group:
 
 def _plain(row: StatsRow, bills: dict[Group, Bill] | None) -> dict[str, Any]:
     values = {**row.group, **{key: value for key, value in asdict(row).items() if key not in ("group", "details")}}
+    values |= {name: row.details[name] for name in _ESTIMATES if name in row.details}
     if bills is not None:
         bill = _bill(bills, row)
         values |= {"cost_usd": str(bill.amount) if bill.priced else None, "without_price": bill.unpriced}

@@ -22,6 +22,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from .. import scope, semconv
 from .._guard import guarded
 from ..content import Policy
+from ..estimate import Estimator
 from ..metrics import CallMetrics
 from ..settings import IncludeUsage, SemconvCompat
 from ..trace import ProviderTrace, new_id
@@ -29,6 +30,7 @@ from ._bound import bind_response, claim, release
 from ._call import Call, Route, Sink, Target, Texts
 from ._call_spans import find_call_span
 from ._content import Capture, emit_details, emit_exception, span_content
+from ._estimates import with_estimates
 from ._late_spans import keep_usage_off_late_span
 from ._record import brief_record, full_record, payload, span_facts
 from ._request_metadata import SAYS_WHO, with_request_metadata
@@ -48,6 +50,8 @@ class Observer:
     anthropic_native: str = "suppress"
     #: whether a request's own ``user`` and ``metadata`` fill what the context leaves open
     request_metadata: bool = True
+    #: who counts tokens where the provider reports none
+    estimator: Estimator | None = None
     #: content for OpenTelemetry, and the logger of its events
     capture: Capture = field(default_factory=Capture)
     logger: Any = None
@@ -168,6 +172,8 @@ class Observer:
     def full(self, call: Call) -> ProviderTrace:
         """The whole record of a finished call; on the worker, which also sees to events and metrics."""
         record = call.brief if call.is_shed and call.brief is not None else full_record(call)
+        if self.estimator is not None:
+            record = guarded("observe.estimate", with_estimates, record, call, self.estimator) or record
         is_timed = record.operation == call.route.operation  # not that of a background response, which nobody awaited
         self.tell(record, call, functools.partial(payload, call), is_timed=is_timed)
         if self.logger is not None and record.status == "error" and call.error is not None:
