@@ -7,16 +7,15 @@ ours to keep and passes through.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
+from ._log import logger
+
 P = ParamSpec("P")
 T = TypeVar("T")
-
-logger = logging.getLogger("llmspan")
 
 _failures: Counter[str] = Counter()
 

@@ -7,12 +7,12 @@ step back for longer where somebody was running when they came back.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
 from ._clock import perf_counter, sleep
+from ._native import local
 
 __all__ = ["breathe", "making_way"]
 
@@ -42,7 +42,7 @@ class _Pace:
         self._since = perf_counter()
 
 
-class _Local(threading.local):
+class _Local(local):
     pace: _Pace | None = None
 
 

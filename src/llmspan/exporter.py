@@ -9,7 +9,6 @@ construct would switch off all of auto-instrumentation.
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
@@ -19,6 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from . import foreign, pipeline, semconv
 from ._guard import guarded, logger
+from ._native import Lock
 from .backends import load_backend
 from .content import Policy
 from .errors import SettingsError
@@ -219,7 +219,7 @@ class _Taken:
         """Start anew. In a forked child, whose lock may have been held by a thread that it does not have."""
         self._spans: OrderedDict[_Key, None] = OrderedDict()
         self._around: OrderedDict[_Key, None] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
 
 def _remember(keys: OrderedDict[_Key, None], key: _Key) -> None:

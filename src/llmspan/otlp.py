@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from . import _json
 from ._guard import guarded
+from ._native import Lock
 from .errors import SettingsError
 from .limits import truncated
 from .settings import Settings
@@ -146,7 +146,7 @@ class OTLPSpanExporter(SpanExporter):
             "otlp_max_span_bytes": max_span_bytes,
         }
         self._options = options
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._exporter: SpanExporter | None = None
         self._settings: Settings | None = None
         self._closed = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import functools
 import json
-import threading
 from asyncio import sleep, to_thread
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import fields, replace
@@ -21,6 +20,7 @@ from opentelemetry import trace as otel_trace
 
 from . import _json, pipeline, scope, wire
 from ._clock import monotonic
+from ._native import Lock
 from .backends import load_backends
 from .backends.base import Backend
 from .content import Policy
@@ -37,9 +37,9 @@ P = ParamSpec("P")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_MESSAGE: Final = 1000
-_lock = threading.Lock()
+_lock = Lock()
 #: a backend answers one reader at a time
-_reading = threading.Lock()
+_reading = Lock()
 
 
 def record(

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from llmspan.reader import Reader
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 #: the official instrumentations of the test environment stay out: they import every SDK at start
@@ -50,12 +52,19 @@ def run(*command: str, env: dict[str, str], cwd: Path = ROOT) -> subprocess.Comp
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
+def steps_in(database: Path) -> list[str]:
+    """The ``step_id`` of every record, sorted."""
+    with Reader.from_env(backends="sqlite", sqlite_path=database) as reader:
+        return sorted(str(trace.step_id) for trace in reader.iterate())
+
+
 @contextmanager
 def running(*command: str, env: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server in a process group of its own, which is gone at the end."""
     with (folder / "log.txt").open("wb") as log:
+        launcher = [] if "/" in command[0] else [sys.executable, "-m"]
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            [*launcher, *command], env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True
         )
         try:
             yield process

@@ -6,25 +6,20 @@ its records are still on the way; the lock is let go of only then.
 
 from __future__ import annotations
 
-import http.client
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from integration.programs import NO_OTLP, ROOT, environment, run, running
+from integration.programs import NO_OTLP, ROOT, environment, run, running, steps_in
+from integration.unix_http import PATIENCE, ask, get
 from llmspan.demo.server import DemoServer
-from llmspan.reader import Reader
 from scripted import until
-
-PATIENCE = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +50,7 @@ def env(provider: DemoServer, folder: Path) -> dict[str, str]:
 
 
 def steps(folder: Path) -> list[str]:
-    with Reader.from_env(backends="sqlite", sqlite_path=folder / "traces.db") as reader:
-        return sorted(str(trace.step_id) for trace in reader.iterate())
+    return steps_in(folder / "traces.db")
 
 
 @contextmanager
@@ -69,35 +63,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         connection.execute("ROLLBACK")
         connection.close()
-
-
-class Unix(http.client.HTTPConnection):
-    """HTTP over a Unix socket: no port to be found free."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(str(self._path))
-
-
-def get(path: Path, step: str) -> bool:
-    """Ask for one call; whether it was made."""
-    connection = Unix(path)
-    try:
-        connection.request("GET", f"/{step}")
-        return connection.getresponse().read() == b"done"
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def ask(path: Path, names: list[str]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda name: get(path, name), names))
 
 
 def test_gunicorn_with_preloaded_workers(env: dict[str, str], folder: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_at_the_start_is_emptied(by: str, root: Path, monkey
 
     def adopting(spool: Spool, home: Any) -> bool:
         if backend.asked:  # its thread has gone to sleep, and has to be woken
-            until(lambda: pipeline._deliveries[0]._changed._waiters)  # type: ignore[attr-defined]
+            until(lambda: pipeline._deliveries[0]._changed.is_awaited)  # type: ignore[attr-defined]
         return real(spool, home)
 
     monkeypatch.setattr(Spool, "_adopt", adopting)

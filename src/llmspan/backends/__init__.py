@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from .._guard import logger
+from .._native import cooperative_sleep
 from ..errors import BackendError, RetryableError, SettingsError
 from ..settings import Settings
 from .base import Backend
@@ -67,6 +68,8 @@ def open_backend(backend: Backend) -> None:
     """Open ``backend``, as :func:`open_backends` does."""
     try:
         backend.open()
+        if cooperative_sleep() is not None:
+            backend.shutdown()  # a greenlet's connection is of no use to the worker, which is another thread
     except RetryableError as error:
         logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
     except BackendError as error:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from .._native import Lock
 from ..errors import SchemaError
 from .clickhouse_driver import exceptions, open_client
 from .clickhouse_dsn import Place
@@ -47,8 +47,8 @@ class Client:
         self._timeout = timeout
         self._driver: Any = None
         self._types: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        self._opening = threading.Lock()
+        self._lock = Lock()
+        self._opening = Lock()
         self._open = False
         _clients[id(self)] = self
 
@@ -115,8 +115,8 @@ class Client:
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's connections alone; the next use makes others."""
-        self._lock = threading.Lock()
-        self._opening = threading.Lock()
+        self._lock = Lock()
+        self._opening = Lock()
         self._driver = None
         self.reopen()
 
@@ -145,6 +145,9 @@ class Client:
         with self._lock:
             if self._driver is None:
                 self._driver = self._connect()
+            from .clickhouse_deadline import choose_wait
+
+            choose_wait()
             return self._driver
 
     def _connect(self) -> Any:

@@ -7,6 +7,7 @@ tries again by itself, gets no other one. Imported when a server is first talked
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Generator
@@ -15,10 +16,11 @@ from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import wait
 
 from ..errors import RetryableError
 
-__all__ = ["deadline", "watch"]
+__all__ = ["choose_wait", "deadline", "watch"]
 
 _current = threading.local()
 
@@ -28,6 +30,12 @@ def watch(pools: PoolManager) -> None:
     classes: dict[str, Any] = {"http": _HTTPPool, "https": _HTTPSPool}
     pools.pool_classes_by_scheme = classes
     pools.clear()
+
+
+def choose_wait() -> None:
+    """Have urllib3 wait by ``select`` where ``poll`` is gone: eventlet may remove it after urllib3 has chosen it."""
+    if not hasattr(select, "poll"):
+        wait.wait_for_socket = wait.select_wait_for_socket
 
 
 @contextmanager

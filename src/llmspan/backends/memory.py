@@ -5,11 +5,11 @@ It keeps rows, as SQLite does, so that what is read is what any other store woul
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar, Final
 
+from .._native import Lock
 from ..settings import Settings
 from ..trace import FAILED, ProviderTrace
 from .base import Filters, GroupBy, Page, StatsRow, check_groups
@@ -28,7 +28,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> MemoryBackend:

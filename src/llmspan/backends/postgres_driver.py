@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -21,6 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.string import TextBinaryLoader, TextLoader
 
 from .._clock import monotonic
+from .._native import Lock
 from ..errors import LlmspanError, PermanentError, RetryableError, SchemaError, SettingsError
 
 __all__ = ["Connection", "Handle", "WrongSchemaError", "location", "parse", "transaction", "translated"]
@@ -78,7 +78,7 @@ class Handle:
         self._options = _options(given, timeout, writes=writes)
         self._place = location(given)
         self._connection: Connection | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         _handles[id(self)] = self
 
     def run(self, function: Callable[[Connection], T]) -> T:
@@ -129,7 +129,7 @@ class Handle:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connection: the next use makes one of our own."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         connection, self._connection = self._connection, None
         if connection is not None:
             _leave_to_the_parent(connection)

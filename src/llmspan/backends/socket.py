@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from weakref import WeakSet
 
 from .._clock import monotonic
 from .._guard import logger
+from .._native import Lock
 from ..errors import BackendError, PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
 from ..settings import Settings, SocketFraming
 from ..trace import ProviderTrace
@@ -65,7 +65,7 @@ class SocketBackend:
         self._framing = framing
         self._timeout = write_timeout
         self._max_frame = max_frame
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._link: Link | None = None
         #: ids out of batches that failed which are safe all the same: those batches come again, whole or in parts
         self._safe: set[str] = set()
@@ -259,7 +259,7 @@ class SocketBackend:
 
     def after_fork_in_child(self) -> None:
         """The connection stays the parent's; the child makes its own."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._safe = set()
         self._hang_up()
 

@@ -6,7 +6,6 @@ other end has, so the only way on is a new connection. Raises ``OSError`` and :c
 
 from __future__ import annotations
 
-import select
 import socket
 import struct
 from bisect import bisect_right
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from .._clock import monotonic
+from .._native import original_module
 from .._version import __version__
 from .socket_protocol import ProtocolError, Sender
 
@@ -23,6 +23,8 @@ __all__ = ["SOFTWARE", "Link", "connect", "limit_sends"]
 
 SOFTWARE: Final = f"llmspan/{__version__}"
 
+#: eventlet takes ``poll`` out of the module itself
+_select: Final = original_module("select")
 #: buffers in one system call; Linux takes 1024
 _BUFFERS: Final = 256
 #: asked for; the system gives what it allows
@@ -56,7 +58,7 @@ class Link:
         self._sender = Sender(SOFTWARE, max_frame)
         self._socket = connect(path, deadline)
         self._socket.setblocking(False)
-        self._poll = select.poll()
+        self._poll = _select.poll()
         self._out: list[bytes | memoryview] = []
         #: of the records last given to :meth:`deliver`, also if that raised: how many are acknowledged, and the
         #: positions of those among them that the other end will never take, with the reason
@@ -162,5 +164,5 @@ class Link:
         left = deadline - monotonic()
         if left <= 0:
             raise TimeoutError("the other end took too long")
-        self._poll.register(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+        self._poll.register(self._socket, _select.POLLIN | (_select.POLLOUT if self._out else 0))
         self._poll.poll(left * 1000)

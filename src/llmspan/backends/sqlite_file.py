@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -19,6 +18,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from .._clock import monotonic, sleep
+from .._native import Lock
 from ..errors import PermanentError, RetryableError, SchemaError, SettingsError
 from ..trace import KEYS
 
@@ -31,7 +31,7 @@ _FORK_PATIENCE: Final = 1.0
 
 # Closing any descriptor of a file ends all POSIX locks that the process has on it, SQLite's among them. So a file that
 # is there is never opened by us, and no connection is made while a new one is still open here.
-_creating = threading.Lock()
+_creating = Lock()
 
 
 class Handle:
@@ -43,7 +43,7 @@ class Handle:
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._held_for_fork = False
         _handles[id(self)] = self
 
@@ -99,7 +99,7 @@ class Handle:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connection: the next use opens one of our own."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._held_for_fork = False
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -315,7 +315,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _creating
-    _creating = threading.Lock()
+    _creating = Lock()
     for handle in _alive():
         handle.after_fork_in_child()
 

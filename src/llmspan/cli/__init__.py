@@ -16,6 +16,7 @@ import click
 
 from .._version import __version__
 from ..errors import BackendError, LlmspanError, SettingsError
+from .output import escape_unencodable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -54,6 +55,7 @@ class _Commands(click.Group):
         return getattr(import_module(module), name)
 
     def invoke(self, ctx: click.Context) -> Any:
+        escape_unencodable()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from . import options
+from .output import echo
 
 if TYPE_CHECKING:
     from ..trace import ProviderTrace
@@ -41,7 +42,7 @@ def demo(*, keep: bool, as_json: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     if as_json:
         for trace in traces:
-            click.echo(trace.to_json_line())
+            echo(trace.to_json_line())
         return
     _print(traces, folder / "traces.db" if keep else None)
 
@@ -106,7 +107,7 @@ def _print(traces: Sequence[ProviderTrace], kept: Path | None) -> None:
     if shown is not None:
         console.print(call(shown))
         console.print()
-    click.echo("\n".join(_hints(kept)))
+    echo("\n".join(_hints(kept)))
 
 
 def _hints(kept: Path | None) -> list[str]:

@@ -11,10 +11,12 @@ from typing import Final
 import click
 
 from . import options
+from .output import echo, symbol
 
 __all__ = ["doctor"]
 
-_MARKS: Final = {"ok": ("✓", "green"), "note": ("!", "yellow"), "problem": ("✗", "red")}
+#: mark, mark in ASCII, colour
+_MARKS: Final = {"ok": ("✓", "+", "green"), "note": ("!", "!", "yellow"), "problem": ("✗", "x", "red")}
 
 
 @click.command()
@@ -36,10 +38,10 @@ def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: 
     for finding in chain(checkup(settings, backends, os.environ), trials):
         problems += finding.level == "problem"
         if as_json:
-            click.echo(json.dumps(asdict(finding)))
+            echo(json.dumps(asdict(finding)))
         else:
-            mark, colour = _MARKS[finding.level]
-            click.echo(f"{click.style(mark, fg=colour)} {finding.check}: {finding.message}")
+            *marks, colour = _MARKS[finding.level]
+            echo(f"{click.style(symbol(*marks), fg=colour)} {finding.check}: {finding.message}")
     if not as_json:
-        click.echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "all is well")
+        echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "all is well")
     ctx.exit(1 if problems else 0)

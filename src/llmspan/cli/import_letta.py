@@ -16,6 +16,7 @@ import click
 
 from ..errors import PermanentError, RecordError
 from . import options
+from .output import echo
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
@@ -112,10 +113,10 @@ def _write(backend: Backend, traces: Sequence[ProviderTrace], told: Counter[str]
 
 def _report(told: Counter[str], where: str, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({name: told[name] for name in _COUNTS}))
+        echo(json.dumps({name: told[name] for name in _COUNTS}))
         return
     more = {"failures": "that failed", "without_usage": "without usage"}
     inside = ", ".join(f"{told[name]} {words}" for name, words in more.items() if told[name])
     passed = ", ".join(f"{told[name]} {name}" for name in ("deleted", "skipped") if told[name])
-    click.echo(f"{told['rows']} rows: {told['imported']} imported{f' ({inside})' if inside else ''}"
+    echo(f"{told['rows']} rows: {told['imported']} imported{f' ({inside})' if inside else ''}"
                f"{f', {passed}' if passed else ''}; stored in {where}")  # fmt: skip

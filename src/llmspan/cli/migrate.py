@@ -8,6 +8,7 @@ import click
 
 from ..errors import LlmspanError
 from . import options
+from .output import echo
 
 __all__ = ["migrate"]
 
@@ -31,9 +32,9 @@ def migrate(*, backend: str | None, db: str | None, as_json: bool) -> None:
         finally:
             one.shutdown()
         if as_json:
-            click.echo(json.dumps({"backend": one.name, "location": one.location, "applied": applied}))
+            echo(json.dumps({"backend": one.name, "location": one.location, "applied": applied}))
         else:
-            click.echo(f"{one.name} ({one.location}): {', '.join(applied) or 'up to date'}")
+            echo(f"{one.name} ({one.location}): {', '.join(applied) or 'up to date'}")
     for error in failures[1:]:
         click.echo(f"Error: {error}", err=True)
     if failures:

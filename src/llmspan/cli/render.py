@@ -21,6 +21,7 @@ from ..semconv import CAUSED_BY
 from ..trace import ProviderTrace
 from ..usage import Usage
 from .conversation import Turn, request_turns, response_turns
+from .output import symbol
 from .usage_notes import SOURCE_NOTES, usage_note
 
 __all__ = [
@@ -272,7 +273,8 @@ def _share(part: int | None, whole: int | None) -> float:
 
 def _bar(value: int | None, widest: int, style: str, *parts: tuple[float, str]) -> Text:
     width = round(_share(value, widest) * _BAR)
+    block = symbol("█", "#")
     bar = Text()
     for share, part_style in parts:
-        bar.append("█" * min(round(share * width), width - len(bar)), part_style)
-    return bar.append("█" * (width - len(bar)), style)
+        bar.append(block * min(round(share * width), width - len(bar)), part_style)
+    return bar.append(block * (width - len(bar)), style)

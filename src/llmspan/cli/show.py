@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
+from .output import echo
 
 if TYPE_CHECKING:
     from ..reader import Reader
@@ -42,7 +43,7 @@ def show(
         traces = _wanted(reader, record_id, step_id)
     if as_json:
         for trace in traces:
-            click.echo(trace.to_json_line())
+            echo(trace.to_json_line())
         return
     _print(traces, None if full else _LONGEST)
 

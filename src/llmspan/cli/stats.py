@@ -18,6 +18,7 @@ import click
 from ..errors import SettingsError
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from . import options
+from .output import echo
 
 if TYPE_CHECKING:
     from ..backends.base import GroupBy, StatsRow
@@ -98,7 +99,7 @@ def stats(
             rows = add_estimates(rows, reader.iterate(chosen), names)
     if as_json:
         for row in rows:
-            click.echo(json.dumps(_plain(row, bills)))
+            echo(json.dumps(_plain(row, bills)))
         return
     _print(names, rows, bills)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from . import options
+from .output import echo
 
 if TYPE_CHECKING:
     from ..backends.base import Filters
@@ -89,7 +90,7 @@ def follow(
 def _print(traces: Iterable[ProviderTrace], *, as_json: bool) -> None:
     if as_json:
         for trace in traces:
-            click.echo(trace.to_json_line())
+            echo(trace.to_json_line())
         return
     from .render import line, terminal
 

@@ -7,15 +7,18 @@ of items, the oldest goes. Everything that happens to a record is counted, and n
 from __future__ import annotations
 
 import os
-import threading
 import weakref
+from _queue import SimpleQueue  # not queue's, which gevent and eventlet replace
 from collections import deque
 from collections.abc import Callable, Iterable
-from queue import SimpleQueue
+from contextlib import suppress
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from .._clock import monotonic
 from .._guard import guarded, note, outcome
+from .._log import emit_held, emit_soon
+from .._native import Event, SerialExecutor, Thread, allocate_lock
 from .._pace import breathe, making_way
 from ..backends.base import Backend
 from ..content import Policy
@@ -67,7 +70,7 @@ class _Drain:
 
     def __init__(self) -> None:
         self.position: int | None = None
-        self.done = threading.Event()
+        self.done = Event()
 
 
 class Pipeline:
@@ -98,7 +101,7 @@ class Pipeline:
 
     def add(self, backend: Backend) -> bool:
         """Deliver to ``backend`` too; False if records go to that place already."""
-        with self._lock:
+        with self._state:
             if any(d.backend.name == backend.name and d.backend.location == backend.location for d in self._deliveries):
                 return False
             self._deliveries = (*self._deliveries, Delivery(backend, self._settings))
@@ -114,29 +117,34 @@ class Pipeline:
     # -- what callers call ------------------------------------------------------------------------------------------
 
     def accept(self, pending: Pending) -> None:
-        """Take a finished call. Never raises, and waits for nothing but other callers' few lines in here."""
-        size = pending.size
-        with self._lock:
-            full = self._bytes + size > self._room()
+        """Take a finished call. Never raises, and takes no lock that another thread, or a greenlet, may hold."""
+        full = self._bytes + pending.size > self._room()
         if full:
             guarded("pipeline.shed", pending.shed)
-            size = pending.size
-        gone: list[_Taken] = []  # freed after the lock: they may be large
-        with self._lock:
-            deliveries = self._deliveries
-            for delivery in deliveries:
-                delivery.counts.accepted(shed=full)
-            self._inbox.append(_Taken(pending, size, deliveries))
-            self._bytes += size
-            self._position += 1
-            while len(self._inbox) > self._settings.queue_max_items or (self._is_over() and len(self._inbox) > 1):
-                gone.append(self._inbox.popleft())
-                self._bytes -= gone[-1].size
-        for taken in gone:
-            _count_dropped(taken, "queue_full")
+        self._state.execute(partial(self._admit, pending, pending.size, full))
+        self._count_evicted()
         if self._thread is None:
             guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
         self._wake_up()
+        guarded("pipeline.log", emit_soon)
+
+    def _admit(self, pending: Pending, size: int, full: bool) -> None:
+        deliveries = self._deliveries
+        for delivery in deliveries:
+            delivery.counts.accepted(shed=full)
+        self._inbox.append(_Taken(pending, size, deliveries))
+        self._bytes += size
+        self._position += 1
+        while len(self._inbox) > self._settings.queue_max_items or (self._is_over() and len(self._inbox) > 1):
+            evicted = self._inbox.popleft()
+            self._bytes -= evicted.size
+            self._evicted.append(evicted)
+
+    def _count_evicted(self) -> None:
+        """Count what had to make room, and free it here, not under the lock: it may be large."""
+        while self._evicted:
+            with suppress(IndexError):  # another caller was faster
+                _count_dropped(self._evicted.popleft(), "queue_full")
 
     def later(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the worker. Takes no lock: it may be called by a finaliser, anywhere."""
@@ -195,7 +203,7 @@ class Pipeline:
         """Flush, then stop all threads and close all backends. What could not be written is dropped, and counted."""
         deadline = monotonic() + timeout
         done = self._flush(deadline, last=True)
-        with self._lock:
+        with self._state:
             deliveries, self._deliveries = self._deliveries, ()
         for delivery in deliveries:
             delivery.stop()
@@ -204,11 +212,12 @@ class Pipeline:
         ended = [delivery.join(deadline) for delivery in deliveries]  # every one, not up to the first
         self._close_spool(deadline)
         self._closed_statuses = [delivery.status() for delivery in deliveries]
+        guarded("pipeline.log", emit_held)
         return done and all(ended)
 
     def _give_up_inbox(self) -> None:
         """There never was a worker: what came, came too late."""
-        with self._lock:
+        with self._state:
             inbox, self._inbox = self._inbox, deque()
             self._bytes = 0
         for taken in inbox:
@@ -220,11 +229,11 @@ class Pipeline:
         if self._thread is None:  # it was never opened
             self._spooling = None
             return
-        closed = threading.Event()
+        closed = Event()
         self.later(lambda: self._end_spool(closed))  # on the worker, which may be writing to it
         closed.wait(left(deadline))
 
-    def _end_spool(self, closed: threading.Event) -> None:
+    def _end_spool(self, closed: Event) -> None:
         guarded("pipeline.rest", self._make_rest)
         spooling, self._spooling = self._spooling, None
         self._is_spool_open = False
@@ -239,7 +248,7 @@ class Pipeline:
         self._store_group()
 
     def _hand_over(self, deadline: float) -> bool:
-        if self._thread is None:
+        if self._thread is None and not self._starting.locked():
             return not self._inbox
         drain = _Drain()
         self._drains.append(drain)
@@ -274,14 +283,18 @@ class Pipeline:
             outcome(spooling.forget)  # a daemon may have closed all its descriptors before it forked
 
     def _start_empty(self) -> None:
-        self._lock = threading.Lock()
+        #: guards the inbox, its size and position, and the deliveries
+        self._state = SerialExecutor()
+        self._starting = allocate_lock()
         self._inbox: deque[_Taken] = deque()
+        #: what had to make room, and is yet to be counted
+        self._evicted: deque[_Taken] = deque()
         self._bytes = 0
         self._position = 0
         self._late: deque[Callable[[], None]] = deque()
         self._drains: deque[_Drain] = deque()
         self._wake: SimpleQueue[None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._group: list[tuple[ProviderTrace, tuple[Delivery, ...]]] = []
         self._group_bytes = 0
         self._group_since = 0.0
@@ -291,12 +304,12 @@ class Pipeline:
     # -- the worker -------------------------------------------------------------------------------------------------
 
     def _ensure_thread(self) -> None:
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    thread = threading.Thread(target=self._run, name="llmspan-pipeline", daemon=True)
-                    thread.start()
-                    self._thread = thread
+        """Start the worker, unless another thread is doing so: nobody waits for that."""
+        if self._thread is None and self._starting.acquire(blocking=False):
+            try:
+                self._thread = self._thread or Thread(self._run, "llmspan-pipeline")
+            finally:
+                self._starting.release()
             self._start_deliveries()
 
     def _start_deliveries(self) -> None:
@@ -329,7 +342,7 @@ class Pipeline:
             waiting = list(self._drains)  # before the late ends: those that they wait for are there
             while self._late:
                 self._end_late(self._late.popleft())
-            with self._lock:
+            with self._state:
                 for drain in waiting:
                     drain.position = self._position if drain.position is None else drain.position
             self._make_next()
@@ -349,7 +362,7 @@ class Pipeline:
 
     def _make_next(self) -> None:
         """Make a record of the oldest call in the inbox; store what was made, if it is time to."""
-        with self._lock:
+        with self._state:
             taken = self._inbox.popleft() if self._inbox else None
         if taken is not None:
             breathe()
@@ -359,7 +372,7 @@ class Pipeline:
 
     def _release(self) -> None:
         """Let those go on for whom all is done."""
-        with self._lock:
+        with self._state:
             made = self._position - len(self._inbox) - len(self._group)
         for drain in list(self._drains):
             if drain.position is not None and drain.position <= made:
@@ -368,7 +381,7 @@ class Pipeline:
 
     def _make_record(self, taken: _Taken) -> None:
         trace = guarded("pipeline.build", taken.pending.build)
-        with self._lock:
+        with self._state:
             self._bytes -= taken.size
         if trace is None:
             _count_dropped(taken, "internal_error")

@@ -7,12 +7,13 @@ queue (the record and its usage stayed); ``recovered`` those that an earlier pro
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from .._guard import outcome
+from .._native import SerialExecutor
 from .retry import BreakerState
 
 #: where a record waits: in memory, or in the spool's files
@@ -39,10 +40,10 @@ class Status:
 
 
 class Counts:
-    """The counters of one delivery; every change is atomic, and so is a snapshot."""
+    """The counters of one delivery; every change is atomic, and so is a snapshot. No change waits for another."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changes = SerialExecutor()
         self._accepted = 0
         self._delivered = 0
         self._waiting: dict[Place, int] = {"queued": 0, "spooled": 0}
@@ -55,69 +56,73 @@ class Counts:
 
     def accepted(self, *, shed: bool = False) -> None:
         """One record was taken in; ``shed``: without its payload."""
-        with self._lock:
-            self._accepted += 1
-            self._waiting["queued"] += 1
-            self._without_payload += shed
+        self._changes.execute(partial(self._add_accepted, shed))
+
+    def _add_accepted(self, shed: bool) -> None:
+        self._accepted += 1
+        self._waiting["queued"] += 1
+        self._without_payload += shed
 
     def recovered(self, number: int) -> None:
         """That many records of an earlier process were found in the spool."""
-        with self._lock:
+        with self._changes:
             self._accepted += number
             self._recovered += number
             self._waiting["spooled"] += number
 
     def shed(self) -> None:
         """One record that waits gave up its payload."""
-        with self._lock:
+        with self._changes:
             self._without_payload += 1
 
     def spooled(self, number: int) -> None:
         """That many records of the queue are in the spool now."""
-        with self._lock:
+        with self._changes:
             self._waiting["queued"] -= number
             self._waiting["spooled"] += number
 
     def left_on_disk(self, number: int) -> None:
         """The spool is closed, and has that many: what else waited in it went with its file, as there was no room."""
-        with self._lock:
+        with self._changes:
             gone = max(0, self._waiting["spooled"] - number)
             self._waiting["spooled"] -= gone
             self._dropped["spool_full"] += gone
 
     def delivered(self, number: int, place: Place = "queued") -> None:
         """That many records are in the store."""
-        with self._lock:
+        with self._changes:
             self._waiting[place] -= number
             self._delivered += number
 
     def dropped(self, reason: str, number: int = 1, place: Place = "queued") -> None:
         """That many records are given up."""
-        with self._lock:
-            self._waiting[place] -= number
-            self._dropped[reason] += number
+        self._changes.execute(partial(self._add_dropped, reason, number, place))
+
+    def _add_dropped(self, reason: str, number: int, place: Place) -> None:
+        self._waiting[place] -= number
+        self._dropped[reason] += number
 
     def dead_lettered(self, place: Place = "queued") -> None:
         """One record that the store can never hold is in the dead-letter file."""
-        with self._lock:
+        with self._changes:
             self._waiting[place] -= 1
             self._dead_lettered += 1
 
     def failed(self, error: BaseException) -> None:
         """A write did not succeed."""
         text = text_of(error)
-        with self._lock:
+        with self._changes:
             self._failed_writes += 1
             self._last_error = text
 
     def losses(self) -> dict[str, int]:
         """What is to be told: records dropped, by reason, and payloads let go of."""
-        with self._lock:
+        with self._changes:
             return {**self._dropped, "without_payload": self._without_payload}
 
     def snapshot(self, backend: str, location: str, breaker: BreakerState = "closed") -> Status:
         """The counters now."""
-        with self._lock:
+        with self._changes:
             return Status(
                 backend,
                 location,

@@ -7,7 +7,6 @@ disk, and the end of the program is not the end of it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -17,6 +16,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own
 
 from .._clock import monotonic
 from .._guard import guarded, note, outcome
+from .._native import Condition, Event, Thread, allocate_lock
 from .._pace import making_way
 from ..backends.base import Backend
 from ..settings import Settings
@@ -74,7 +74,7 @@ class Ask:
         #: the program is about to end: what is in the spool may stay there if the store is down
         self.last = last
         self.ok = False
-        self._answered = threading.Event()
+        self._answered = Event()
 
     def answer(self, *, ok: bool) -> None:
         """Let the asker go on."""
@@ -99,13 +99,14 @@ class Delivery:
 
     def _start_empty(self) -> None:
         self.counts = Counts()
-        self._changed = threading.Condition()
+        self._changed = Condition()
+        self._starting = allocate_lock()
         self._queue = Queue(self._settings.queue_max_bytes, self._settings.queue_max_items)
         self._breaker = Breaker()
         self._notices = Notices()
         self._asks: list[Ask] = []
         self._writing_since: float | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
 
     # -- what others call -----------------------------------------------------------------------------------------
 
@@ -137,12 +138,14 @@ class Delivery:
             self._changed.wait_for(self._has_room, _WAIT_FOR_ROOM)
 
     def start(self) -> None:
-        """Have a thread. Done early: at the end of the program none can be started."""
-        with self._changed:
+        """Have a thread, early: at the end of the program none can be started. Does not wait for who is doing so."""
+        if self._thread is not None or not self._starting.acquire(blocking=False):
+            return
+        try:
             if self._thread is None and not self._closing:
-                thread = threading.Thread(target=self._run, name=f"llmspan-{self.backend.name}", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = Thread(self._run, f"llmspan-{self.backend.name}")
+        finally:
+            self._starting.release()
 
     def ask(self, deadline: float, *, last: bool = False) -> Ask:
         """Ask for all that was put so far to be written, until ``deadline`` (``monotonic``)."""
@@ -169,8 +172,7 @@ class Delivery:
         if self._thread is None:
             outcome(self.backend.shutdown)
             return True
-        self._thread.join(left(deadline))
-        return not self._thread.is_alive()
+        return self._thread.join(left(deadline))
 
     def status(self) -> Status:
         """The counters now."""

@@ -5,12 +5,12 @@ A log handler is the application's code: it may block or raise. So callers only 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
 from .._clock import monotonic
 from .._guard import guarded, logger
+from .._native import allocate_lock
 
 __all__ = ["Notices"]
 
@@ -24,7 +24,7 @@ class Notices:
         self._clock = clock
         self._told_at: dict[str, float] = {}
         self._told: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def say(self, subject: str, message: str, *arguments: object) -> None:
         """Warn, unless ``subject`` was told less than a minute ago."""

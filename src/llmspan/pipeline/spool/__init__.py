@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import resource
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..._guard import guarded, logger
+from ..._native import allocate_lock
 from ...settings import Settings, SpoolSync
 from ..counts import Counts
 from . import cursor as cursors
@@ -76,7 +76,7 @@ class Spool:
         self.has_more = False
         #: how many were adopted so far
         self.adoptions = 0
-        self._tidying = threading.Lock()
+        self._tidying = allocate_lock()
 
     @property
     def bytes(self) -> int:

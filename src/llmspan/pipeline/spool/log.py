@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
+from ..._native import allocate_lock
 from ...settings import SpoolSync
 from . import disk, frames
 
@@ -39,7 +39,7 @@ class Log:
 
     def __init__(self, directory: Path, *, sync: SpoolSync, segment_bytes: int) -> None:
         self.directory = directory
-        self.lock = threading.Lock()
+        self.lock = allocate_lock()
         self.segments: list[Segment] = []
         #: the number after the last one that readers may see
         self.end = 1
