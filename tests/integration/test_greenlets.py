@@ -61,7 +61,7 @@ def documented(name: str) -> str:
 
 LAUNCHERS = {
     "in code": [],
-    "llmspan run": ["llmspan", "run", "-m"],
+    "llmspan run": [str(BIN / "llmspan"), "run", "-m"],
     "opentelemetry-instrument": [str(BIN / "opentelemetry-instrument")],
 }
 
