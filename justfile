@@ -36,6 +36,10 @@ compat:
 peers *options:
     uv run python tests/peers/run.py {{options}}
 
+# units, instrumentation and contracts on every other CPython of this machine, each in an environment of its own
+pythons *versions:
+    uv run python tests/pythons/run.py {{versions}}
+
 # the SDKs' own tests, bare and with llmspan active
 sdk-suites *options:
     uv run python tests/sdk_suites/run.py {{options}}

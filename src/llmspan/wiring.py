@@ -213,7 +213,8 @@ def _open_backends(settings: Settings) -> None:
     if not settings.backends and line.backends:
         return
     for backend in open_backends(settings):
-        line.add(backend)
+        if not line.add(backend):
+            backend.shutdown()  # an exporter has named the same place
 
 
 def _instrument(name: str) -> None:

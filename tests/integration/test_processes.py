@@ -210,7 +210,8 @@ def ask(step_id, *moments):
 
 def child():
     leaving = threading.Event()
-    util.Finalize(None, leaving.set, exitpriority=-10)  # after ours
+    util.Finalize(None, leaving.set, exitpriority=-10)  # after ours;
+    threading._register_atexit(leaving.set)  # since Python 3.13 the threads are waited for before that
     threading.Thread(target=ask, args=("thread", leaving)).start()
     ThreadPoolExecutor(1).submit(ask, "pool", leaving)
     ask("child")

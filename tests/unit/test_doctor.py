@@ -20,6 +20,7 @@ from llmspan.cli.checkup import Finding
 from llmspan.errors import RetryableError
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
+from stores import shutting_down
 
 DISABLED = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -72,7 +73,8 @@ def test_a_sound_setup_is_well(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "all is well")
     assert "✓ backend sqlite: SQLite " in result.stdout
     assert "wrote a record and read it back" in result.stdout
-    assert SQLiteBackend(tmp_path / "new.db").stats([])[0].calls == 0
+    with shutting_down(SQLiteBackend(tmp_path / "new.db")) as backend:
+        assert backend.stats([])[0].calls == 0
 
 
 def test_a_problem_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
