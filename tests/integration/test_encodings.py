@@ -66,11 +66,11 @@ def printed(encoding: str, env: dict[str, str], db: Path, *commands: list[str]) 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_what_people_read(encoding: str, db: Path) -> None:
     """Every command prints, and bars and marks are of characters that the terminal has."""
-    commands = [["show"], ["show", "--full"], ["tail", "--once"], ["stats", "--by", "agent_id"], ["doctor"]]
+    commands = [["show"], ["show", "--full"], ["tail", "--once"], ["stats", "--by", "agent_id"]]
     shown, *others = printed(encoding, ENCODINGS[encoding], db, *commands)
     assert ("███" in shown) == (encoding == "utf-8")
     assert ("###" in shown) == (encoding != "utf-8")
-    assert len(others) == 4
+    assert len(others) == 3
     assert all(map(str.strip, others))
 
 
@@ -83,6 +83,12 @@ def test_what_programs_read(encoding: str, db: Path) -> None:
     assert {record["agent_id"] for record in records} == {"日本 🎉"}
     request = records[0]["request_json"]
     assert (json.loads(request) if isinstance(request, str) else request)["messages"][0]["content"] == FOREIGN
+
+
+def test_the_marks_of_doctor(db: Path) -> None:
+    """It prints findings with marks of ASCII."""
+    (told,) = printed("latin-1", ENCODINGS["latin-1"], db, ["doctor"])
+    assert "\n+ backend sqlite: " in told
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "C locale"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ from scripted import until
 from stores import clickhouse, postgres
 from stores.sidecar import RunningSidecar, short_directory
 
-pytest.importorskip("eventlet", reason="eventlet does not support this Python")
+# it is not imported here: it would warn of every fork of later tests
+if find_spec("eventlet") is None:
+    pytest.skip("eventlet does not support this Python", allow_module_level=True)
 
 KINDS = ["gevent", "eventlet"]
 #: what gunicorn gives a worker to end by itself, after which it kills it

@@ -5,6 +5,7 @@ Nothing is imported before it is named in the settings, so a driver that is not 
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
@@ -19,6 +20,11 @@ __all__ = ["DEFAULT", "backend_names", "load_backend", "load_backends", "open_ba
 #: what is used if nothing is named
 DEFAULT: Final = ("sqlite",)
 _GROUP: Final = "llmspan.backends"
+#: the remedy in a program that PyInstaller, or another tool, has built without what our hook tells
+FROZEN: Final = (
+    "build it with PyInstaller's hook of llmspan (it is found where llmspan is installed), or with"
+    " --collect-all llmspan --copy-metadata llmspan"
+)
 
 
 def backend_names() -> list[str]:
@@ -82,6 +88,8 @@ def _known() -> dict[str, EntryPoint]:
 
 def _load(name: str, known: dict[str, EntryPoint], named_by: str) -> type[Backend]:
     if name not in known:
+        if not known and getattr(sys, "frozen", False):
+            raise _wrong(named_by, f"the backend {name!r} is not in this frozen program; {FROZEN}")
         raise _wrong(named_by, f"no backend is called {name!r}; there are {', '.join(sorted(known))}")
     try:
         return known[name].load()
@@ -92,6 +100,8 @@ def _load(name: str, known: dict[str, EntryPoint], named_by: str) -> type[Backen
 
 def _remedy(name: str, point: EntryPoint) -> str:
     """What to install: the extra of the distribution that the entry point names, or that has the backend's name."""
+    if getattr(sys, "frozen", False):
+        return FROZEN
     if point.dist is None:
         return f"repair the package that provides {point.value}"
     extras = point.extras or [name]

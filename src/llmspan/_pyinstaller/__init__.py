@@ -1,0 +1,1 @@
+"""What PyInstaller runs when it builds a program that imports llmspan."""
