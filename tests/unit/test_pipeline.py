@@ -307,18 +307,21 @@ def test_an_error_that_cannot_say_what_it_is() -> None:
         def __str__(self) -> str:
             raise ValueError("no text")
 
+    bad: list[str] = []
+
     def refuse(traces: Sequence[ProviderTrace]) -> None:
-        if bad in [trace.id for trace in traces]:
+        bad[:] = bad or [traces[0].id]
+        if bad[0] in [trace.id for trace in traces]:
             raise SpeechlessError
 
     backend = Scripted(*[refuse] * 20)
     pipeline = pipeline_to(backend)
-    bad, *ids = accept(pipeline, 8)
+    ids = accept(pipeline, 8)
     assert pipeline.flush(30)
     (status,) = pipeline.status()
     assert identity_holds(status)
     assert (status.delivered, status.dead_lettered, status.last_error) == (7, 1, "SpeechlessError")
-    assert ids_in(backend) == set(ids)
+    assert ids_in(backend) == set(ids) - set(bad)
 
 
 def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.MonkeyPatch) -> None:
