@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .scope import context
     from .trace import ProviderTrace
     from .usage import Usage
-    from .wiring import flush, instrument, status, uninstrument
+    from .wiring import flush, instrument, shutdown, status, uninstrument
 
 _HOMES = {
     "AsyncReader": "reader",
@@ -32,6 +32,7 @@ _HOMES = {
     "flush": "wiring",
     "instrument": "wiring",
     "record": "recording",
+    "shutdown": "wiring",
     "status": "wiring",
     "uninstrument": "wiring",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "flush",
     "instrument",
     "record",
+    "shutdown",
     "status",
     "uninstrument",
 ]

@@ -23,7 +23,8 @@ class _ProviderInstrumentor(BaseInstrumentor):
         return (f"{self.provider} >= {self.oldest}",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        wiring.instrument_provider(self.provider, tracer_provider=kwargs.get("tracer_provider"))
+        names = ("tracer_provider", "logger_provider", "meter_provider")
+        wiring.instrument_provider(self.provider, **{name: kwargs.get(name) for name in names})
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
         wiring.uninstrument_provider(self.provider)

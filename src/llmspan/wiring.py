@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -30,7 +31,7 @@ from .pipeline import Status, exits
 from .pipeline import metrics as pipeline_metrics
 from .settings import Live, Settings
 
-__all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "status", "uninstrument"]
+__all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "shutdown", "status", "uninstrument"]
 
 
 class Hooks(Protocol):
@@ -46,8 +47,12 @@ class _State:
     settings: Settings | None = None
     observer: Observer | None = None
     hooks: dict[str, Hooks] = field(default_factory=dict[str, Hooks])
+    #: the observer that each of them reports to
+    observers: dict[str, Observer] = field(default_factory=dict[str, Observer])
     told: set[str] = field(default_factory=set[str])
     is_registered: bool = False
+    #: the meter providers, beside the first one, that have the instruments about llmspan itself
+    metered: weakref.WeakSet[MeterProvider] = field(default_factory=weakref.WeakSet[MeterProvider])
 
 
 _state = _State()
@@ -62,7 +67,10 @@ def instrument(
     providers: tuple[str, ...] | None = None,
     **settings: Any,
 ) -> None:
-    """Record the calls of the provider SDKs from now on. Imports no SDK; called again, it sets nothing up anew.
+    """Record the calls of the provider SDKs from now on. Imports no SDK.
+
+    Called again, it opens nothing anew, but providers that are given take effect. After :func:`uninstrument`, those
+    that are not given are the global ones again.
 
     Args:
         tracer_provider: where spans go; the global one by default. Without any, records are written all the same.
@@ -89,6 +97,7 @@ def uninstrument() -> None:
     """Put every patched attribute back. Calls under way are still recorded; backends stay open until exit."""
     with _lock:
         for name in list(_state.hooks):
+            _state.observers.pop(name, None)
             _state.hooks.pop(name).remove()
 
 
@@ -102,8 +111,12 @@ def status() -> list[Status]:
     return pipeline.shared().status()
 
 
-def close(timeout: float = 5.0) -> bool:
-    """Undo :func:`instrument`: put attributes back, end open calls, write what is queued, close the backends."""
+def shutdown(timeout: float = 5.0) -> bool:
+    """Undo :func:`instrument`: put attributes back, end open calls, write what is queued, close the backends.
+
+    Returns False if ``timeout`` seconds were not enough to write all. Again, it does nothing; :func:`instrument` then
+    sets everything up anew, also with other settings.
+    """
     with _lock:
         uninstrument()
         observer, _state.observer, _state.settings = _state.observer, None, None
@@ -113,11 +126,20 @@ def close(timeout: float = 5.0) -> bool:
     return pipeline.shared().close(timeout)
 
 
-def instrument_provider(name: str, *, tracer_provider: TracerProvider | None = None) -> None:
+close = shutdown
+
+
+def instrument_provider(
+    name: str,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
     """Instrument one SDK under ``opentelemetry-instrument``: a wrong setting is told once and the program goes on."""
     with _lock:
         try:
-            _set_up(tracer_provider, {})
+            _set_up(tracer_provider, {}, logger_provider, meter_provider)
             _instrument(name)
         except LlmspanError as error:
             tell_once(error)
@@ -126,6 +148,7 @@ def instrument_provider(name: str, *, tracer_provider: TracerProvider | None = N
 def uninstrument_provider(name: str) -> None:
     """Put one SDK's attributes back."""
     with _lock:
+        _state.observers.pop(name, None)
         hooks = _state.hooks.pop(name, None)
     if hooks is not None:
         hooks.remove()
@@ -156,6 +179,9 @@ def _set_up(
     if _state.observer is not None:
         if given and Settings.from_env(**given) != _state.settings:
             raise SettingsError("llmspan is set up already; its settings are given once per process")
+        given_providers = tracer_provider, logger_provider, meter_provider
+        if not _state.hooks or any(provider is not None for provider in given_providers):
+            _state.observer = _with_providers(_state.observer, *given_providers)
         _state.observer.source = _state.observer.source or _service_name(tracer_provider)
         pipeline.shared().source = _state.observer.source
         return
@@ -186,10 +212,41 @@ def _set_up(
     )
     pipeline.shared().source = _state.observer.source
     if not _state.is_registered:
-        _state.is_registered = True
-        defects.register(meter_provider)
-        pipeline_metrics.register(pipeline.shared, meter_provider)
         exits.at_exit(_at_exit)
+    _register_own_metrics(meter_provider)
+
+
+def _with_providers(
+    observer: Observer,
+    tracer_provider: TracerProvider | None,
+    logger_provider: LoggerProvider | None,
+    meter_provider: MeterProvider | None,
+) -> Observer:
+    """An observer that reports to other providers; calls under way stay with theirs.
+
+    A provider that is not given stays as it is while an SDK is instrumented, and is the global one otherwise.
+    """
+    is_fresh = not _state.hooks
+    changed = replace(observer)
+    if tracer_provider is not None or is_fresh:
+        changed.tracer = trace.get_tracer("llmspan", __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)
+    if logger_provider is not None or is_fresh:
+        changed.logger = _logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL)
+    if meter_provider is not None or is_fresh:
+        changed.metrics = CallMetrics(meter_provider, compat=observer.compat)
+    _register_own_metrics(meter_provider)
+    return changed
+
+
+def _register_own_metrics(meter_provider: MeterProvider | None) -> None:
+    """Offer the instruments about llmspan itself, once to each provider; the first may be the global one."""
+    if _state.is_registered and (meter_provider is None or meter_provider in _state.metered):
+        return
+    _state.is_registered = True
+    if meter_provider is not None:
+        _state.metered.add(meter_provider)
+    defects.register(meter_provider)
+    pipeline_metrics.register(pipeline.shared, meter_provider)
 
 
 def _estimator(settings: Settings) -> Estimator | None:
@@ -218,8 +275,14 @@ def _open_backends(settings: Settings) -> None:
 
 
 def _instrument(name: str) -> None:
-    if name not in _state.hooks and _state.observer is not None:
-        _state.hooks[name] = _provider(name).instrument(_state.observer)
+    observer = _state.observer
+    if observer is None or _state.observers.get(name) is observer:
+        return
+    provider = _provider(name)
+    if name in _state.hooks:
+        _state.hooks.pop(name).remove()
+    _state.hooks[name] = provider.instrument(observer)
+    _state.observers[name] = observer
 
 
 def _provider_names() -> list[str]:
