@@ -69,7 +69,8 @@ def test_what_a_request_requires():
 def test_every_name_is_in_the_table():
     """Every name of the conventions that the package writes is in the table, also where no recording has it."""
     source = Path(llmspan.__file__).parent
-    texts = [(source / name).read_text("utf-8") for name in ("semconv.py", "metrics.py", "messages.py")]
+    files = [*source.glob("*semconv*.py"), source / "metrics.py", source / "messages.py"]
+    texts = [file.read_text("utf-8") for file in files]
     names = set(re.findall(r'"((?:gen_ai|openai)\.[a-z0-9_.]+[a-z0-9])"', "\n".join(texts)))
     known = conventions.TYPES.keys() | conventions.METRICS.keys() | REPLACED
     assert sorted(names - known) == []
@@ -78,5 +79,6 @@ def test_every_name_is_in_the_table():
 #: names that the conventions have replaced: read, and written on request only
 REPLACED = {
     "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens",
-    "gen_ai.system", "gen_ai.client.operation.time_to_first_chunk", "gen_ai.client.token.usage",
+    "gen_ai.system", "gen_ai.client.operation.time_to_first_chunk", "gen_ai.client.operation.time_per_output_chunk",
+    "gen_ai.client.token.usage",
 }  # fmt: skip
