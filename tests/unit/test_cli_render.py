@@ -95,7 +95,7 @@ def test_a_response_is_told() -> None:
     assert turns == [
         Turn("system", "text", "Be brief."),
         Turn("user", "text", "Hi"),
-        Turn("user", "call", "{}", "weather"),
+        Turn("assistant", "call", "{}", "weather"),
         Turn("tool", "result", "rain", "c1"),
     ]
     message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}

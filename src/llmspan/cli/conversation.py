@@ -16,12 +16,15 @@ from ..wire.reply import JsonObject, obj, objects
 
 __all__ = ["Turn", "request_turns", "response_turns"]
 
-Kind = Literal["text", "thinking", "call", "result", "note"]
+Kind = Literal["text", "thinking", "call", "result", "tool", "note"]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One thing that one side said. ``label``: the name of the tool, or what a note is about."""
+    """One thing that one side said. ``label``: the name of the tool, or what a note is about.
+
+    ``kind``: a ``tool`` is the definition of one, a ``call`` and a ``result`` are about its use.
+    """
 
     role: str
     kind: Kind
@@ -32,16 +35,32 @@ class Turn:
 _TEXT: Final = frozenset({"text", "input_text", "output_text", "refusal"})
 _THINKING: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text"})
 _ROLES: Final = {"developer": "system", "function": "tool"}
+#: who is the author of an item or part without a role; a request repeats what the model and its tools said before
+_AUTHORS: Final = {
+    "additional_tools": "system",
+    "compaction": "assistant",
+    "fallback": "assistant",
+    "mcp_approval_request": "assistant",
+    "mcp_list_tools": "tool",
+    "mcp_tool_listing": "tool",
+    "output_text": "assistant",
+    "program": "assistant",
+    "refusal": "assistant",
+}
+_RESULT_ENDINGS: Final = ("_result", "_output", "_response")
+#: kinds that end as the results of tools do, but are the user's: documents to search in, permission to call
+_NO_RESULTS: Final = frozenset({"mcp_approval_response", "search_result"})
 #: the keys under which a part may carry its words, the most telling first
 _WORDS: Final = ("text", "thinking", "refusal", "reasoning", "content", "summary")
-
+#: the keys under which a call may carry its arguments
+_ARGUMENTS: Final = ("arguments", "input", "action", "actions")
 #: what a call or result is, as opposed to what it says
 _IDENTITY: Final = frozenset({"call_id", "id", "name", "role", "status", "tool_call_id", "tool_use_id", "type"})
 
 
-def request_turns(payload: str | None) -> list[Turn]:
-    """The turns of a request, as far as ``payload`` can be read."""
-    return _read(payload, "user", _request)
+def request_turns(payload: str | None, *, full_tools: bool = False) -> list[Turn]:
+    """The turns of a request, as far as ``payload`` can be read; ``full_tools``: tools are defined, not named."""
+    return _read(payload, "user", _request_with_tools if full_tools else _request)
 
 
 def response_turns(payload: str | None) -> list[Turn]:
@@ -62,13 +81,20 @@ def _read(payload: str | None, role: str, read: Callable[[JsonObject], list[Turn
 
 
 def _request(body: JsonObject) -> list[Turn]:
-    turns = [*_said("system", body.get("instructions")), *_said("system", body.get("system"))]
+    names = [_tool_name(tool) for tool in _tools(body)]
+    tools = [Turn("system", "note", ", ".join(names), "tools")] if names else []
+    return [*_messages(body), *tools] or [Turn("user", "note", _sketch(body))]
+
+
+def _request_with_tools(body: JsonObject) -> list[Turn]:
+    return [*_messages(body), *map(_tool, _tools(body))] or [Turn("user", "note", _sketch(body))]
+
+
+def _messages(body: JsonObject) -> Iterator[Turn]:
+    for key in ("instructions", "system"):
+        yield from _said("system", body.get(key))
     for key in ("messages", "input", "prompt"):
-        turns += _said("user", body.get(key))
-    tools = [_tool_name(tool) for tool in objects(body.get("tools"))]
-    if tools:
-        turns.append(Turn("system", "note", ", ".join(tools), "tools"))
-    return turns or [Turn("user", "note", _sketch(body))]
+        yield from _said("user", body.get(key))
 
 
 def _response(body: JsonObject) -> list[Turn]:
@@ -106,6 +132,7 @@ def _said(role: str, value: Any) -> Iterator[Turn]:
 
 def _said_by(role: str, part: JsonObject) -> Iterator[Turn]:
     kind = str(part.get("type") or ("message" if "role" in part else ""))
+    role = _AUTHORS.get(kind, role)
     if kind in ("message", "") and ("role" in part or "tool_calls" in part):
         yield from _message(role, part)
     elif kind in _TEXT:
@@ -113,11 +140,11 @@ def _said_by(role: str, part: JsonObject) -> Iterator[Turn]:
     elif kind == "compaction":
         yield Turn(role, "note", _words(part) or "[encrypted]", "compaction")
     elif kind in _THINKING:
-        yield Turn(role, "thinking", _words(part) or "[encrypted]")
-    elif kind.endswith(("_result", "_output", "_response")):
+        yield Turn("assistant", "thinking", _words(part) or "[encrypted]")
+    elif kind.endswith(_RESULT_ENDINGS) and kind not in _NO_RESULTS:
         yield Turn("tool", "result", _result(part), str(part.get("tool_use_id") or part.get("call_id") or kind))
     elif kind.endswith(("_call", "tool_use")) or kind == "function":
-        yield _call(role, kind, part)
+        yield _call(kind, part)
     else:
         yield Turn(role, "note", _sketch(part), kind or "object")
 
@@ -130,20 +157,21 @@ def _message(role: str, message: JsonObject) -> Iterator[Turn]:
         return
     for key in ("reasoning_content", "reasoning"):
         for turn in _said(role, message.get(key)):
-            yield Turn(role, "thinking", turn.text)
+            yield Turn("assistant", "thinking", turn.text)
     for key in ("content", "parts", "refusal"):  # parts: a message of the GenAI conventions
         yield from _said(role, message.get(key))
     for call in (*objects(message.get("tool_calls")), *objects([message.get("function_call")])):
-        yield _call(role, str(call.get("type") or "function"), call)
+        yield _call(str(call.get("type") or "function"), call)
 
 
-def _call(role: str, kind: str, call: JsonObject) -> Turn:
+def _call(kind: str, call: JsonObject) -> Turn:
+    """A call of a tool, which only the model makes, whatever message or list it is in."""
     inner = obj(call.get(kind)) or call
-    given = (inner[key] for key in ("arguments", "input", "action", "actions") if inner.get(key) is not None)
-    arguments = next(given, {key: value for key, value in inner.items() if key not in _IDENTITY})
-    return Turn(
-        role, "call", arguments if isinstance(arguments, str) else _sketch(arguments), str(inner.get("name") or kind)
-    )
+    arguments = next((inner[key] for key in _ARGUMENTS if inner.get(key) is not None), None)
+    if arguments is None:
+        arguments = _sketch({key: value for key, value in inner.items() if key not in _IDENTITY})
+    text = arguments if isinstance(arguments, str) else _json(arguments)
+    return Turn("assistant", "call", text, str(inner.get("name") or kind))
 
 
 def _result(part: JsonObject) -> str:
@@ -159,8 +187,29 @@ def _words(part: JsonObject) -> str:
     return found if isinstance(found, str) else "\n".join(turn.text for turn in _said("", found))
 
 
+def _tools(body: JsonObject) -> Iterator[JsonObject]:
+    """The definitions of tools, those within a namespace after it."""
+    for tool in (*objects(body.get("tools")), *objects(body.get("functions"))):
+        yield tool
+        if tool.get("type") == "namespace":
+            yield from objects(tool.get("tools"))
+
+
+def _tool(tool: JsonObject) -> Turn:
+    """The whole definition: the description as text, then parameters and configuration as JSON."""
+    inner = _definition(tool)
+    shown = ("type", "name", "description", "tools" if tool.get("type") == "namespace" else "")
+    rest = {key: value for key, value in inner.items() if key not in shown}
+    texts = [str(inner.get("description") or ""), json.dumps(rest, ensure_ascii=False, indent=2) if rest else ""]
+    return Turn("system", "tool", "\n".join(filter(None, texts)), _tool_name(tool))
+
+
+def _definition(tool: JsonObject) -> JsonObject:
+    return obj(tool.get("function")) or obj(tool.get("custom")) or tool
+
+
 def _tool_name(tool: JsonObject) -> str:
-    inner = obj(tool.get("function")) or obj(tool.get("custom")) or tool
+    inner = _definition(tool)
     names = (inner.get(key) for key in ("name", "server_label", "mcp_server_name"))
     return str(next(filter(None, names), None) or tool.get("type") or "?")
 

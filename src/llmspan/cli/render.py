@@ -101,11 +101,12 @@ def line(trace: ProviderTrace) -> Text:
     return Text("  ").join(parts)
 
 
-def call(trace: ProviderTrace, *, longest: int | None = None) -> RenderableType:
-    """A whole call; ``longest`` cuts what is said in one turn to so many characters."""
+def call(trace: ProviderTrace, *, longest: int | None = None, full_tools: bool = False) -> RenderableType:
+    """A call; ``longest`` cuts each turn to so many characters, ``full_tools`` shows the definitions of tools."""
     failure = _error(trace)
     said = [turn for turn in response_turns(trace.response_json) if not (failure and _is_odd(turn))]
-    asked, answered = _turns(request_turns(trace.request_json), longest), _turns(said, longest)
+    asked = _turns(request_turns(trace.request_json, full_tools=full_tools), longest)
+    answered = _turns(said, longest)
     if trace.request_json is None and trace.response_json is None:
         asked = [clean(f"The payload was not stored (content: {trace.content}).", "dim italic")]
     if answered:
@@ -237,7 +238,7 @@ def _label(turn: Turn) -> Text:
     if turn.kind != "text":
         label.append(f" {turn.kind}", "dim")
     if turn.label:
-        label.append_text(clean(f" {turn.label}", "bold" if turn.kind == "call" else "dim"))
+        label.append_text(clean(f" {turn.label}", "bold" if turn.kind in ("call", "tool") else "dim"))
     return label
 
 

@@ -23,7 +23,7 @@ _LONGEST = 4_000
 @click.argument("record_id", metavar="[ID]", required=False)
 @click.option("--last", is_flag=True, help="The newest call; also without any argument.")
 @click.option("--step-id", metavar="STEP", help="All calls of a step, the oldest first.")
-@click.option("--full", is_flag=True, help="Do not cut long texts.")
+@click.option("--full", is_flag=True, help="Do not cut long texts; show the definitions of tools.")
 @options.as_json
 @options.store
 def show(
@@ -45,7 +45,7 @@ def show(
         for trace in traces:
             echo(trace.to_json_line())
         return
-    _print(traces, None if full else _LONGEST)
+    _print(traces, full=full)
 
 
 def _wanted(reader: Reader, record_id: str | None, step_id: str | None) -> Sequence[ProviderTrace]:
@@ -67,9 +67,9 @@ def _found(traces: Sequence[ProviderTrace | None], otherwise: str) -> Sequence[P
     return there
 
 
-def _print(traces: Sequence[ProviderTrace], longest: int | None) -> None:
+def _print(traces: Sequence[ProviderTrace], *, full: bool) -> None:
     from .render import call, terminal
 
     console = terminal()
     for trace in traces:
-        console.print(call(trace, longest=longest))
+        console.print(call(trace, longest=None if full else _LONGEST, full_tools=full))
