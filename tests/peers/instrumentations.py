@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from peer import ANTHROPIC_MODEL, EMBEDDING_MODEL, OPENAI_MODEL, QUESTION, Peer, Stage
 
@@ -36,7 +37,9 @@ def _official(stage: Stage) -> None:
 def _openlit(stage: Stage) -> None:
     import openlit
 
-    openlit.init(disable_metrics=True, disable_events=True)
+    prices = Path("prices.json").resolve()  # it would fetch them from the network
+    prices.write_text("{}")
+    openlit.init(disable_metrics=True, disable_events=True, pricing_json=str(prices))
 
 
 def _logfire(stage: Stage) -> None:
