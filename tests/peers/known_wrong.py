@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from peer import PEER_FIRST, ZERO_CODE_PEER_FIRST
+from peer import PEER_FIRST
 from registry import PEERS
 
 
@@ -27,13 +27,12 @@ class Rule:
         ]
 
 
-_OPENAI = ("chat", "chat stream", "responses", "responses stream", "embeddings")
+_MESSAGES = ("messages", "messages stream", "messages manager")
 
 RULES = (
-    Rule("OpenInference", "its wrapper on the subclass hides ours from the calls", _OPENAI,
-         (ZERO_CODE_PEER_FIRST, PEER_FIRST)),
-    Rule("Logfire", "its wrapper on the subclass hides ours from the calls", orders=(PEER_FIRST,)),
-    Rule("OpenLIT", "its span is made of what is not the call's", ("messages", "messages stream", "messages manager")),
+    Rule("Logfire", "the SDK's own span of the call, suppressed, is current in front of Logfire's", _MESSAGES,
+         (PEER_FIRST,)),
+    Rule("OpenLIT", "its span has no attributes before it ends", _MESSAGES),
 )  # fmt: skip
 
 KNOWN_WRONG = {cell: rule.why for rule in RULES for cell in rule.cells()}
