@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from foreign_spans import USAGE, call, inside, span_id
 from llmspan.instrumentation import is_bound
@@ -68,6 +70,16 @@ def wrap(tracer, call):
     generation = SimpleNamespace(_otel_span=tracer.start_span("generation", attributes=attributes))
     response = call()
     generation._otel_span.end()
+    return response
+""",
+    "logfire._internal.integrations.llm_providers.llm_provider": """
+from types import SimpleNamespace
+
+def wrap(tracer, call):
+    attributes = {"gen_ai.operation.name": "chat"}
+    span = SimpleNamespace(_span=tracer.start_span("Message with {model}", attributes=attributes))
+    response = call()
+    span._span.end()
     return response
 """,
 }
@@ -160,6 +172,22 @@ def test_a_second_call_below_a_wrapper(name: str, watch: Watch, monkeypatch: pyt
     assert ours.parent is not None
     assert f"{ours.parent.span_id:016x}" == span_id(theirs)
     assert [record.span_id for record in watch.records] == [span_id(theirs), span_id(ours)]
+
+
+def test_a_suppressed_span_in_front_of_logfires(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's own span that Logfire suppresses is current, and is no span; the record takes the ids of Logfire's."""
+    name = "logfire._internal.integrations.llm_providers.llm_provider"
+    module = imported(monkeypatch, name, WRAPPERS[name])
+
+    def suppressed() -> None:
+        nothing = trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=False))
+        with suppress_instrumentation(), trace.use_span(nothing):
+            call(MESSAGES)
+
+    module.wrap(watch.tracer_provider.get_tracer("theirs"), suppressed)
+    (theirs,) = watch.spans
+    assert (theirs.attributes or {})[USAGE] == MESSAGES.input_tokens
+    assert [record.span_id for record in watch.records] == [span_id(theirs)]
 
 
 def test_another_operation_below_a_wrapper(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
