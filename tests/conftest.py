@@ -54,6 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"surfaces, {what}, each in all its ways of reading: {good} of {good + bad}")
     _say_outcomes(terminalreporter)
     _say_peer_faults(terminalreporter)
+    _say_planted(terminalreporter)
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     _summarise_collector(terminalreporter)
@@ -99,6 +100,17 @@ def _say_peer_faults(terminalreporter: pytest.TerminalReporter) -> None:
     if passed or failed:
         line = f"faults of other instrumentations: {len(passed | failed)} of {len(peer_faults.FAULTS)} tested"
         terminalreporter.write_line(f"{line}, ours: {', '.join(sorted(failed)) or 'none'}")
+
+
+def _say_planted(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tests of planted escapes and secrets count what they searched, by ``record_property``."""
+    for what in ("planted escapes", "planted secrets"):
+        counts = [
+            sum(int(n) for r in terminalreporter.stats.get(result, []) for name, n in r.user_properties if name == what)
+            for result in ("passed", "failed")
+        ]
+        if any(counts):
+            terminalreporter.write_line(f"{what}: {counts[0]} of {sum(counts)} outputs without one")
 
 
 def _summarise_collector(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,11 +12,34 @@ from contextlib import suppress
 from typing import Final
 
 from ._native import cooperative_sleep, is_own_thread, spawn
+from .printable import printable, printable_traceback
 
-__all__ = ["emit_held", "emit_soon", "logger"]
+__all__ = ["PrintableFilter", "emit_held", "emit_soon", "logger"]
 
 #: older lines go first
 _MOST_HELD: Final = 1000
+
+
+class PrintableFilter(logging.Filter):
+    """Makes the arguments and the traceback of a log record printable: they quote providers, servers and programs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change ``record`` where it has to be, and let it pass."""
+        with suppress(Exception):  # from the __str__ of an argument; the handler meets it again and reports it
+            if isinstance(record.args, tuple):
+                record.args = tuple(map(_printable_argument, record.args))
+            error = record.exc_info[1] if record.exc_info else None
+            if error is not None:
+                record.exc_text = printable_traceback(error)  # formatters take it instead of making their own
+        return True
+
+
+def _printable_argument(value: object) -> object:
+    if value is None or isinstance(value, int | float):
+        return value
+    text = str(value)
+    safe = printable(text)
+    return value if safe == text else safe
 
 
 class _Holding(logging.Filter):
@@ -35,6 +58,7 @@ class _Holding(logging.Filter):
 
 _holding: Final = _Holding()
 logger: Final = logging.getLogger("llmspan")
+logger.addFilter(PrintableFilter())
 logger.addFilter(_holding)
 
 

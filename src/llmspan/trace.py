@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from . import _json
 from .errors import RecordError
+from .printable import json_printable
 from .usage import Usage, UsageSource
 
 __all__ = [
@@ -156,7 +157,7 @@ class ProviderTrace:
         Providers indent their JSON, and a payload is kept as it was sent. White space becomes spaces; what ends a line
         or controls a terminal can otherwise only stand in a string, where its escape means the same.
         """
-        return self.to_json().translate(_ON_ONE_LINE)
+        return json_printable(self.to_json())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ProviderTrace:
@@ -179,12 +180,6 @@ class ProviderTrace:
 
 PAYLOAD_KEYS: Final = ("request_json", "response_json")
 
-#: white space between JSON tokens, and in strings: DEL, C1 controls, line separators, controls of text direction
-_ON_ONE_LINE: Final = {ord(blank): " " for blank in "\t\r\n"} | {
-    code: f"\\u{code:04x}"
-    for codes in ((0x7F, 0xA0), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
-    for code in range(*codes)
-}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _USAGE_KEYS: Final = {
     "input_tokens": "input_tokens",

@@ -29,6 +29,7 @@ from .instrumentation import Capture, Observer, finish_open_calls
 from .metrics import CallMetrics
 from .pipeline import Status, exits
 from .pipeline import metrics as pipeline_metrics
+from .printable import printable
 from .settings import Live, Settings
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "shutdown", "status", "uninstrument"]
@@ -167,7 +168,7 @@ def tell_once(error: Exception) -> None:
     """One line on stderr for a problem of configuration, however many parts of us meet it."""
     if str(error) not in _state.told:
         _state.told.add(str(error))
-        print(f"llmspan: {error}. Calls are not recorded.", file=sys.stderr)  # noqa: T201
+        print(printable(f"llmspan: {error}. Calls are not recorded."), file=sys.stderr)  # noqa: T201
 
 
 def _set_up(
@@ -312,7 +313,7 @@ def _at_exit() -> None:
     if not line.close(settings.exit_timeout):
         _tell_what_is_left(line.status(), settings)
     if settings.summary and line.totals.calls:
-        print(line.totals.line(stored), file=sys.stderr)  # noqa: T201
+        print(printable(line.totals.line(stored)), file=sys.stderr)  # noqa: T201
 
 
 def _tell_what_is_left(statuses: list[Status], settings: Settings) -> None:

@@ -219,7 +219,7 @@ def test_a_payload_cannot_steer_the_terminal() -> None:
     said = {"choices": [{"message": {"role": "assistant", "content": "\x1b[2J[red]\x9b\x07\r[/red] fine"}}]}
     trace = make_trace(response_json=json.dumps(said), request_model="m\x1b]0;x\x07", error_message="\x1b[31m")
     text = drawn(render.call(trace))
-    assert "␛[2J[red]\ufffd␇␍[/red] fine" in text
+    assert r"\x1b[2J[red]\x9b\x07\r[/red] fine" in text
     assert not set(text + drawn(render.line(trace))) & set("\x1b\x9b\x07\r")
 
 

@@ -16,7 +16,7 @@ import click
 
 from .._version import __version__
 from ..errors import BackendError, LlmspanError, SettingsError
-from .output import escape_unencodable
+from .output import echo, escape_unencodable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -61,7 +61,7 @@ class _Commands(click.Group):
             sys.stdout.flush()
             return result
         except LlmspanError as error:
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             ctx.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
         except BrokenPipeError:  # the reader of a pipe has seen enough; click knows what to do
             raise
@@ -69,7 +69,7 @@ class _Commands(click.Group):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
                 raise
             _discard_output()
-            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            echo(f"Error: the output cannot be written: {error.strerror}", err=True)
             ctx.exit(1)
 
 

@@ -55,7 +55,7 @@ def _installed_sdks() -> dict[str, Any]:
         try:
             found[name] = import_module(name)
         except ImportError:
-            click.echo(f'{name} is not installed; pip install "llmspan[{name}]"', err=True)
+            echo(f'{name} is not installed; pip install "llmspan[{name}]"', err=True)
     if not found:
         raise click.ClickException("there is no SDK to record")
     return found
@@ -107,7 +107,8 @@ def _print(traces: Sequence[ProviderTrace], kept: Path | None) -> None:
     if shown is not None:
         console.print(call(shown))
         console.print()
-    echo("\n".join(_hints(kept)))
+    for hint in _hints(kept):
+        echo(hint)
 
 
 def _hints(kept: Path | None) -> list[str]:

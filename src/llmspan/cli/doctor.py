@@ -41,7 +41,7 @@ def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: 
             echo(json.dumps(asdict(finding)))
         else:
             *marks, colour = _MARKS[finding.level]
-            echo(f"{click.style(symbol(*marks), fg=colour)} {finding.check}: {finding.message}")
+            echo(f"{finding.check}: {finding.message}", mark=f"{click.style(symbol(*marks), fg=colour)} ")
     if not as_json:
         echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "all is well")
     ctx.exit(1 if problems else 0)

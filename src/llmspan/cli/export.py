@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from . import options
+from .output import echo
 
 __all__ = ["export"]
 
@@ -45,7 +46,7 @@ def export(
                 stream.write(trace.to_json_line() + "\n")
                 written += 1
     if output is not None:
-        click.echo(f"{written} records to {output}", err=True)
+        echo(f"{written} records to {output}", err=True)
 
 
 @contextmanager

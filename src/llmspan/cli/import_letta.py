@@ -87,7 +87,7 @@ def _converted(page: Sequence[Mapping[str, Any]], told: Counter[str]) -> list[Pr
             trace = to_record(row)
         except RecordError as error:
             told["skipped"] += 1
-            click.echo(f"skipped {row['id']}: {error}", err=True)
+            echo(f"skipped {row['id']}: {error}", err=True)
             continue
         told["imported"] += 1
         told["failures"] += trace.status != "ok"
@@ -104,7 +104,7 @@ def _write(backend: Backend, traces: Sequence[ProviderTrace], told: Counter[str]
         if len(traces) == 1:
             told["skipped"] += 1
             told["imported"] -= 1
-            click.echo(f"skipped {traces[0].attributes['letta.id']}: {backend.name}: {error}", err=True)
+            echo(f"skipped {traces[0].attributes['letta.id']}: {backend.name}: {error}", err=True)
             return
         middle = len(traces) // 2
         _write(backend, traces[:middle], told)

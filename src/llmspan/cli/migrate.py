@@ -36,6 +36,6 @@ def migrate(*, backend: str | None, db: str | None, as_json: bool) -> None:
         else:
             echo(f"{one.name} ({one.location}): {', '.join(applied) or 'up to date'}")
     for error in failures[1:]:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
     if failures:
         raise failures[0]

@@ -1,6 +1,7 @@
-"""Standard output that never fails for its encoding: what it cannot encode is written as an escape, as JSON has them.
+"""How commands print a line: what a terminal would obey, and what its encoding does not have, become escapes.
 
-Records hold other people's text, and a terminal may be latin-1 or ASCII. An escape keeps JSON output valid and exact.
+Records hold other people's text, and a terminal may be latin-1 or ASCII. JSON output stays valid and exact. Every
+command prints here, or by ``render.clean``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from typing import Final
 
 import click
+
+from ..printable import printable
 
 __all__ = ["echo", "escape_unencodable", "symbol"]
 
@@ -24,9 +27,10 @@ def escape_unencodable() -> None:
         sys.stdout.reconfigure(errors=_HANDLER)
 
 
-def echo(text: str) -> None:
-    """Print a line in the encoding of standard output; without the file, click writes UTF-8 where that is ASCII."""
-    click.echo(text, file=sys.stdout)
+def echo(text: object = "", *, mark: str = "", err: bool = False) -> None:
+    """Print ``text`` as one line, to standard error if ``err``; ``mark`` goes before it as it is, colours included."""
+    # without the file, click writes UTF-8 where the encoding of standard output is ASCII
+    click.echo(f"{mark}{printable(text)}", file=None if err else sys.stdout, err=err)
 
 
 def symbol(character: str, ascii_character: str) -> str:

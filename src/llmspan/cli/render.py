@@ -6,7 +6,6 @@ control characters in it are made visible instead of being obeyed by the termina
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
+from ..printable import printable, printable_lines
 from ..semconv import CAUSED_BY
 from ..trace import ProviderTrace
 from ..usage import Usage
@@ -29,6 +29,7 @@ __all__ = [
     "TABLE_WIDTH",
     "call",
     "clean",
+    "clean_lines",
     "count",
     "line",
     "milliseconds",
@@ -161,15 +162,13 @@ def milliseconds(nanoseconds: int | None) -> str:
 
 
 def clean(value: object, style: str = "") -> Text:
-    """Text from outside, as it is: no markup, and no control characters for the terminal to act upon."""
-    return Text("".join(map(_visible, str(value))), style)
+    """Text from outside on one line: no markup, and no control characters for the terminal to act upon."""
+    return Text(printable(value), style)
 
 
-def _visible(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs"):
-        return character
-    code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
+def clean_lines(value: object, style: str = "") -> Text:
+    """As :func:`clean`, with the line breaks of a message or a payload."""
+    return Text(printable_lines(value), style)
 
 
 def _counts(used: Usage) -> tuple[str, ...]:
@@ -234,7 +233,7 @@ def _turns(turns: list[Turn], longest: int | None) -> list[RenderableType]:
 
 
 def _label(turn: Turn) -> Text:
-    label = Text(turn.role, f"bold {_ROLE.get(turn.role, 'white')}")
+    label = clean(turn.role, f"bold {_ROLE.get(turn.role, 'white')}")
     if turn.kind != "text":
         label.append(f" {turn.kind}", "dim")
     if turn.label:
@@ -244,7 +243,7 @@ def _label(turn: Turn) -> Text:
 
 def _body(turn: Turn, longest: int | None) -> Text:
     shown = turn.text if longest is None else turn.text[:longest]
-    text = clean(shown, {"thinking": "dim italic", "note": "dim"}.get(turn.kind, ""))
+    text = clean_lines(shown, {"thinking": "dim italic", "note": "dim"}.get(turn.kind, ""))
     if len(shown) < len(turn.text):
         text.append(f"\n... {len(turn.text) - len(shown):,} more characters (--full)", "dim")
     return text
@@ -255,7 +254,7 @@ def _error(trace: ProviderTrace) -> list[RenderableType]:
         return []
     status = f"HTTP {trace.http_status} " if trace.http_status else ""
     head = clean(f"{status}{trace.error_type or ''}", "bold red")
-    return [Text(), head, Padding(clean(trace.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
+    return [Text(), head, Padding(clean_lines(trace.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
 
 
 def _cause(trace: ProviderTrace) -> str:

@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import click
 
 from ..errors import LlmspanError
+from .output import echo
 
 __all__ = ["command_line", "prepare", "run", "service_name"]
 
@@ -63,7 +64,7 @@ def run(
     environ = dict(os.environ) | {key: value for key, value in given.items() if value is not None}
     command = command_line(program, arguments, as_module=as_module)
     for notice in prepare(environ, command):
-        click.echo(f"llmspan: {notice}", err=True)
+        echo(f"llmspan: {notice}", err=True)
     _become(command, environ)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .output import echo
+
 if TYPE_CHECKING:
     from ..backends.base import Backend
     from ..pipeline import Status
@@ -43,6 +45,7 @@ def sidecar(
     A record is acknowledged when the first backend has stored it; the others get it by queues of their own. SIGTERM
     and SIGINT end it when all that was taken is written.
     """
+    from .._log import PrintableFilter
     from ..backends import open_backends
     from ..backends.socket import DEFAULT_PATH
     from ..backends.socket_protocol import MAX_FRAME
@@ -50,6 +53,8 @@ def sidecar(
     from ..sidecar import Archive, Sidecar, listen
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    for handler in logging.getLogger().handlers:  # drivers log too
+        handler.addFilter(PrintableFilter())
     settings = Settings.from_env(socket=path, backends=backends, sqlite_path=db)
     stores = open_backends(settings)
     listener = listen(settings.socket or DEFAULT_PATH)
@@ -63,13 +68,13 @@ def sidecar(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stopping(server))
         where = ", ".join(f"{store.name} ({store.location})" for store in stores)
-        click.echo(f"llmspan: listening at {listener.path}, writing to {where}", err=True)
+        echo(f"llmspan: listening at {listener.path}, writing to {where}", err=True)
         server.serve()
     finally:
         listener.close()
     done = archive.close(settings.exit_timeout)
     for status in archive.status():
-        click.echo(f"llmspan: {_told(status)}", err=True)
+        echo(f"llmspan: {_told(status)}", err=True)
     if not done and any(status.queued or status.dropped.get("shutdown") for status in archive.status()):
         raise click.ClickException("not everything was written before LLMSPAN_EXIT_TIMEOUT was over")
 

@@ -62,7 +62,7 @@ def tail(
                 seen = {trace.id for trace in (*before, *shown)}
                 _print(follow(reader, chosen, seen, lambda: time.sleep(interval)), as_json=as_json)
         except KeyboardInterrupt:
-            click.echo("", err=True)
+            echo("", err=True)
 
 
 def latest(reader: Reader, filters: Filters, number: int) -> list[ProviderTrace]:
