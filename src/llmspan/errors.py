@@ -2,12 +2,14 @@
 
     LlmspanError
     ├── SettingsError        a setting (environment variable or argument) is wrong; the program can be told at start
+    │   └── RefusedError         ... or the store that it names refuses us as it is now; that may be put right there
     ├── RecordError          bytes or rows that should be a record are not one
     └── BackendError         a trace backend could not do what was asked
         ├── PermanentError   the same write will never succeed: set the record aside
         ├── RetryableError   the same write may succeed later: keep the record, try again
         │   └── ThrottledError   ... and the backend said when
         └── SchemaError      the store's schema is not one this version can use
+            └── WrongFileError   ... and the store is a local file
 
 Nothing here is ever raised into a provider call: see ``_guard``.
 """
@@ -19,10 +21,12 @@ __all__ = [
     "LlmspanError",
     "PermanentError",
     "RecordError",
+    "RefusedError",
     "RetryableError",
     "SchemaError",
     "SettingsError",
     "ThrottledError",
+    "WrongFileError",
 ]
 
 
@@ -32,6 +36,14 @@ class LlmspanError(Exception):
 
 class SettingsError(LlmspanError, ValueError):
     """A setting is wrong. The message names the setting, its value and what would be right."""
+
+
+class RefusedError(SettingsError):
+    """A store that a setting names refuses us as it is now: wrong password, missing database, no right.
+
+    The setting can be read, and the store may be put right without the program: it is tried again, never an error at
+    start.
+    """
 
 
 class RecordError(LlmspanError, ValueError):
@@ -60,3 +72,7 @@ class ThrottledError(RetryableError):
 
 class SchemaError(BackendError):
     """The store was made by a newer llmspan, or is not an llmspan store at all."""
+
+
+class WrongFileError(SchemaError):
+    """A local file is not ours, or was made by a newer llmspan. Whoever starts the program can name another."""

@@ -1,4 +1,4 @@
-"""Reading records back, from one backend: the first of ``LLMSPAN_BACKENDS``.
+"""Reading records back, from one backend: the first of ``LLMSPAN_BACKENDS`` that can be read.
 
 The reader adds no meaning of its own to what the backend says; :class:`AsyncReader` is the same in threads.
 """
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-from .backends import load_backends
+from .backends import primary_backend
 from .backends.base import Backend, Filters, GroupBy, Page, StatsRow
 from .errors import RecordError, SettingsError
 from .settings import Settings
@@ -170,7 +170,7 @@ class AsyncReader:
 
 
 def _primary(overrides: dict[str, Any]) -> Backend:
-    return load_backends(Settings.from_env(**overrides))[0]
+    return primary_backend(Settings.from_env(**overrides))
 
 
 def _several(ids: Sequence[str]) -> str:

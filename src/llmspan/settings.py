@@ -280,7 +280,7 @@ def _text(value: Any) -> str | None:
 TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "backends", "LLMSPAN_BACKENDS", names, "a comma-separated list of backend names, each once", "sqlite",
-        "Where provider traces are written. The first one is the primary for reads.",
+        "Where provider traces are written. The first one that can be read is the primary for reads.",
         ("LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND",),
     ),
     Setting(

@@ -21,7 +21,7 @@ from opentelemetry.trace import TracerProvider
 
 from . import _guard, defects, otlp, pipeline, semconv
 from ._version import __version__
-from .backends import open_backend, open_backends
+from .backends import load_backends, open_backend
 from .content import Policy
 from .errors import LlmspanError, SettingsError
 from .estimate import Estimator
@@ -81,7 +81,8 @@ def instrument(
         settings: any field of :class:`llmspan.settings.Settings`; they win over ``LLMSPAN_*`` variables.
 
     Raises:
-        SettingsError: a setting is wrong, a backend's place cannot be used, or other settings are in force already.
+        SettingsError: a setting cannot be read, names a local file that cannot be used, or other settings are in
+            force already. A store elsewhere that is down or refuses us is no error: it is tried again.
     """
     with _lock:
         given = Settings.from_env(**settings)
@@ -266,13 +267,15 @@ def _open_backends(settings: Settings) -> None:
     """Add the named backends; the default one only if no exporter has named a place of its own."""
     line = pipeline.shared()
     line.configure(settings)
-    for backend in line.backends:  # exporters have named them; they are opened here, where an error can be told
-        open_backend(backend)
-    if not settings.backends and line.backends:
-        return
-    for backend in open_backends(settings):
+    named = line.backends  # by exporters; they are opened here, where an error can be told
+    more = [] if named and not settings.backends else load_backends(settings)
+    opened = [(backend, open_backend(backend)) for backend in (*named, *more)]
+    for backend in more:
         if not line.add(backend):
             backend.shutdown()  # an exporter has named the same place
+    for backend, error in opened:
+        if error is not None:
+            line.tell_failure(backend, error)
 
 
 def _instrument(name: str) -> None:

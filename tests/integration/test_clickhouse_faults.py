@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
+from llmspan.errors import PermanentError, RefusedError, RetryableError, SchemaError, SettingsError, ThrottledError
 from llmspan.trace import ProviderTrace
 from records import NOON, make_trace
 from stores import clickhouse, clickhouse_http, shutting_down
@@ -192,8 +192,8 @@ def test_poison_record(backend):
 CODES: dict[int, type[Exception]] = {
     159: RetryableError, 202: ThrottledError, 209: RetryableError, 210: RetryableError, 241: RetryableError,
     242: RetryableError, 243: RetryableError, 252: ThrottledError, 285: RetryableError, 319: RetryableError,
-    999: RetryableError, 16: SchemaError, 47: SchemaError, 192: SettingsError, 193: SettingsError, 516: SettingsError,
-    164: SettingsError, 497: SettingsError, 27: PermanentError, 117: PermanentError, 49: PermanentError,
+    999: RetryableError, 16: SchemaError, 47: SchemaError, 192: RefusedError, 193: RefusedError, 516: RefusedError,
+    164: RefusedError, 497: RefusedError, 27: PermanentError, 117: PermanentError, 49: PermanentError,
 }  # fmt: skip
 
 

@@ -315,7 +315,7 @@ def test_another_user_cannot_even_connect(start, path) -> None:
     """The modes of directory and socket keep other users out; what they are told names the setting."""
     start()
     path.parent.parent.chmod(0o755)
-    assert as_nobody(path).startswith(f"SettingsError LLMSPAN_SOCKET={path}: Permission denied; it must be a socket")
+    assert as_nobody(path).startswith(f"RefusedError LLMSPAN_SOCKET={path}: Permission denied; it must be a socket")
 
 
 @needs_root
@@ -330,7 +330,7 @@ def test_the_system_says_who_it_is(start, path, allowed) -> None:
     if allowed:
         assert told == "welcome\n"
     else:
-        assert told.startswith(f"SettingsError LLMSPAN_SOCKET={path}: uid {NOBODY} (pid ")
+        assert told.startswith(f"RefusedError LLMSPAN_SOCKET={path}: uid {NOBODY} (pid ")
         assert f"may not send here; start the sidecar with --allow-uid {NOBODY}" in told
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from llmspan.backends import load_backends
 from llmspan.backends.socket import SocketBackend
 from llmspan.backends.socket_records import v3_line
+from llmspan.cli import main
 from llmspan.errors import (
     BackendError,
     PermanentError,
@@ -420,13 +422,25 @@ def test_reading_is_refused(path, name, arguments) -> None:
         getattr(SocketBackend(path), name)(*arguments)
 
 
-def test_it_cannot_be_the_one_that_is_read() -> None:
-    """Named first, it is refused at start; named after a store, it is taken, with its settings."""
-    with pytest.raises(SettingsError, match="'socket' only takes records; name another before it"):
-        load_backends(Settings.from_env({"LLMSPAN_BACKENDS": "socket,memory"}))
-    environ = {"LLMSPAN_BACKENDS": "memory,socket", "LLMSPAN_SOCKET": "/run/some.sock"}
-    _, second = load_backends(Settings.from_env(environ))
-    assert (second.name, second.location) == ("socket", "/run/some.sock")
+@pytest.mark.parametrize("names", ["socket", "socket,memory", "memory,socket"])
+def test_it_may_stand_anywhere(names: str) -> None:
+    """Alone, first or last, it is taken, with its settings."""
+    environ = {"LLMSPAN_BACKENDS": names, "LLMSPAN_SOCKET": "/run/some.sock"}
+    found = {backend.name: backend.location for backend in load_backends(Settings.from_env(environ))}
+    assert found["socket"] == "/run/some.sock"
+    assert list(found) == names.split(",")
+
+
+@pytest.mark.parametrize("command", ["show", "tail", "stats", "export"])
+def test_commands_that_read_say_where_to_read(command: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a sidecar, reading commands name the socket, and the options that read the sidecar's store."""
+    monkeypatch.setenv("LLMSPAN_BACKENDS", "socket")
+    monkeypatch.setenv("LLMSPAN_SOCKET", str(path))
+    told = CliRunner().invoke(main, [command], prog_name="llmspan")
+    assert told.exit_code == 2
+    assert f"LLMSPAN_BACKENDS=socket: 'socket' ({path}) only takes records" in told.output
+    assert "--db PATH" in told.output
+    assert "--backend NAME" in told.output
 
 
 def test_check_says_who_answers(backend, run) -> None:

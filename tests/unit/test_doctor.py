@@ -92,7 +92,7 @@ def test_a_problem_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ("backends", "told"),
     [
         ("click-house", "no backend is called 'click-house'; there are"),
-        ("socket,sqlite", "'socket' only takes records"),
+        ("sqlite,nothing", "no backend is called 'nothing'"),
     ],
 )
 def test_wrong_settings_are_exit_code_two(monkeypatch: pytest.MonkeyPatch, backends: str, told: str) -> None:

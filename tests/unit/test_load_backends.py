@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from llmspan import backends
-from llmspan.backends import backend_names, load_backends
+from llmspan.backends import backend_names, load_backends, primary_backend
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import SettingsError
@@ -112,10 +112,22 @@ def test_others_are_not_imported(install):
     assert [backend.name for backend in load_backends(Settings(backends=("memory",)))] == ["memory"]
 
 
-def test_first_must_be_readable(monkeypatch, install):
-    """The first backend is the one that is read: one that only takes records may only come later."""
+@pytest.mark.parametrize("names", [("memory", "sqlite"), ("sqlite", "memory"), ("sqlite",)])
+def test_the_first_that_can_be_read_is_read(monkeypatch, names):
+    """A backend that only takes records may stand anywhere; what is read is the first of the others."""
     monkeypatch.setattr(MemoryBackend, "readable", False)
-    message = refused("memory", "sqlite")
-    assert message.startswith("LLMSPAN_BACKENDS=memory,sqlite: the first backend is the one that is read, and 'memory'")
-    assert "such as sqlite" in message
-    assert [one.name for one in load_backends(Settings(backends=("sqlite", "memory")))] == ["sqlite", "memory"]
+    assert [one.name for one in load_backends(Settings(backends=names))] == list(names)
+    assert primary_backend(Settings(backends=names)).name == "sqlite"
+
+
+@pytest.mark.parametrize("names", [("socket",), ("memory",), ("memory", "socket")])
+def test_nothing_that_can_be_read(monkeypatch, names):
+    """If all backends only take records, they are taken, and reading says which they are and where to read instead."""
+    monkeypatch.setattr(MemoryBackend, "readable", False)
+    assert [one.name for one in load_backends(Settings(backends=names))] == list(names)
+    with pytest.raises(SettingsError) as caught:
+        primary_backend(Settings(backends=names))
+    message = str(caught.value)
+    assert message.startswith(f"LLMSPAN_BACKENDS={','.join(names)}: '{names[0]}' (")
+    assert "--db PATH" in message
+    assert "--backend NAME" in message

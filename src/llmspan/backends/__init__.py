@@ -11,11 +11,19 @@ from typing import Final
 
 from .._guard import logger
 from .._native import cooperative_sleep
-from ..errors import BackendError, RetryableError, SettingsError
+from ..errors import BackendError, LlmspanError, RefusedError, SettingsError, WrongFileError
 from ..settings import Settings
 from .base import Backend
 
-__all__ = ["DEFAULT", "backend_names", "load_backend", "load_backends", "open_backend", "open_backends"]
+__all__ = [
+    "DEFAULT",
+    "backend_names",
+    "load_backend",
+    "load_backends",
+    "open_backend",
+    "open_backends",
+    "primary_backend",
+]
 
 #: what is used if nothing is named
 DEFAULT: Final = ("sqlite",)
@@ -32,21 +40,37 @@ def backend_names() -> list[str]:
     return sorted(_known())
 
 
-def load_backends(settings: Settings, *, to_read: bool = True) -> list[Backend]:
+def load_backends(settings: Settings) -> list[Backend]:
     """The backends that the settings name, in that order; none of them is opened.
 
     Raises:
-        SettingsError: a name is unknown, its code cannot be imported, or the first one cannot be read; with
-            ``to_read=False`` nobody is going to read.
+        SettingsError: a name is unknown, or its code cannot be imported.
     """
-    names = settings.backends or DEFAULT
     known = _known()
-    named_by = f"LLMSPAN_BACKENDS={','.join(names)}"
-    backends = [_load(name, known, named_by).from_settings(settings) for name in names]
-    if to_read and not backends[0].readable:
-        raise _wrong(named_by, f"the first backend is the one that is read, and {names[0]!r} only takes records;"
-                            " name another before it, such as sqlite")  # fmt: skip
-    return backends
+    return [_load(name, known, _named_by(settings)).from_settings(settings) for name in settings.backends or DEFAULT]
+
+
+def primary_backend(settings: Settings) -> Backend:
+    """The one that is read: of those that the settings name, the first that can be. It is not opened.
+
+    Raises:
+        SettingsError: as :func:`load_backends`, or all of them only take records.
+    """
+    backends = load_backends(settings)
+    for backend in backends:
+        if backend.readable:
+            return backend
+    only = " and ".join(f"{backend.name!r} ({backend.location})" for backend in backends)
+    raise _wrong(
+        _named_by(settings),
+        f"{only} only takes records; they are read where the receiver stores them, which `llmspan sidecar` says when it"
+        " starts: give --db PATH for its SQLite file or --backend NAME for its database (in Python"
+        " Reader.from_env(backends='sqlite', sqlite_path=PATH))",
+    )
+
+
+def _named_by(settings: Settings) -> str:
+    return f"LLMSPAN_BACKENDS={','.join(settings.backends or DEFAULT)}"
 
 
 def load_backend(name: str, settings: Settings, *, named_by: str) -> Backend:
@@ -59,27 +83,33 @@ def load_backend(name: str, settings: Settings, *, named_by: str) -> Backend:
 
 
 def open_backends(settings: Settings) -> list[Backend]:
-    """The backends that the settings name, opened. One that is away for now is left to those who try again.
+    """The backends that the settings name, opened. One that cannot be opened now is left to those who try again.
 
     Raises:
-        SettingsError: as :func:`load_backends`, or a backend's place cannot be used.
+        SettingsError: as :func:`load_backends` and :func:`open_backend`.
     """
     backends = load_backends(settings)
     for backend in backends:
-        open_backend(backend)
+        if (error := open_backend(backend)) is not None:
+            logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
     return backends
 
 
-def open_backend(backend: Backend) -> None:
-    """Open ``backend``, as :func:`open_backends` does."""
+def open_backend(backend: Backend) -> LlmspanError | None:
+    """Open ``backend``; returns why that is not possible now.
+
+    Raises:
+        SettingsError: a setting cannot be read, or names a local file that cannot be used.
+    """
     try:
         backend.open()
         if cooperative_sleep() is not None:
             backend.shutdown()  # a greenlet's connection is of no use to the worker, which is another thread
-    except RetryableError as error:
-        logger.warning("llmspan: %s: %s; trying again when there is something to write", backend.name, error)
-    except BackendError as error:
+    except WrongFileError as error:
         raise SettingsError(str(error)) from error
+    except (BackendError, RefusedError) as error:
+        return error
+    return None
 
 
 def _known() -> dict[str, EntryPoint]:

@@ -104,8 +104,10 @@ class Backend(Protocol):
         """Make sure that the store can be used, and make its schema where that is allowed; called again, do nothing.
 
         Raises:
-            SettingsError: the place cannot be used as configured (not writable, no such host).
+            SettingsError: a setting cannot be read, or names a local file that cannot be used: an error at start.
+            RefusedError: the store refuses us as it is now (password, rights, no such database).
             SchemaError: the store was made by a newer version.
+            RetryableError: it cannot be reached now.
         """
         ...
 

@@ -18,6 +18,7 @@ from ..errors import SchemaError
 from .clickhouse_driver import exceptions, open_client
 from .clickhouse_dsn import Place
 from .clickhouse_errors import refusals
+from .clickhouse_logs import quiet
 from .rows import Cell
 
 __all__ = ["Client", "alive", "parameter", "quoted"]
@@ -123,7 +124,7 @@ class Client:
     @contextmanager
     def _driven(self) -> Generator[Any]:
         """The driver's client, connected, and its failures in our errors."""
-        with refusals(self.place):
+        with refusals(self.place), quiet():
             yield self._connected()
 
     def _described(self, driver: Any, table: str, columns: Sequence[str]) -> Any:

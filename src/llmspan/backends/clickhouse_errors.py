@@ -15,9 +15,9 @@ from ..errors import (
     BackendError,
     LlmspanError,
     PermanentError,
+    RefusedError,
     RetryableError,
     SchemaError,
-    SettingsError,
     ThrottledError,
 )
 from .clickhouse_driver import exceptions
@@ -36,6 +36,9 @@ _MISSING: Final = frozenset({60, 81})  # table, database
 _OTHER_SCHEMA: Final = frozenset({8, 10, 16, 47})  # a column that is not there
 _WHO: Final = frozenset({192, 193, 194, 516})  # user or password
 _NOT_ALLOWED: Final = frozenset({164, 452, 497})  # read-only, constrained setting, no grant
+
+#: what a proxy says of one request, whoever sends it
+_TOO_LARGE: Final = frozenset({413, 414, 431})
 
 _STATUS: Final = re.compile(r"HTTP status (\d{3})")
 _VERSION: Final = re.compile(r"\s*\(version [^()]*(\([^()]*\))?\)\s*$")
@@ -60,7 +63,7 @@ def refusals(place: Place) -> Generator[None]:
         raise RetryableError(f"ClickHouse {place.location}: {error.strerror or error}") from error
 
 
-def _ours(place: Place, error: Any) -> BackendError | SettingsError:
+def _ours(place: Place, error: Any) -> BackendError | RefusedError:
     reason = _reason(str(error), place)
     where = f"ClickHouse {place.location}"
     if error.code is None:
@@ -80,7 +83,7 @@ def _ours(place: Place, error: Any) -> BackendError | SettingsError:
     return PermanentError(f"{where}: {reason}")
 
 
-def _without_code(place: Place, error: Any, where: str, reason: str) -> BackendError | SettingsError:
+def _without_code(place: Place, error: Any, where: str, reason: str) -> BackendError | RefusedError:
     found = _STATUS.search(str(error))
     status = int(found[1]) if found else 0
     if status == 429:
@@ -89,13 +92,15 @@ def _without_code(place: Place, error: Any, where: str, reason: str) -> BackendE
         return _setting(place, f"user {place.user or 'default'} is not let in ({reason}); check user and password")
     if status in (301, 302, 307, 308, 404):
         return _setting(place, f"what answers there is no ClickHouse ({reason}); name its HTTP port")
-    if isinstance(error, exceptions().DataError | exceptions().ProgrammingError) or 400 <= status < 500:
+    if isinstance(error, exceptions().DataError | exceptions().ProgrammingError) or status in _TOO_LARGE:
         return PermanentError(f"{where}: {reason}")
+    if 400 <= status < 500:  # a proxy, or HTTP where TLS is spoken: ClickHouse itself gives a code
+        return _setting(place, f"what answers there is no ClickHouse ({reason}); name its HTTP port, https:// for TLS")
     return RetryableError(f"{where}: {reason}")
 
 
-def _setting(place: Place, reason: str) -> SettingsError:
-    return SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {reason}")
+def _setting(place: Place, reason: str) -> RefusedError:
+    return RefusedError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {reason}")
 
 
 def _reason(text: str, place: Place) -> str:

@@ -21,7 +21,7 @@ from psycopg.types.string import TextBinaryLoader, TextLoader
 
 from .._clock import monotonic
 from .._native import Lock
-from ..errors import LlmspanError, PermanentError, RetryableError, SchemaError, SettingsError
+from ..errors import LlmspanError, PermanentError, RefusedError, RetryableError, SchemaError, SettingsError
 
 __all__ = ["Connection", "Handle", "WrongSchemaError", "location", "parse", "transaction", "translated"]
 
@@ -85,7 +85,8 @@ class Handle:
         """``function`` of the connection; again, on a new one, if the connection turns out to have been lost before.
 
         Raises:
-            SettingsError: the server refuses us.
+            SettingsError: the DSN has an option that libpq cannot read.
+            RefusedError: the server refuses us.
             RetryableError: it is not there, or went away.
             PermanentError: it refuses what we sent.
         """
@@ -227,7 +228,9 @@ def _connect(options: Mapping[str, Any], place: str) -> Connection:
 
 # -- what Postgres says
 
-#: What a server or libpq says, in English, when no waiting will help. Other languages are tried again, with a warning.
+#: what libpq says, before it connects, of options that it parses only then
+_UNREADABLE: Final = r"^(?!.*\bFATAL\b).*(invalid .* value|invalid connection option)"
+#: What a server or libpq says, in English, when somebody has to do something. Without a match the remedy is missing.
 _REFUSALS: Final = {
     r"password authentication failed|authentication failed|no password supplied": "give the right user and password",
     r'database ".*" does not exist': "make the database, or name another",
@@ -235,16 +238,18 @@ _REFUSALS: Final = {
     r"no pg_hba.conf entry|pg_hba.conf rejects": "let this host, user and database in, in the server's pg_hba.conf",
     r"permission denied for database": "GRANT CONNECT on the database to the user, or name another",
     r"is not permitted to log in": "let the role log in, or name another",
-    r"invalid .* value|unsupported startup parameter|invalid connection option": "write the DSN as libpq takes it",
+    r"unsupported startup parameter": "leave it out of the DSN, or allow it in the pooler",
     r"does not support SSL|certificate|unsupported certificate": "see sslmode and its certificates",
 }
 
 
 def _connect_error(error: psycopg.Error, place: str) -> LlmspanError:
     said = _one_line(error)
+    if re.search(_UNREADABLE, said):
+        return SettingsError(f"{_VARIABLE}={place}: {said}; write the DSN as libpq takes it")
     for pattern, remedy in _REFUSALS.items():
         if re.search(pattern, said):
-            return SettingsError(f"{_VARIABLE}={place}: {said}; {remedy}")
+            return RefusedError(f"{_VARIABLE}={place}: {said}; {remedy}")
     if isinstance(error, psycopg.ProgrammingError):
         return SettingsError(f"{_VARIABLE}={place}: {said}")
     return RetryableError(f"Postgres at {place} cannot be reached: {said}")
@@ -257,7 +262,7 @@ def translated(error: psycopg.Error, place: str) -> LlmspanError:
     if not state:
         return PermanentError(said) if isinstance(error, psycopg.DataError) else RetryableError(said)
     if state == "42501" or state[:2] == "28":
-        return SettingsError(f"{said}; grant it to the user of {_VARIABLE}, see docs/postgres.md")
+        return RefusedError(f"{said}; grant it to the user of {_VARIABLE}, see docs/postgres.md")
     if _of_the_schema(error, state):
         return WrongSchemaError(f"{said} ({state})")
     if state[:2] in _PERMANENT:

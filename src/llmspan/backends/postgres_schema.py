@@ -17,7 +17,7 @@ from typing import Final
 
 from psycopg import errors, sql
 
-from ..errors import SchemaError, SettingsError
+from ..errors import RefusedError, SchemaError
 from ..trace import KEYS
 from .postgres_driver import Connection, transaction
 
@@ -76,7 +76,7 @@ def find(connection: Connection) -> Place:
     """Look for our tables.
 
     Raises:
-        SettingsError: the server is too old, the database has no UTF-8, or no schema of the search path exists.
+        RefusedError: the server is too old, the database has no UTF-8, or no schema of the search path exists.
     """
     _check_server(connection)
     with transaction(connection, _DDL_TIMEOUT, "READ ONLY"):
@@ -93,7 +93,7 @@ def usable(place: Place) -> Place:
 
     Raises:
         SchemaError: the tables are not there, not ours, older or newer.
-        SettingsError: this user may not read them.
+        RefusedError: this user may not read them.
     """
     newest = max(_migrations())
     where = f"schema {place.schema!r} of LLMSPAN_POSTGRES_DSN"
@@ -114,7 +114,7 @@ def usable(place: Place) -> Place:
     if missing:
         raise SchemaError(f"{where}: provider_traces has no column {missing[0]}, though it says version {newest}")
     if not place.may_select:
-        raise SettingsError(
+        raise RefusedError(
             f"{where}: the user {place.user!r} may not read provider_traces; GRANT SELECT ON {place.table}"
             f" TO {_quoted(place.user)}"
         )
@@ -125,7 +125,7 @@ def migrate(connection: Connection) -> list[str]:
     """Apply the migrations that are missing, all or none; their names.
 
     Raises:
-        SettingsError: this user may not.
+        RefusedError: this user may not.
         SchemaError: the tables are not ours, or newer.
     """
     found = find(connection)
@@ -137,7 +137,7 @@ def migrate(connection: Connection) -> list[str]:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             return _apply(connection, _look(connection))
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
-        raise SettingsError(
+        raise RefusedError(
             f"LLMSPAN_POSTGRES_DSN: the tables have to be made or updated in schema {found.schema!r}, and the user"
             f" {found.user!r} may not ({error.diag.message_primary}); run `llmspan migrate --backend postgres` as their"
             f" owner, or GRANT CREATE ON SCHEMA {_quoted(found.schema)} TO {_quoted(found.user)}"
@@ -170,12 +170,12 @@ def today() -> int:
 def _check_server(connection: Connection) -> None:
     version = connection.info.server_version
     if version < _OLDEST_SERVER:
-        raise SettingsError(
+        raise RefusedError(
             f"LLMSPAN_POSTGRES_DSN: the server is Postgres {version // 10000}.{version % 10000}; 14 or later is needed"
         )
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise SettingsError(
+        raise RefusedError(
             f"LLMSPAN_POSTGRES_DSN: the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
         )
 
@@ -213,7 +213,7 @@ WHERE inhparent = to_regclass(%(table)s)
 def _look(connection: Connection) -> Place:
     row = connection.execute(_LOOK).fetchone()
     if row is None:
-        raise SettingsError(
+        raise RefusedError(
             "LLMSPAN_POSTGRES_DSN: no schema of the search path exists in the database; CREATE SCHEMA, or name another"
             " with ?options=-csearch_path%3DNAME"
         )

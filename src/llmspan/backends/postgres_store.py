@@ -15,7 +15,7 @@ from psycopg import errors, sql
 
 from .._clock import monotonic
 from .._guard import logger
-from ..errors import LlmspanError, SettingsError
+from ..errors import LlmspanError, RefusedError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from . import postgres_schema as schema
 from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
@@ -99,7 +99,7 @@ class Store:
             place = self._place or self._settle(connection)
             if not place.may_insert:
                 self._forget()  # it may be granted
-                raise SettingsError(
+                raise RefusedError(
                     f"Postgres at {self._location}: the user {place.user!r} may only read provider_traces; GRANT INSERT"
                     f" ON {place.table} to it, or name another user in LLMSPAN_POSTGRES_DSN"
                 )
@@ -173,7 +173,7 @@ class Store:
     def _describe(self, connection: Connection) -> str:
         place = schema.usable(schema.find(connection))
         if not place.may_insert:
-            raise SettingsError(
+            raise RefusedError(
                 f"Postgres at {self._location}: the user {place.user!r} may read provider_traces, but not write to it;"
                 f" GRANT INSERT ON {place.table} to it"
             )

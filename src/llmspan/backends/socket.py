@@ -18,7 +18,16 @@ from weakref import WeakSet
 from .._clock import monotonic
 from .._guard import logger
 from .._native import Lock
-from ..errors import BackendError, PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
+from ..errors import (
+    BackendError,
+    LlmspanError,
+    PermanentError,
+    RefusedError,
+    RetryableError,
+    SchemaError,
+    SettingsError,
+    ThrottledError,
+)
 from ..settings import Settings, SocketFraming
 from ..trace import ProviderTrace
 from .socket_link import Link, connect
@@ -226,7 +235,7 @@ class SocketBackend:
             self._hang_up()
             raise self._system_error(error, greeted=greeted) from error
 
-    def _system_error(self, error: OSError, *, greeted: bool) -> BackendError | SettingsError:
+    def _system_error(self, error: OSError, *, greeted: bool) -> LlmspanError:
         reason = error.strerror or str(error)
         if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN:
             if not greeted:
@@ -237,12 +246,13 @@ class SocketBackend:
         if error.errno in _WRONG_PLACE:
             return self._wrong(f"{reason}; it must be a socket that this user (uid {os.getuid()}) may write to")
         if error.errno is None and "too long" in reason:
-            return self._wrong(f"the path has {len(os.fsencode(self._path))} bytes, and the system takes 107")
+            length = len(os.fsencode(self._path))
+            return SettingsError(f"LLMSPAN_SOCKET={self._path}: the path has {length} bytes, and the system takes 107")
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             return RetryableError(f"{self._path}: {reason}; nobody listens there, start `llmspan sidecar`")
         return RetryableError(f"{self._path}: {reason}")
 
-    def _wire_error(self, error: ProtocolError) -> BackendError | SettingsError:
+    def _wire_error(self, error: ProtocolError) -> LlmspanError:
         message = f"{self._path}: {error}"
         if error.code == "unsupported_version":
             return SchemaError(f"{message}; upgrade llmspan at the older end")
@@ -254,8 +264,8 @@ class SocketBackend:
             return RetryableError(message)
         return self._wrong(f"what listens there does not speak protocol v{VERSION}: {error}")
 
-    def _wrong(self, reason: str) -> SettingsError:
-        return SettingsError(f"LLMSPAN_SOCKET={self._path}: {reason}")
+    def _wrong(self, reason: str) -> RefusedError:
+        return RefusedError(f"LLMSPAN_SOCKET={self._path}: {reason}")
 
     def after_fork_in_child(self) -> None:
         """The connection stays the parent's; the child makes its own."""

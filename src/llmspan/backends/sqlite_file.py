@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from .._clock import monotonic, sleep
 from .._native import Lock
-from ..errors import PermanentError, RetryableError, SchemaError, SettingsError
+from ..errors import PermanentError, RetryableError, SettingsError, WrongFileError
 from ..trace import KEYS
 
 __all__ = ["Handle", "refusals", "transaction"]
@@ -53,7 +53,7 @@ class Handle:
 
         Raises:
             SettingsError: the file cannot be opened or made where it should be.
-            SchemaError: it is not a file of ours, or a newer one.
+            WrongFileError: it is not a file of ours, or a newer one.
             RetryableError: it cannot be opened now.
         """
         with self._lock:
@@ -184,8 +184,8 @@ def _bad_place(path: Path, reason: str) -> SettingsError:
     )
 
 
-def _not_ours(path: Path, reason: str) -> SchemaError:
-    return SchemaError(
+def _not_ours(path: Path, reason: str) -> WrongFileError:
+    return WrongFileError(
         f"LLMSPAN_SQLITE_PATH={path}: not a file of llmspan ({reason}), and left as it is; set it to a file of its own"
     )
 
@@ -211,7 +211,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             with transaction(connection):
                 _apply(connection, path, version, sql)
     if _version(connection) > max(migrations):
-        raise SchemaError(
+        raise WrongFileError(
             f"LLMSPAN_SQLITE_PATH={path}: its schema is version {_version(connection)}, this llmspan knows"
             f" {max(migrations)}; upgrade llmspan, or set the variable to another file"
         )

@@ -32,7 +32,7 @@ def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: 
     from .checkup import checkup, recordable_sdks
     from .trial import trial_calls
 
-    settings, backends = options.load(backend, db, to_read=backend is None)
+    settings, backends = options.load(backend, db)
     problems = 0
     trials = trial_calls(settings, recordable_sdks(), os.environ)
     for finding in chain(checkup(settings, backends, os.environ), trials):

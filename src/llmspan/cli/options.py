@@ -57,13 +57,13 @@ def open_reader(backend: str | None, db: str | None) -> Reader:
     return Reader.from_env(**{key: value for key, value in overrides.items() if value is not None})
 
 
-def load(backend: str | None, db: str | None, *, to_read: bool = False) -> tuple[Settings, list[Backend]]:
+def load(backend: str | None, db: str | None) -> tuple[Settings, list[Backend]]:
     """The settings, and the backends that the options ask for; ``--db`` alone means the SQLite backend."""
     from ..backends import load_backends
     from ..settings import Settings
 
     settings = Settings.from_env(backends=backend or ("sqlite" if db else None), sqlite_path=db)
-    return settings, load_backends(settings, to_read=to_read)
+    return settings, load_backends(settings)
 
 
 def filters(since: str | None, until: str | None, where: tuple[str, ...] = ()) -> Filters:

@@ -117,11 +117,15 @@ class _MissingProgramError(click.ClickException):
 
 
 def _check(environ: Mapping[str, str]) -> None:
-    """Raise what the program would run into: it would go on, but without llmspan."""
-    from ..backends import open_backends
+    """Raise what the program would run into: it would go on, but without llmspan.
+
+    A store that cannot be reached now is not that: the program tells of it, and tries again.
+    """
+    from ..backends import load_backends, open_backend
     from ..settings import Settings
 
-    for backend in open_backends(Settings.from_env(environ)):
+    for backend in load_backends(Settings.from_env(environ)):
+        open_backend(backend)
         backend.shutdown()
 
 

@@ -109,6 +109,12 @@ class Pipeline:
             self._start_deliveries()
         return True
 
+    def tell_failure(self, backend: Backend, error: Exception) -> None:
+        """``backend`` could not be opened: say so, once, also if the first writes fail as well."""
+        for delivery in self._deliveries:
+            if delivery.backend is backend:
+                delivery.tell_failure(error)
+
     @property
     def backends(self) -> list[Backend]:
         """Where records go, the primary first."""

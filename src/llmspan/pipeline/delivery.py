@@ -25,7 +25,7 @@ from .counts import Counts, Place, Status
 from .dead_letters import DeadLetters
 from .notices import Notices
 from .queue import Queue
-from .retry import Breaker, is_retryable
+from .retry import Breaker, is_retryable, not_opened
 
 __all__ = ["Ask", "Backlog", "Delivery", "left"]
 
@@ -183,6 +183,11 @@ class Delivery:
             return status
         return replace(status, breaker="open", last_error=f"a write has not returned for {running:.0f} s")
 
+    def tell_failure(self, error: BaseException) -> None:
+        """Say why nothing can be written now, not more than once a minute."""
+        line = "llmspan: %s cannot be written now, will be tried again: %s"
+        self._notices.say("retry", line, self.backend.name, error)
+
     def report(self) -> None:
         """Tell of what was dropped since the last time, not more than once a minute."""
         self._notices.losses(self.backend.name, self.counts.losses())
@@ -257,8 +262,7 @@ class Delivery:
             self.counts.failed(error)
             if is_retryable(error):
                 pause = self._breaker.failed(error)
-                line = "llmspan: %s cannot be written now, will be tried again: %s"
-                self._notices.say("retry", line, self.backend.name, error)
+                self.tell_failure(error)
                 if not self._pause(pause):
                     return 0
                 continue
@@ -274,13 +278,10 @@ class Delivery:
     def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
         self._writing_since = monotonic()
         try:
-            return outcome(self._open_and_write, batch)
+            error = outcome(self.backend.open)
+            return outcome(self.backend.write, batch) if error is None else not_opened(error)
         finally:
             self._writing_since = None
-
-    def _open_and_write(self, batch: Sequence[ProviderTrace]) -> None:
-        self.backend.open()
-        self.backend.write(batch)
 
     def _set_aside(self, trace: ProviderTrace, error: BaseException, place: Place) -> None:
         name = self.backend.name

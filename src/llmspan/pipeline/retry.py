@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from ..errors import RetryableError, SchemaError, SettingsError, ThrottledError
 
-__all__ = ["Breaker", "BreakerState", "is_retryable"]
+__all__ = ["Breaker", "BreakerState", "is_retryable", "not_opened"]
 
 #: ``closed`` writes go through; ``open`` they wait; ``half_open`` one write is finding out
 BreakerState = Literal["closed", "open", "half_open"]
@@ -31,6 +31,13 @@ _HURRIED_OPEN: Final = 1.0
 def is_retryable(error: BaseException) -> bool:
     """Whether the same write may succeed later. What the machine says (``OSError``) passes, what the code says not."""
     return isinstance(error, RetryableError | SettingsError | SchemaError | OSError | MemoryError)
+
+
+def not_opened(error: BaseException) -> Exception:
+    """Why a store could not be opened, as an error that is worth another try: no record is at fault for that."""
+    if isinstance(error, Exception) and is_retryable(error):
+        return error
+    return RetryableError(f"it cannot be opened: {type(error).__name__}: {error}")
 
 
 class Breaker:

@@ -17,6 +17,7 @@ from .._guard import logger, outcome
 from ..backends.base import Backend
 from ..errors import BackendError, RetryableError, SchemaError, SettingsError
 from ..pipeline import Pipeline, Status
+from ..pipeline.retry import not_opened
 from ..settings import Settings
 from ..trace import ProviderTrace
 
@@ -90,7 +91,7 @@ class Archive:
     def _write(self, batch: Sequence[ProviderTrace], rejected: dict[str, str]) -> None:
         if not batch:
             return
-        error = outcome(self._open_and_write, batch)
+        error = self._try(batch)
         if error is None:
             self._told["stored"] += len(batch)
             return
@@ -108,9 +109,9 @@ class Archive:
         else:
             raise BackendError(f"{self._primary.name}: {type(error).__name__}") from error
 
-    def _open_and_write(self, batch: Sequence[ProviderTrace]) -> None:
-        self._primary.open()
-        self._primary.write(batch)
+    def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
+        error = outcome(self._primary.open)
+        return outcome(self._primary.write, batch) if error is None else not_opened(error)
 
 
 class _Ready:
