@@ -22,6 +22,18 @@ class _ProviderInstrumentor(BaseInstrumentor):
         """The SDK versions that this works with; none are too new."""
         return (f"{self.provider} >= {self.oldest}",)
 
+    @property
+    def is_instrumented_by_opentelemetry(self) -> bool:
+        """Whether this class has instrumented the SDK, and nothing has put it back since."""
+        return self._is_instrumented_by_opentelemetry and wiring.is_instrumented(self.provider)
+
+    def instrument(self, **kwargs: Any) -> Any:
+        """Instrument the SDK, also after ``llmspan.uninstrument()`` or ``llmspan.shutdown()``."""
+        # the base class keeps a flag of its own, which those two functions cannot know: with the flag still set,
+        # it would only warn, and the next test of a suite would see no span
+        self._is_instrumented_by_opentelemetry = self.is_instrumented_by_opentelemetry
+        return super().instrument(**kwargs)
+
     def _instrument(self, **kwargs: Any) -> None:
         names = ("tracer_provider", "logger_provider", "meter_provider")
         wiring.instrument_provider(self.provider, **{name: kwargs.get(name) for name in names})

@@ -147,6 +147,11 @@ def instrument_provider(
             tell_once(error)
 
 
+def is_instrumented(name: str) -> bool:
+    """Whether the calls of one SDK are recorded, or will be once it is imported."""
+    return name in _state.hooks
+
+
 def uninstrument_provider(name: str) -> None:
     """Put one SDK's attributes back."""
     with _lock:

@@ -23,9 +23,6 @@ EVENTS = {"otel_instrumentation_genai_capture_message_content": "EVENT_ONLY"}
 def clean() -> Iterator[None]:
     llmspan.shutdown(30)
     yield
-    for instrumentor in (OpenAIInstrumentor(), AnthropicInstrumentor()):
-        if instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.uninstrument()
     llmspan.shutdown(30)
 
 
@@ -78,6 +75,33 @@ def test_the_classes_take_providers_too() -> None:
         assert [span.name for span in anthropic_spans.get_finished_spans()] == ["chat claude-sonnet-5"]
         OpenAIInstrumentor().uninstrument()
         AnthropicInstrumentor().uninstrument()
+
+
+@pytest.mark.parametrize("leaving", ["uninstrument", "shutdown"])
+@pytest.mark.parametrize(("instrumentor", "api"), [(OpenAIInstrumentor, CHAT), (AnthropicInstrumentor, MESSAGES)])
+def test_the_classes_notice_what_the_functions_put_back(
+    leaving: str, instrumentor: Any, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After ``llmspan.uninstrument()`` or ``llmspan.shutdown()`` a class instruments anew, and says no word."""
+    for _ in range(3):
+        provider, exporter = tracing()
+        instrumentor().instrument(tracer_provider=provider)
+        assert instrumentor().is_instrumented_by_opentelemetry
+        call(api)
+        assert [span.name for span in exporter.get_finished_spans()] == [f"chat {api.arguments['model']}"]
+        LEAVING[leaving]()
+        assert not instrumentor().is_instrumented_by_opentelemetry
+    assert [line.getMessage() for line in caplog.records] == []
+
+
+def test_a_class_that_is_instrumented_says_so_the_second_time(caplog: pytest.LogCaptureFixture) -> None:
+    """While it records, ``instrument`` again is warned about, as by all instrumentors, and changes nothing."""
+    provider, exporter = tracing()
+    OpenAIInstrumentor().instrument(tracer_provider=provider)
+    OpenAIInstrumentor().instrument()
+    assert "while already instrumented" in caplog.text
+    call()
+    assert len(exporter.get_finished_spans()) == 1
 
 
 def test_shutdown_is_idempotent() -> None:
