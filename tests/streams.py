@@ -34,6 +34,11 @@ class Api:
     #: usage known when the stream is cut before its tail
     early_input_tokens: int | None = None
 
+    @property
+    def events(self) -> int:
+        """So many events of the stream reach the caller: the SDKs keep pings and ``[DONE]`` to themselves."""
+        return sum(b'"ping"' not in piece and b"[DONE]" not in piece for piece in self.stream)
+
     def method(self, client: Any, name: str = "") -> Any:
         found = client
         for part in (name or self.path).split("."):

@@ -38,7 +38,7 @@ class Seen:
 
 def perform(outcome: Outcome, api: Api, colour: Colour, provider: TracerProvider) -> tuple[Seen, Stage]:
     """Let a caller live through a cell; what he saw, and the stage with what was wrong around him."""
-    stage = Stage(api, colour, provider.get_tracer("app"))
+    stage = Stage(api, colour, provider.get_tracer("app"), leaves_last=outcome.leaves_last)
     stage.transport = outcome.server(api, stage)
     sdk = openai if api.provider == "openai" else anthropic
     gc.freeze()  # a collection has to look at this cell's objects only

@@ -25,6 +25,8 @@ class Stage:
     colour: Colour
     tracer: trace.Tracer
     retries: int = 0
+    #: whether a caller who leaves has seen the last event, and not only the first one with output
+    leaves_last: bool = False
     #: what the server raises, so that the caller can be asked whether it is what he got
     thrown: list[BaseException] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
@@ -40,8 +42,8 @@ class Stage:
 
     @property
     def enough(self) -> int:
-        """So many events are read by callers who stop early: up to the first one with output."""
-        return self.api.first_output + 1
+        """So many events are read by callers who leave: up to the first one with output, or all."""
+        return self.api.events if self.leaves_last else self.api.first_output + 1
 
     def client(self) -> Any:
         assert self.transport is not None

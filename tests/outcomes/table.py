@@ -44,6 +44,8 @@ class Outcome:
     keeps: Keeps
     error: str | None = None
     attempts: int = 1
+    #: whether the caller leaves after the last event: he has all of it, but does not ask whether there is more
+    leaves_last: bool = False
 
     def drive(self, colour: Colour) -> Any:
         """What the caller does; None if there is no such thing in that colour (only asyncio has tasks)."""
@@ -58,6 +60,11 @@ def read(name: str, server: Answer, status: str, keeps: Keeps, error: str | None
 def left(name: str, sync: Any, asynchronous: Any, keeps: Keeps = "words") -> Outcome:
     """The caller leaves before the end."""
     return Outcome(name, whole, sync, asynchronous, "closed_early", keeps)
+
+
+def left_last(name: str, sync: Any, asynchronous: Any) -> Outcome:
+    """The caller leaves right after the terminal event, as many do who wait for it."""
+    return Outcome(f"{name} after the last event", whole, sync, asynchronous, "ok", "all", leaves_last=True)
 
 
 def cancelled(name: str, server: Answer, keeps: Keeps) -> Outcome:
@@ -96,6 +103,12 @@ OUTCOMES: tuple[Outcome, ...] = (
     left("task cancelled while holding an event", None, callers.cancelled_while_holding_an_event),
     Outcome("handed to another thread or task", whole, callers.hands_over, callers.hands_over_async, "ok", "all"),
     left("client of a web response went away", callers.client_goes_away, callers.client_goes_away_async),
+    left_last("break", callers.breaks, callers.breaks_async),
+    left_last("close", callers.closes, callers.closes_async),
+    left_last("with block left", callers.leaves_with, callers.leaves_with_async),
+    left_last("exception in the loop", callers.raises(mine), callers.raises_async(mine)),
+    left_last("task cancelled while holding an event", None, callers.cancelled_while_holding_an_event),
+    left_last("client of a web response went away", callers.client_goes_away, callers.client_goes_away_async),
 )  # fmt: skip
 
 

@@ -244,6 +244,30 @@ def test_a_batch_is_tried_again_as_it_was() -> None:
     assert seen[0] == seen[1] == seen[2] == ids
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_halves_are_left_alone_at_the_end(refusals: int) -> None:
+    """If the end comes while a part of a refused batch waits for its next try, the store is asked for no other part."""
+    gate, stuck = threading.Event(), threading.Event()
+
+    def end(_: Sequence[ProviderTrace]) -> None:
+        pipeline._deliveries[0].stop()
+        raise RetryableError("connection refused")
+
+    refused = raising(PermanentError("cannot hold one of these"))
+    backend = Scripted(waiting(gate, stuck), *[refused] * refusals, end)
+    pipeline = pipeline_to(backend)
+    accept(pipeline, 1)
+    assert stuck.wait(30)
+    accept(pipeline, 8)
+    until(lambda: len(pipeline._deliveries[0]._queue) == 8)
+    gate.set()
+    assert pipeline.close(30)
+    (status,) = pipeline.status()
+    assert backend.batches == [1, 8, 4, 2][: refusals + 2]
+    assert (status.delivered, status.dropped) == (1, {"shutdown": 8})
+    assert identity_holds(status)
+
+
 def test_a_position_is_done_when_all_before_it_is() -> None:
     """Records dropped from a full queue do not make a batch look written that is still being written."""
     queue = Queue(max_bytes=1 << 30, max_items=10)
