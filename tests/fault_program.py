@@ -80,6 +80,8 @@ def program() -> list[Any]:
     for others in (uploads, results_of_a_batch, runs_tools, talks_by_websocket):
         seen.append(others())
     seen += goes_past_request()
+    seen += under_a_span_that_ends_first()
+    seen.append(hands_over_a_compacted_conversation())
     gc.collect()
     return seen
 
@@ -181,8 +183,21 @@ def goes_past_request() -> list[Any]:
     return seen
 
 
-def _refuse(_: httpx2.Request) -> httpx2.Response:
-    raise httpx2.ConnectError("refused")
+def under_a_span_that_ends_first() -> list[Any]:
+    """A stream that is read when the span that somebody else had opened for the call has ended."""
+    client = client_for("openai", httpx2.MockTransport(functools.partial(respond, RESPONSES)))
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("framework")
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-5-mini"}
+    with tracer.start_as_current_span("chat gpt-5-mini", attributes=attributes):
+        stream = client.responses.create(**RESPONSES.arguments, stream=True)
+    return [event.to_dict() for event in stream]
+
+
+def hands_over_a_compacted_conversation() -> Any:
+    """A request whose first item stands for what was said before."""
+    client = client_for("openai", httpx2.MockTransport(functools.partial(respond, RESPONSES)))
+    compacted = {"type": "compaction", "encrypted_content": "x"}
+    return client.responses.create(**{**RESPONSES.arguments, "input": [compacted]}).to_dict()
 
 
 def _stop(*_: Any) -> None:

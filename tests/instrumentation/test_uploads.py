@@ -150,21 +150,22 @@ def test_audio_that_was_not_read_to_its_end(watch: Watch) -> None:
     assert json.loads(record.response_json or "")["bytes"] == 100
 
 
+@pytest.mark.parametrize("count", [17, 40, 100])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_audio_beyond_the_limit(streamed: bool) -> None:
+def test_audio_beyond_the_limit(streamed: bool, count: int) -> None:
     """Of audio too long to be held, the size is right, and there is no hash of the half."""
     with watching(policy=Policy(max_bytes=1000)) as watch:
-        client = client_for("openai", speech([b"a" * 100_000] * 40))
+        client = client_for("openai", speech([b"a" * 100_000] * count))
         if streamed:
             with client.audio.speech.with_streaming_response.create(**SPEECH) as response:
-                assert sum(map(len, response.iter_bytes())) == 4_000_000
+                assert sum(map(len, response.iter_bytes())) == 100_000 * count
         else:
-            assert len(client.audio.speech.create(**SPEECH).read()) == 4_000_000
+            assert len(client.audio.speech.create(**SPEECH).read()) == 100_000 * count
     record, _ = watch.only()
     said = json.loads(record.response_json or "")
-    assert said["bytes"] == 4_000_000
+    assert said["bytes"] == 100_000 * count
     assert ("sha256" in said) is not streamed
-    assert (record.response_bytes, record.status) == (4_000_000, "ok")
+    assert (record.response_bytes, record.status) == (100_000 * count, "ok")
 
 
 def test_an_error_instead_of_audio(watch: Watch) -> None:

@@ -142,10 +142,11 @@ class _Tee:
         stamps = body.stamps
         stamps.append((stamps[-2] if stamps else 0) + len(piece))
         stamps.append(perf_counter_ns())
-        if len(stamps) % (2 * CHECKED_EVERY) == 0:
+        remaining = due - 1 if due <= _STAMPS and _looks_like_output(piece) else due
+        if not remaining or len(stamps) % (2 * CHECKED_EVERY) == 0:
             body.check()
-        self._due = due - 1 if due <= _STAMPS and _looks_like_output(piece) else due
-        return self._due > 0
+        self._due = remaining
+        return remaining > 0
 
     def _close(self) -> None:
         try:
