@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from llmspan.metrics import CallMetrics
+from llmspan.trace import Status
 from llmspan.usage import Usage
 from records import make_trace
 from replay import client_for, events_of, transport
@@ -19,6 +20,7 @@ SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+STATUSES = get_args(Status)
 
 
 def stream(api: Any) -> None:
@@ -88,6 +90,31 @@ def test_a_refused_call(meters: Meters) -> None:
     assert duration.attributes["error.type"] == "rate_limit_exceeded"
     assert meters.sums("usage.input_tokens") == {"unknown": 0}
     assert all("error.type" not in point.attributes for point in points[INFERENCE + "usage.input_tokens"])
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_tokens_of_a_call_that_failed_are_a_sum_only(status: Any, meters: Meters) -> None:
+    """What a failed call took is in the sums; the distributions are of calls that did not fail."""
+    usage = Usage(input_tokens=10, output_tokens=3, source="provider")
+    recorded = CallMetrics(meters.provider)
+    recorded.record(make_trace(status=status, usage=usage))
+    recorded.record(make_trace(status=status, usage=usage, operation="embeddings"))
+    distributions = {
+        "gen_ai.client.embeddings.operation.input_tokens", INFERENCE + "operation.input_tokens",
+        INFERENCE + "operation.output_tokens",
+    }  # fmt: skip
+    assert (distributions & meters.points().keys()) == (set() if status in ("error", "incomplete") else distributions)
+    assert (meters.sums("usage.input_tokens"), meters.sums("usage.output_tokens")) == ({"unknown": 10}, {"unknown": 3})
+
+
+def test_a_stream_that_broke_off(meters: Meters) -> None:
+    """The usage that a stream began with is in no distribution if the stream ends without its terminal event."""
+    with watching(metrics=CallMetrics(meters.provider)) as watch:
+        client = client_for("anthropic", transport(200, SSE, MESSAGES.stream[: -MESSAGES.tail]))
+        list(client.messages.create(**MESSAGES.arguments, stream=True))
+        assert [record.status for record in watch.records] == ["incomplete"]
+    assert meters.sums("usage.input_tokens") == {"unknown": MESSAGES.early_input_tokens}
+    assert INFERENCE + "operation.input_tokens" not in meters.points()
 
 
 def test_chunk_times_on_request(meters: Meters) -> None:
