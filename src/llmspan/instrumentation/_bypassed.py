@@ -2,15 +2,18 @@
 
 A wrapper that somebody put on a subclass, or on a client, before us holds the SDK's function as it was then, and calls
 it whatever we put into the class. OpenInference does so. What that function calls on ``self`` is ours again:
-``_maybe_override_cast_to`` is the first, where such a call begins, inside of whatever the wrappers have opened. It ends
-with ``_process_response``, with the making of a status error, with what the HTTP client or the wait for a retry
-raises, or when the options of its attempt are gone.
+``_maybe_override_cast_to`` is where such a call begins, inside of whatever the wrappers have opened. An SDK that makes
+spans of its own (anthropic >= 1.14) has opened one by then; there it is ``_copy_and_prepare``, which comes before. The
+call ends with ``_process_response``, with the making of a status error, with what the HTTP client or the wait for a
+retry raises, or when the options of its attempt are gone.
 """
 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from .._guard import guarded
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 _RETRIES: Final = ("_sleep_for_retry", "_retry_request")
 #: stands for options that are not held
 _SOME: Final = object()
+#: the options that ``_copy_and_prepare`` has made here last: whether they are of a call to record is decided
+_decided: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("llmspan_decided", default=None)
 
 
 class Bypass:
@@ -39,15 +44,37 @@ class Bypass:
         base_client = self._base_client
         yield Patch(base_client.BaseClient, "_maybe_override_cast_to", self._override_cast_to)
         yield Patch(base_client.BaseClient, "_make_status_error_from_response", self._make_status_error)
+        yield Patch(base_client.SyncAPIClient, "_copy_and_prepare", self._copy)
+        yield Patch(base_client.AsyncAPIClient, "_copy_and_prepare", self._copy_async)
         for name in _RETRIES:
             yield Patch(base_client.SyncAPIClient, name, _retry)
             yield Patch(base_client.AsyncAPIClient, name, _retry_async)
+
+    def _copy(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def _copy_and_prepare(client: Any, options: Any) -> Any:
+            prepared = original(client, options)
+            if self._hooks.active:
+                guarded("bypassed.begin", self._begin_early, client, prepared)
+            return prepared
+
+        return _copy_and_prepare
+
+    def _copy_async(self, original: Any) -> Any:
+        @functools.wraps(original)
+        async def _copy_and_prepare(client: Any, options: Any) -> Any:
+            prepared = await original(client, options)
+            if self._hooks.active:
+                guarded("bypassed.begin", self._begin_early, client, prepared)
+            return prepared
+
+        return _copy_and_prepare
 
     def _override_cast_to(self, original: Any) -> Any:
         @functools.wraps(original)
         def _maybe_override_cast_to(client: Any, cast_to: Any, options: Any) -> Any:
             if self._hooks.active:
-                guarded("bypassed.begin", self._begin, client, cast_to, options)
+                guarded("bypassed.begin", self._begin_late, client, cast_to, options)
             return original(client, cast_to, options)
 
         return _maybe_override_cast_to
@@ -63,6 +90,16 @@ class Bypass:
 
         return _make_status_error_from_response
 
+    def _begin_early(self, client: Any, options: Any) -> None:
+        """Begin before the SDK opens its own span, which would stand in front of a wrapper's, or be a second one."""
+        self._begin(client, None, options)
+        _decided.set(weakref.ref(options))
+
+    def _begin_late(self, client: Any, cast_to: Any, options: Any) -> None:
+        decided = _decided.get()
+        if decided is None or decided() is not options:
+            self._begin(client, cast_to, options)
+
     def _begin(self, client: Any, cast_to: Any, options: Any) -> None:
         around = running_of(client)
         if is_left_out(client) or (around is not None and around.is_for(options)):
@@ -73,7 +110,6 @@ class Bypass:
         is_sdk_type = str(getattr(cast_to, "__module__", "")).startswith(f"{self._hooks.provider.name}.")
         call = self._hooks.begin(client, cast_to, options, {"stream": is_stream and is_sdk_type})
         if call is not None:
-            self._hooks.start_late_span(call)
             if call.hides is None:
                 call.options = _SOME  # their end tells of the request's
             running = Running(call, client, is_bypassed=True, translate=self._to_sdk_error)

@@ -197,7 +197,7 @@ class Stainless:
             if running.is_bypassed:
                 options = guarded("bypassed.attempt", begin_attempt, running, client, options, kwargs) or options
             request = original(client, options, *args, **kwargs)
-            guarded("build_request", self._sending, running.call, request)
+            guarded("build_request", self._sending, running.call, options, request)
             return request
 
         return _build_request
@@ -293,17 +293,14 @@ class Stainless:
         generator = getattr(getattr(stream_class, "__origin__", stream_class), "__stream__", None)
         return stream_class is None or any(generator is kind.__stream__ for kind in self._stream_types)
 
-    def _sending(self, call: Call | None, request: Any) -> None:
+    def _sending(self, call: Call | None, options: Any, request: Any) -> None:
         if call is None:
             return
         call.attempts += 1
         call.request = request
-        self.start_late_span(call)
-
-    def start_late_span(self, call: Call) -> None:
-        """Open the span of a call that had to wait for one of the SDK's."""
+        # the span of a call that had to wait for one of the SDK's
         if call.span is None and call.span_context is None and self.provider.late_span(self.observer):
-            self.observer.start_span(call, _body(call.options))
+            self.observer.start_span(call, _body(options))
 
     def _returned(self, call: Call, result: Any) -> None:
         call.options = None
