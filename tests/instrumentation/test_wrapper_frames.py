@@ -12,8 +12,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from opentelemetry import trace
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from foreign_spans import USAGE, call, inside, span_id
 from llmspan.instrumentation import is_bound
@@ -70,16 +68,6 @@ def wrap(tracer, call):
     generation = SimpleNamespace(_otel_span=tracer.start_span("generation", attributes=attributes))
     response = call()
     generation._otel_span.end()
-    return response
-""",
-    "logfire._internal.integrations.llm_providers.llm_provider": """
-from types import SimpleNamespace
-
-def wrap(tracer, call):
-    attributes = {"gen_ai.operation.name": "chat"}
-    span = SimpleNamespace(_span=tracer.start_span("Message with {model}", attributes=attributes))
-    response = call()
-    span._span.end()
     return response
 """,
 }
@@ -174,20 +162,17 @@ def test_a_second_call_below_a_wrapper(name: str, watch: Watch, monkeypatch: pyt
     assert [record.span_id for record in watch.records] == [span_id(theirs), span_id(ours)]
 
 
-def test_a_suppressed_span_in_front_of_logfires(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK's own span that Logfire suppresses is current, and is no span; the record takes the ids of Logfire's."""
-    name = "logfire._internal.integrations.llm_providers.llm_provider"
-    module = imported(monkeypatch, name, WRAPPERS[name])
-
-    def suppressed() -> None:
-        nothing = trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=False))
-        with suppress_instrumentation(), trace.use_span(nothing):
-            call(MESSAGES)
-
-    module.wrap(watch.tracer_provider.get_tracer("theirs"), suppressed)
-    (theirs,) = watch.spans
-    assert (theirs.attributes or {})[USAGE] == MESSAGES.input_tokens
-    assert [record.span_id for record in watch.records] == [span_id(theirs)]
+def test_a_span_that_has_ended_before_the_request(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenLLMetry's of ``beta.messages.stream()``, with zeros: it stays as it is, and ours has the usage."""
+    ended = WRAPPERS["opentelemetry.instrumentation.anthropic"].replace(
+        "response = call()\n    span.end()", f'span.set_attribute("{USAGE}", 0)\n    span.end()\n    response = call()'
+    )
+    module = imported(monkeypatch, "opentelemetry.instrumentation.anthropic", ended)
+    module.wrap(watch.tracer_provider.get_tracer("theirs"), lambda: call(MESSAGES))
+    theirs, ours = watch.spans
+    assert [(span.attributes or {})[USAGE] for span in (theirs, ours)] == [0, MESSAGES.input_tokens]
+    assert [record.span_id for record in watch.records] == [span_id(ours)]
+    assert "llmspan.record.id" not in (theirs.attributes or {})
 
 
 def test_another_operation_below_a_wrapper(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,6 @@ def _span_of_proxy(values: Locals) -> Any:
     return getattr(getattr(values.get("self"), "_self_with_span", None), "_span", None)
 
 
-def _span_of_logfire(values: Locals) -> Any:
-    """Logfire's span; the anthropic SDK's own of the same call, suppressed by Logfire, may be current in its stead."""
-    return getattr(values.get("span"), "_span", None)
-
-
 def _span_of_generation(values: Locals) -> Any:
     return getattr(values.get("generation"), "_otel_span", None)
 
@@ -109,7 +104,6 @@ _READERS: Final[dict[str, tuple[Callable[[Locals], Any], Operations]]] = {
     "opentelemetry.instrumentation.anthropic.streaming": (_span_of_manager, _SAYS_ITSELF),
     "openinference.instrumentation.anthropic._wrappers": (_span_of_proxy, _SAYS_ITSELF),
     "langfuse.openai": (_span_of_generation, _SAYS_ITSELF),
-    "logfire._internal.integrations.llm_providers.llm_provider": (_span_of_logfire, _SAYS_ITSELF),
     "langchain_core.language_models.chat_models": (_span_of_run, _TEXT),
     "langchain_core.language_models.llms": (_span_of_run, _TEXT),
     "llama_index.core.llms.callbacks": (_span_of_llama_index, _TEXT),
