@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -41,10 +41,10 @@ class Settings:
 
     backends: tuple[str, ...] = ()
     sqlite_path: Path | None = None
-    postgres_dsn: str | None = None
+    postgres_dsn: str | None = field(default=None, repr=False)
     postgres_payload: ContentMode = "full"
     postgres_retention_days: int | None = None
-    clickhouse_dsn: str | None = None
+    clickhouse_dsn: str | None = field(default=None, repr=False)
     clickhouse_cluster: str | None = None
     clickhouse_engine: str | None = None
     clickhouse_ttl: int | None = 30

@@ -171,7 +171,7 @@ def test_into_another_backend(dsn: str) -> None:
     ("make", "code", "told"),
     [
         (lambda dsn: (dsn, "nowhere"), 2, "nowhere.provider_traces is not there, or not Letta's"),
-        (lambda dsn: ("postgres:secret-word@host", "public"), 2, "--dsn is not a DSN such as"),
+        (lambda dsn: ("postgres:secret-word@host", "public"), 2, "--dsn cannot be read: missing ="),
         (lambda dsn: ("host=127.0.0.1 port=1 password=secret-word", "public"), 3, "--dsn: connection"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse_dsn import Place, parse, shown
+from llmspan.backends.clickhouse_dsn import Place, parse
 from llmspan.errors import SettingsError
 from llmspan.settings import Settings
 
@@ -68,18 +68,18 @@ BAD = {
     "http:///db": "there is no host",
     "http://u:secret@host:port/db": "the port is no number up to 65535",
     "http://u:secret@host:65536/db": "the port is no number up to 65535",
-    "http://u:secret/x@host/db": "the port is no number|more than the name of a database",
+    "http://u:secret/x@host/db": "there is an @ behind the /; in a password write / as %2F",
     "http://u:secret#x@host/db": "write it as %23|the port is no number",
     "http://[host/db": "it is no URL",
     "http://host/a/b": "the path has more than the name of a database",
     "http://u:secret@host/db?sekure=1": "no option is called 'sekure'; there are ca_cert, client_cert",
-    "http://host?verify=perhaps": "verify='perhaps' must be true or false",
-    "http://host?compress=br": "compress='br' must be lz4, zstd, gzip or none",
-    "http://host?connect_timeout=0": "connect_timeout='0' must be a whole number of seconds above 0",
-    "http://host?ca_cert=": "ca_cert='' must be a file path",
+    "http://host?verify=perhaps": "verify: 'perhaps' must be true or false",
+    "http://host?compress=br": "compress: 'br' must be lz4, zstd, gzip or none",
+    "http://host?connect_timeout=0": "connect_timeout: '0' must be a whole number of seconds above 0",
+    "http://host?ca_cert=": "ca_cert: '' must be a file path",
     "chdb://": "there is no directory; write chdb:///",
-    "chdb://:memory:": "there is no directory",
-    "chdb:///x?mode=ro": "no option is called 'mode'; there are database",
+    "chdb://:memory:": "a directory has no user, password or port",
+    "chdb:///x?mode=ro": "an option is unknown; there are database",
 }
 
 
@@ -115,10 +115,3 @@ def test_same_place_same_location():
 def test_place_does_not_show_its_password():
     """Printing a place shows no password."""
     assert "secret" not in repr(parse("http://u:secret@h"))
-
-
-@pytest.mark.parametrize("dsn", ["u:secret@h", "http://u:se@cret@h/d?password=secret", "http://u:secret?x@h"])
-def test_shown(dsn):
-    """However a DSN is written, what is shown of it ends the secret at the last @."""
-    assert shown(dsn).endswith(("***@h", "***@h/d"))
-    assert "cret" not in shown(dsn)

@@ -6,13 +6,16 @@ in this process. What is refused is refused with the form that would be right; a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from ..errors import SettingsError
+from ..redaction import display_url, url_scheme
 
 __all__ = ["OPTIONS", "Place", "parse", "shown"]
 
@@ -23,6 +26,8 @@ _PORTS: Final = {"http": 8123, "https": 8443}
 #: forms that other clients take, for the protocol that is not HTTP
 _NATIVE: Final = frozenset({"clickhouse", "clickhouses", "clickhousedb", "clickhousedbs", "native", "tcp"})
 _WHO: Final = {"user": "user", "username": "user", "password": "password", "database": "database"}
+#: of an option; others may have a piece of a password in them
+_SAFE_VALUE: Final = re.compile(r"[\w.]{0,40}")
 _COMPRESSION: Final = ("lz4", "zstd", "gzip", "none")
 
 #: what may stand behind the ``?`` of a server's DSN, and what it must be
@@ -71,10 +76,10 @@ def parse(dsn: str | None) -> Place:
         raise SettingsError(
             f"{_VARIABLE} is not set; set it to {_SERVER_FORM} (a server) or {_EMBEDDED_FORM} (embedded)"
         )
-    if "://" not in dsn:
+    scheme = (url_scheme(dsn) or "").lower()
+    if not scheme:
         guess = f"http://{shown(dsn)}" if ":" in dsn else f"http://{shown(dsn)}:8123"
         raise _wrong(dsn, f"it has no http:// or chdb://; write {guess}/database, or {_EMBEDDED_FORM} for a directory")
-    scheme = dsn.partition("://")[0].lower()
     if scheme == "chdb":
         return _embedded(dsn)
     if scheme in _NATIVE:
@@ -86,11 +91,7 @@ def parse(dsn: str | None) -> Place:
 
 def shown(dsn: str) -> str:
     """``dsn`` for people: nothing that could be a password, however wrongly it is written."""
-    head, at, tail = dsn.rpartition("@")
-    if at:
-        scheme, separator, _ = head.partition("://")
-        dsn = f"{scheme}://***@{tail}" if separator else f"***@{tail}"
-    return dsn.partition("?")[0]
+    return display_url(dsn)
 
 
 def _server(dsn: str) -> Place:
@@ -101,6 +102,10 @@ def _server(dsn: str) -> Place:
     scheme = parts.scheme.lower()
     if options.pop("secure", False):
         scheme = "https"
+    if "@" in parts.path:  # http://user:12/34@host, whose password is 12/34
+        raise _wrong(dsn, f"there is an @ behind the /; in a password write / as %2F and @ as %40: {_SERVER_FORM}")
+    if re.search("[;&=]", parts.path):  # http://host/database;password=...
+        raise _wrong(dsn, f"options stand behind a ?, as in {_SERVER_FORM}?secure=true")
     names = [unquote(name) for name in parts.path.split("/") if name]
     if len(names) > 1:
         raise _wrong(dsn, f"the path has more than the name of a database; write {_SERVER_FORM}")
@@ -126,7 +131,9 @@ def _server(dsn: str) -> Place:
 def _embedded(dsn: str) -> Place:
     # Not by urlsplit: a path may begin in the place of a host (chdb://data/chdb).
     path, _, query = dsn.partition("://")[2].partition("?")
-    if not path or path.startswith(":"):
+    if path.partition("/")[0].strip("~") and re.search("[:@]", path.partition("/")[0]):
+        raise _wrong(dsn, f"a directory has no user, password or port; write {_EMBEDDED_FORM}")
+    if not path:
         raise _wrong(dsn, f"there is no directory; write {_EMBEDDED_FORM}")
     given = _query(dsn, SplitResult("chdb", "", "", query, ""), {"database"})
     try:
@@ -149,7 +156,10 @@ def _query(dsn: str, parts: SplitResult, known: set[str]) -> dict[str, str]:
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in given:
         if name not in known:
-            raise _wrong(dsn, f"no option is called {name!r:.40}; there are {', '.join(sorted(known))}")
+            # the name may be the end of a password with an & or a ? in it, unless it is nearly that of an option
+            is_typo = "@" not in parts.query and "password" not in given and get_close_matches(name, known, cutoff=0.75)
+            called = f"no option is called {name!r}" if is_typo else "an option is unknown"
+            raise _wrong(dsn, f"{called}; there are {', '.join(sorted(known))}")
     return given
 
 
@@ -163,7 +173,8 @@ def _option(dsn: str, name: str, value: str) -> Any:
         return int(word)
     if name.endswith(("cert", "cert_key", "name")) and value.strip():
         return value.strip()
-    raise _wrong(dsn, f"{name}={value!r:.40} must be {OPTIONS[name]}")
+    what = repr(value) if _SAFE_VALUE.fullmatch(value) else "the value"
+    raise _wrong(dsn, f"{name}: {what} must be {OPTIONS[name]}")
 
 
 def _wrong(dsn: str, reason: str) -> SettingsError:

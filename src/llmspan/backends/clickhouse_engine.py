@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+from .._directories import make_private_directory
 from ..errors import RetryableError, SettingsError
 from .clickhouse_client import Client, alive
 from .clickhouse_driver import exceptions, open_client
@@ -108,7 +109,7 @@ class EngineClient(Client):
             raise _wrong(place, "this process is a fork of one that had started the engine, which cannot be used here;"
                                 " use a ClickHouse server, or make the first call after the fork")  # fmt: skip
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(directory)
         except OSError as error:
             raise _wrong(place, f"{error.strerror}; name a directory that this user may write to") from error
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):

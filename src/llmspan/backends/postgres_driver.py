@@ -28,6 +28,8 @@ __all__ = ["Connection", "Handle", "WrongSchemaError", "location", "parse", "tra
 T = TypeVar("T")
 
 _URI: Final = re.compile(r"postgres(ql)?://")
+#: in the languages of libpq
+_QUOTATION: Final = re.compile("[\"'`\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300c\u300e]")
 _VARIABLE: Final = "LLMSPAN_POSTGRES_DSN"
 #: seconds after which the server should have given up by itself, and has not
 _GRACE: Final = 5.0
@@ -159,8 +161,8 @@ def transaction(connection: Connection, timeout: float, mode: str = "") -> Gener
 # -- the DSN
 
 
-def parse(dsn: str | None) -> dict[str, str]:
-    """The parameters that a DSN gives.
+def parse(dsn: str | None, named: str = _VARIABLE) -> dict[str, str]:
+    """The parameters that a DSN gives; ``named`` is what gave it, for the error.
 
     Raises:
         SettingsError: libpq cannot read it; the message shows nothing of what was in quotes.
@@ -168,15 +170,15 @@ def parse(dsn: str | None) -> dict[str, str]:
     try:
         found = conninfo.conninfo_to_dict(dsn or "")
     except psycopg.Error as error:
-        # libpq quotes what it could not read, which may be a piece of the password.
-        reason = re.sub(r'"[^"]*"', '"..."', str(error).strip())
+        # libpq quotes what it could not read, which may be a piece of the password, with quotation marks of its own.
+        reason = _QUOTATION.split(str(error).strip().replace('"="', "="), maxsplit=1)[0].strip(" :")
     else:
         given = {key: str(value) for key, value in found.items() if value is not None}
         reason = _torn(given) if _URI.match(dsn or "") else None
         if reason is None:
             return given
     raise SettingsError(
-        f"{_VARIABLE} cannot be read: {reason}; expected postgresql://user:password@host:5432/database, with special"
+        f"{named} cannot be read: {reason}; expected postgresql://user:password@host:5432/database, with special"
         " characters written as %40, or key=value words"
     )
 

@@ -18,6 +18,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from .._clock import monotonic, sleep
+from .._directories import make_private_directory
 from .._native import Lock
 from ..errors import PermanentError, RetryableError, SettingsError, WrongFileError
 from ..trace import KEYS
@@ -156,7 +157,7 @@ def _make_file(path: Path) -> None:
     """Make sure that a file is there which we may read and write, and which, if new, nobody else may."""
     try:
         place = Path(os.path.realpath(path.expanduser()))
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(place.parent)
         with _creating, suppress(FileExistsError):
             os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from .._guard import outcome
 from .._version import __version__
 from ..backends.base import Backend, Removes
+from ..redaction import display_url
 from ..settings import TABLE, Settings
 from ..trace import ProviderTrace, new_id
 from .usage_notes import find_unasked_streams
@@ -131,6 +132,7 @@ def _spans(environ: Environ) -> Iterator[Finding]:
         yield Finding("spans", "note", f"OTEL_TRACES_SAMPLER={chosen} leaves spans out; records and usage are complete")
     exporters = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
     endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = display_url(endpoint) if endpoint else None
     if exporters == ["none"] or (not exporters and not endpoint):
         why = "OTEL_TRACES_EXPORTER=none" if exporters else "no OTEL_EXPORTER_OTLP_ENDPOINT is set"
         yield Finding("spans", "ok", f"spans go nowhere by themselves ({why}); records do not need them")

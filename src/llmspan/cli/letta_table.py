@@ -29,7 +29,9 @@ class LettaTable:
     def __init__(self, dsn: str, schema: str, *, since: datetime | None, batch: int) -> None:
         try:
             import psycopg
-            from psycopg import rows, sql
+            from psycopg import conninfo, rows, sql
+
+            from ..backends.postgres_driver import parse
         except ImportError:
             raise SettingsError('reading Postgres needs psycopg; pip install "llmspan[postgres]"') from None
         self._driver = psycopg
@@ -39,9 +41,8 @@ class LettaTable:
         self._condition = sql.SQL("created_at >= {}").format(sql.Literal(since)) if since else sql.SQL("true")
         self._table = sql.Identifier(schema, _TABLE)
         try:
-            self._connection = psycopg.connect(dsn, autocommit=True, connect_timeout=30)
-        except psycopg.ProgrammingError:  # its text holds the DSN, and so the password
-            raise SettingsError("--dsn is not a DSN such as postgresql://user:password@host:5432/database") from None
+            given = conninfo.make_conninfo(**{"connect_timeout": "30", **parse(dsn, "--dsn")})
+            self._connection = psycopg.connect(given, autocommit=True)
         except psycopg.Error as error:
             raise BackendError(f"--dsn: {_one_line(error)}") from None
         try:

@@ -131,6 +131,8 @@ def _check(environ: Mapping[str, str]) -> None:
 
 def _choose_exporters(environ: Environ) -> list[str]:
     """Set each ``OTEL_*_EXPORTER``: to OTLP if there is an endpoint and a way to it, else to none."""
+    from ..redaction import display_url
+
     unsent: dict[str, list[str]] = {}
     for name in _SIGNALS:
         variable = f"OTEL_{name}_EXPORTER"
@@ -141,7 +143,7 @@ def _choose_exporters(environ: Environ) -> list[str]:
         missing = _choose_protocol(environ, name)
         environ[variable] = "none" if missing else "otlp"
         if missing:
-            unsent.setdefault(f"{endpoint}: {missing}", []).append(name.lower())
+            unsent.setdefault(f"{display_url(endpoint)}: {missing}", []).append(name.lower())
     return [f'no {", ".join(names)} to {why}; pip install "llmspan[otlp]"' for why, names in unsent.items()]
 
 

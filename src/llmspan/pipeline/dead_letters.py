@@ -18,6 +18,7 @@ from time import time_ns
 from typing import Final
 
 from .. import _json
+from .._directories import make_private_directory
 from .._guard import outcome
 from ..trace import ProviderTrace
 from .counts import text_of
@@ -110,7 +111,7 @@ class DeadLetters:
     def _append(self, lines: Sequence[bytes]) -> None:
         """The first of ``lines`` that fits, whole or not at all."""
         directory = self._directory.expanduser()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory)
         descriptor = os.open(directory / self._name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

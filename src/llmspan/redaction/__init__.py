@@ -4,6 +4,7 @@ from .credentials import is_credential_name, mask_credential_members, url_creden
 from .json_text import has_credential_members, mask_json_text
 from .patterns import MASK, PATTERNS, mask_errors, mask_exact, mask_keys, mask_urls, may_hold
 from .redactor import Redactor, WithheldError
+from .urls import display_url, url_scheme
 from .values import map_json, mask_texts
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "PATTERNS",
     "Redactor",
     "WithheldError",
+    "display_url",
     "has_credential_members",
     "is_credential_name",
     "map_json",
@@ -23,4 +25,5 @@ __all__ = [
     "mask_urls",
     "may_hold",
     "url_credentials",
+    "url_scheme",
 ]

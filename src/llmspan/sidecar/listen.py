@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from .._directories import make_private_directory
 from .._guard import logger
 from ..errors import SettingsError
 
@@ -92,9 +93,7 @@ def _passed(environ: MutableMapping[str, str]) -> socket.socket | None:
 
 
 def _make_directory(directory: Path) -> None:
-    with suppress(FileExistsError):
-        directory.mkdir(mode=_DIRECTORY_MODE, parents=True)
-        directory.chmod(_DIRECTORY_MODE)
+    make_private_directory(directory, _DIRECTORY_MODE)
     if directory.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
         logger.warning("llmspan: everybody may write to %s, and so put another socket in the place of ours", directory)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..._directories import make_private_directory
 from ...trace import new_id
 from . import disk
 from .cursor import is_cursor
@@ -57,7 +58,7 @@ class Home:
 
 def make_root(root: Path) -> None:
     """Make ``root`` if it is not there; only its owner may look into what we make."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(root)
 
 
 def make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Home:
