@@ -55,6 +55,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     _say_outcomes(terminalreporter)
     _say_peer_faults(terminalreporter)
     _say_planted(terminalreporter)
+    if replay.EVERY > 1:
+        terminalreporter.write_line(f"recordings: one of {replay.EVERY} was replayed")
     if not replay.recording_ids():
         terminalreporter.write_line(f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}")
     _summarise_collector(terminalreporter)

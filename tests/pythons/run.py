@@ -1,7 +1,9 @@
 """Runs the tests of units, instrumentation and contracts on every other CPython of this machine, all at the same time.
 
 ``uv run python tests/pythons/run.py`` runs all that it finds; ``3.13`` behind it, only that one. The version that runs
-this is left out, as the whole suite runs there. Each has an environment of its own in the user's cache, which is kept.
+this is left out, as the whole suite runs there. Each has an environment of its own in ``.pythons``, which is kept.
+Of the recordings one of ten is replayed: what is read from the wire does not depend on the version of Python. A version
+that the machine does not have is named and fails nothing, unless it was asked for.
 """
 
 from __future__ import annotations
@@ -14,14 +16,23 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmspan" / "pythons"
+#: Environments and logs. In the tree: Postgres's programs run as somebody else if root runs the tests, and those of an
+#: environment below root's home cannot be reached then.
+PLACE = ROOT / ".pythons"
 TESTS = ("tests/unit", "tests/instrumentation", "tests/contract")
 OLDEST: Final = (3, 11)
+#: the versions that the package is for; those that are not found are named
+SUPPORTED: Final = ("3.11", "3.12", "3.13", "3.14")
+#: of how many recordings one is replayed, unless the caller says
+EVERY: Final = "10"
+#: seconds after which a run is ended, as some test hangs
+TIMEOUT: Final = 1800
 #: how much of a run that failed is shown
 SHOWN: Final = 12_000
+_COUNTS = re.compile(r"\d+ (passed|failed|error)")
 _PROBE = "import sys, platform; print(platform.python_implementation(), *sys.version_info[:4])"
 
 
@@ -73,27 +84,42 @@ def find() -> list[Interpreter]:
     return sorted(newest.values())
 
 
-def run(interpreter: Interpreter) -> bool:
-    """Whether the tests pass on it; prints its line, and the end of its output if they do not."""
-    place, begun = CACHE / interpreter.minor, time.monotonic()
-    log = CACHE / f"{interpreter.minor}.log"
+class Outcome(NamedTuple):
+    """How the tests went on one interpreter; ``counts`` is pytest's last line."""
+
+    passed: bool
+    counts: str
+
+
+def run(interpreter: Interpreter) -> Outcome:
+    """Run the tests on it; prints the end of their output if they do not pass."""
+    place, begun = PLACE / interpreter.minor, time.monotonic()
+    log = PLACE / f"{interpreter.minor}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(place)}
+    env = {"LLMSPAN_TEST_RECORDINGS_EVERY": EVERY, **os.environ, "UV_PROJECT_ENVIRONMENT": str(place)}
     env.pop("VIRTUAL_ENV", None)
     sync = ["uv", "sync", "--quiet", "--locked", "--python", str(interpreter.path)]
-    test = [place / "bin" / "python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *TESTS]
+    test = [str(place / "bin" / "python"), "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *TESTS]
     with log.open("w", encoding="utf-8") as output:
-        for command in (sync, test):
-            done = subprocess.run(command, check=False, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
-            if done.returncode:
-                break
+        code = _exit_code(sync, env, output) or _exit_code(test, env, output)
     text = log.read_text(encoding="utf-8", errors="replace")
-    verdict = "passed" if done.returncode == 0 else "FAILED"
-    last = next((line for line in reversed(text.splitlines()) if re.search(r"\d (passed|failed|error)", line)), "")
-    print(f"python {interpreter.name}: {verdict} in {time.monotonic() - begun:.0f} s; {last.strip('= ')}", flush=True)
-    if done.returncode:
+    last = next((line for line in reversed(text.splitlines()) if _COUNTS.search(line)), "no test was run")
+    verdict = "passed" if code == 0 else "FAILED"
+    print(f"python {interpreter.name}: {verdict} in {time.monotonic() - begun:.0f} s, all of it in {log}", flush=True)
+    if code:
         print(text[-SHOWN:], flush=True)
-    return done.returncode == 0
+    return Outcome(code == 0, last.strip("= "))
+
+
+def _exit_code(command: list[str], env: dict[str, str], output: TextIO) -> int:
+    try:
+        done = subprocess.run(
+            command, check=False, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        output.write(f"\nended after {TIMEOUT} seconds: a test hangs\n")
+        return 1
+    return done.returncode
 
 
 def main(names: list[str]) -> int:
@@ -103,20 +129,23 @@ def main(names: list[str]) -> int:
         return 2
     found = find()
     own = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    print(f"pythons: found {', '.join(f'{one.name} ({one.path})' for one in found) or 'none'}", flush=True)
     chosen = [one for one in found if (one.minor in names if names else one.minor != own)]
-    missing = set(names) - {one.minor for one in found}
-    if missing:
-        print(f"pythons: not found: {', '.join(sorted(missing))}")
+    unknown = sorted(set(names) - {one.minor for one in found})
+    if unknown:
+        print(f"pythons: {', '.join(unknown)} not found on the path and in ~/.pyenv/versions")
         return 2
-    if not names:
-        print(
-            f"pythons: {own} runs the whole suite; here run {', '.join(o.name for o in chosen) or 'none'}", flush=True
-        )
+    print(f"pythons: running on {', '.join(f'{one.name} ({one.path})' for one in chosen) or 'none'}", flush=True)
     with ThreadPoolExecutor(max(1, len(chosen))) as pool:
-        passed = list(pool.map(run, chosen))
-    print(f"pythons: {sum(passed)} of {len(chosen)} passed")
-    return passed.count(False)
+        outcomes = list(pool.map(run, chosen))
+    absent = [minor for minor in SUPPORTED if minor not in {own, *(one.minor for one in found)}]
+    print(f"pythons: found {', '.join(one.name for one in found) or 'none'}; not found {', '.join(absent) or 'none'}")
+    print(f"pythons: {own} runs the whole suite elsewhere")
+    for one, outcome in zip(chosen, outcomes, strict=True):
+        print(f"pythons: {one.name} {'passed' if outcome.passed else 'FAILED'}: {outcome.counts}")
+    failed = sum(not outcome.passed for outcome in outcomes)
+    if not chosen:
+        print("pythons: NOT TESTED, there is no other CPython on the path and in ~/.pyenv/versions")
+    return failed
 
 
 if __name__ == "__main__":
