@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -52,6 +53,9 @@ class _State:
     observers: dict[str, Observer] = field(default_factory=dict[str, Observer])
     told: set[str] = field(default_factory=set[str])
     is_registered: bool = False
+    has_ended: bool = False
+    #: the last settings that were in force, which hold at exit also if the program has called :func:`shutdown`
+    exit_settings: Settings | None = None
     #: the meter providers, beside the first one, that have the instruments about llmspan itself
     metered: weakref.WeakSet[MeterProvider] = field(default_factory=weakref.WeakSet[MeterProvider])
 
@@ -174,7 +178,7 @@ def tell_once(error: Exception) -> None:
     """One line on stderr for a problem of configuration, however many parts of us meet it."""
     if str(error) not in _state.told:
         _state.told.add(str(error))
-        print(printable(f"llmspan: {error}. Calls are not recorded."), file=sys.stderr)  # noqa: T201
+        _print(f"llmspan: {error}. Calls are not recorded.")
 
 
 def _set_up(
@@ -196,7 +200,7 @@ def _set_up(
     policy = Policy.from_settings(settings)
     _open_backends(settings)
     pipeline.shared().policy = policy
-    _state.settings = settings
+    _state.settings = _state.exit_settings = settings
     warning = otlp.collision(settings)
     if warning is not None:
         _guard.logger.warning("llmspan: %s", warning)
@@ -312,24 +316,21 @@ def _service_name(tracer_provider: TracerProvider | None) -> str | None:
 
 
 def _at_exit() -> None:
-    observer, settings = _state.observer, _state.settings
-    if observer is None or settings is None:
+    settings = _state.exit_settings
+    if settings is None or _state.has_ended:
         return
-    finish_open_calls(observer)
+    _state.has_ended = True  # a process may have several ends: Celery's, uvicorn's, then Python's
+    if _state.observer is not None:
+        finish_open_calls(_state.observer)
     line = pipeline.shared()
-    stored = ", ".join(f"{backend.name} ({backend.location})" for backend in line.backends)
-    if not line.close(settings.exit_timeout):
-        _tell_what_is_left(line.status(), settings)
+    line.close(settings.exit_timeout)
     if settings.summary and line.totals.calls:
-        print(printable(line.totals.line(stored)), file=sys.stderr)  # noqa: T201
+        _print(line.totals.line(line.status(), settings.spool_dir))
 
 
-def _tell_what_is_left(statuses: list[Status], settings: Settings) -> None:
-    for status in statuses:
-        lost = status.dropped.get("shutdown", 0) + status.queued
-        if lost:
-            line = "llmspan: the program ended before all records were written; %s lost %d"
-            _guard.logger.warning(line, status.backend, lost)
-        if status.spooled:
-            line = "llmspan: %d records wait in %s; the next process there writes them to %s"
-            _guard.logger.warning(line, status.spooled, settings.spool_dir, status.backend)
+def _print(text: str) -> None:
+    """Write one line to standard error as a whole: lines of other threads and processes go before or after it."""
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where it was closed
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{printable(text)}\n")
+            sys.stderr.flush()

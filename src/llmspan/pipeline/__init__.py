@@ -27,6 +27,7 @@ from ..trace import ProviderTrace
 from .counts import Status
 from .delivery import Delivery, left
 from .made import Made
+from .notices import report_remains
 from .queue import size_of
 from .spooling import Spooling, checked_place
 from .totals import Totals
@@ -217,7 +218,9 @@ class Pipeline:
             self._give_up_inbox()
         ended = [delivery.join(deadline) for delivery in deliveries]  # every one, not up to the first
         self._close_spool(deadline)
-        self._closed_statuses = [delivery.status() for delivery in deliveries]
+        if deliveries:  # else it was closed before
+            self._closed_statuses = [delivery.status() for delivery in deliveries]
+            report_remains(self._closed_statuses, self._settings.spool_dir)
         guarded("pipeline.log", emit_held)
         return done and all(ended)
 

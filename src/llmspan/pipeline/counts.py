@@ -116,9 +116,13 @@ class Counts:
             self._last_error = text
 
     def losses(self) -> dict[str, int]:
-        """What is to be told: records dropped, by reason, and payloads let go of."""
+        """What is to be told: records dropped, by reason, and payloads let go of.
+
+        What the end of the program leaves unwritten is told once all of it is known, when the pipeline is closed.
+        """
         with self._changes:
-            return {**self._dropped, "without_payload": self._without_payload}
+            dropped = {reason: number for reason, number in self._dropped.items() if reason != "shutdown"}
+            return {**dropped, "without_payload": self._without_payload}
 
     def snapshot(self, backend: str, location: str, breaker: BreakerState = "closed") -> Status:
         """The counters now."""

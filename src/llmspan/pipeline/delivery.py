@@ -168,7 +168,7 @@ class Delivery:
 
     def join(self, deadline: float) -> bool:
         """Wait for the thread, whose last act is to close the backend; whether it has ended."""
-        self.report()
+        self.report(final=True)
         if self._thread is None:
             outcome(self.backend.shutdown)
             return True
@@ -188,9 +188,9 @@ class Delivery:
         line = "llmspan: %s cannot be written now, will be tried again: %s"
         self._notices.say("retry", line, self.backend.name, error)
 
-    def report(self) -> None:
-        """Tell of what was dropped since the last time, not more than once a minute."""
-        self._notices.losses(self.backend.name, self.counts.losses())
+    def report(self, *, final: bool = False) -> None:
+        """Tell of what was dropped since the last time, once a minute; at the ``final`` time at once."""
+        self._notices.losses(self.backend.name, self.counts.losses(), final=final)
 
     def after_fork(self) -> None:
         """In a forked child: what was queued is the parent's to write; start with nothing, and with own locks."""

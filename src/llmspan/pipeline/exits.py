@@ -1,19 +1,22 @@
 """The ends of a process that Python tells of, and one function to be called at each of them.
 
-No signal handler: signals are the program's. What ends on SIGTERM in an orderly way (gunicorn, Celery) comes by here;
-what is killed does not, and for that there is the spool. Why: docs/decisions/0008-no-signal-handlers.md.
+No signal handler: signals are the program's. What ends on SIGTERM in an orderly way (gunicorn, Celery, uvicorn) comes
+by here; what is killed does not, and for that there is the spool. Why: docs/decisions/0008-no-signal-handlers.md.
 """
 
 from __future__ import annotations
 
 import atexit
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import wrapt
 
-from .._guard import outcome
+from .._guard import guarded, outcome
 
 __all__ = ["at_exit"]
 
@@ -24,6 +27,7 @@ def at_exit(function: Callable[[], None]) -> None:
     ends = _Ends(function)
     wrapt.register_post_import_hook(ends.watch_multiprocessing, "multiprocessing.util")
     wrapt.register_post_import_hook(ends.watch_celery, "celery.signals")
+    wrapt.register_post_import_hook(ends.watch_uvicorn, "uvicorn.server")
 
 
 class _Ends:
@@ -46,6 +50,22 @@ class _Ends:
 
     def _on_celery(self, **_: Any) -> None:
         self._function()
+
+    def watch_uvicorn(self, module: Any) -> None:
+        """Its server, when it has shut down, raises the signal that it got again, which ends the process at once."""
+        capture_signals = getattr(module.Server, "capture_signals", None)
+        if capture_signals is None:  # before 0.29 it returned, and the process came to its end
+            return
+
+        @contextmanager
+        def capture_and_end(server: Any) -> Generator[None]:
+            before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            with capture_signals(server):
+                yield
+                if any(before.get(number) is signal.SIG_DFL for number in getattr(server, "_captured_signals", ())):
+                    guarded("pipeline.exit", self._function)
+
+        module.Server.capture_signals = wraps(capture_signals)(capture_and_end)
 
 
 def _when_threads_have_ended(function: Callable[[], None]) -> None:

@@ -5,14 +5,16 @@ A log handler is the application's code: it may block or raise. So callers only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from .._clock import monotonic
 from .._guard import guarded, logger
 from .._native import allocate_lock
+from .counts import Status
 
-__all__ = ["Notices"]
+__all__ = ["Notices", "report_remains"]
 
 _INTERVAL: Final = 60.0
 
@@ -35,10 +37,10 @@ class Notices:
         """Tell of one record by its id: each one matters."""
         guarded("pipeline.log", logger.error, message, *arguments)
 
-    def losses(self, backend: str, losses: dict[str, int]) -> None:
-        """One line a reason for what ``losses`` has more of than was told before."""
+    def losses(self, backend: str, losses: dict[str, int], *, final: bool = False) -> None:
+        """One line a reason for what ``losses`` has more of than was told before; ``final``: there is no later."""
         for reason, number in losses.items():
-            if number > self._told.get(reason, 0) and self._is_due(reason):
+            if number > self._told.get(reason, 0) and (self._is_due(reason) or final):
                 more, self._told[reason] = number - self._told.get(reason, 0), number
                 if reason == "without_payload":
                     line = "llmspan: %s: the queue is full; %d records gave up their payload, their numbers are kept"
@@ -55,3 +57,16 @@ class Notices:
                 return False
             self._told_at[subject] = now
             return True
+
+
+def report_remains(statuses: Sequence[Status], spool_dir: Path | None) -> None:
+    """Log what was not written when the pipeline was closed: one line for what is lost, one for what waits on disk."""
+    for status in statuses:
+        lost = status.dropped.get("shutdown", 0) + status.queued
+        if lost:
+            line = "llmspan: the program ended before all records were written; %s lost %d"
+            guarded("pipeline.log", logger.warning, line, status.backend, lost)
+        if status.spooled:
+            wait = "record waits" if status.spooled == 1 else "records wait"
+            line = "llmspan: %d %s in %s; the next process there writes what is there to %s"
+            guarded("pipeline.log", logger.warning, line, status.spooled, wait, spool_dir, status.backend)

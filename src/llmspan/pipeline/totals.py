@@ -1,8 +1,12 @@
-"""What a process has called so far, for the one line at its end."""
+"""What a process has called so far, and where its records are, for the one line at its end."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from ..trace import FAILED, ProviderTrace
+from .counts import Status
 
 
 class Totals:
@@ -24,13 +28,41 @@ class Totals:
             if value is not None:
                 self.tokens[name] = self.tokens.get(name, 0) + value
 
-    def line(self, stored: str) -> str:
-        """The summary; numbers that nobody reported are ``-``, not 0."""
-        told = (str(self.tokens.get(f"{name}_tokens", "-")) for name in ("input", "cache_read", "output", "reasoning"))
-        into, cached, out, reasoning = told
+    def line(self, statuses: Sequence[Status], spool_dir: Path | None = None) -> str:
+        """The summary, once the backends are closed; numbers that nobody reported are ``-``, not 0."""
+        shown = (str(self.tokens.get(f"{name}_tokens", "-")) for name in ("input", "cache_read", "output", "reasoning"))
+        into, cached, out, reasoning = shown
         calls = f"{self.calls} call{'' if self.calls == 1 else 's'}"
         unknown = f", {self.without_usage} without usage" if self.without_usage else ""
         return (
             f"llmspan: {calls}, {self.failures} failed; tokens {into} in ({cached} cached), {out} out"
-            f" ({reasoning} reasoning){unknown}; stored in {stored}"
+            f" ({reasoning} reasoning){unknown}; {_whereabouts(statuses, spool_dir)}"
         )
+
+
+def _whereabouts(statuses: Sequence[Status], spool_dir: Path | None) -> str:
+    """The backends that have every record, then each of the others with what it has and what it has not."""
+    others = [text for status in statuses if (text := _exceptions(status, spool_dir)) is not None]
+    complete = [_name(status) for status in statuses if _exceptions(status, spool_dir) is None]
+    stored = [f"stored in {', '.join(complete)}"] if complete else []
+    return "; ".join([*stored, *others]) or "stored nowhere"
+
+
+def _exceptions(status: Status, spool_dir: Path | None) -> str | None:
+    """What of a backend's records is not in it as it was made, or None."""
+    lost = sum(status.dropped.values()) + status.queued
+    numbers = {
+        "lost": lost,
+        f"waiting in {spool_dir}": status.spooled,
+        "refused and kept as dead letters": status.dead_lettered,
+        "without payload": status.without_payload,
+    }
+    exceptions = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    if not exceptions and status.accepted:
+        return None
+    earlier = f" ({status.recovered} of earlier programs)" if status.recovered else ""
+    return f"{_name(status)}: {status.delivered} of {status.accepted}{earlier} stored{exceptions and f', {exceptions}'}"
+
+
+def _name(status: Status) -> str:
+    return f"{status.backend} ({status.location})"
