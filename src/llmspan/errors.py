@@ -16,6 +16,10 @@ Nothing here is ever raised into a provider call: see ``_guard``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 __all__ = [
     "BackendError",
     "LlmspanError",
@@ -27,7 +31,11 @@ __all__ = [
     "SettingsError",
     "ThrottledError",
     "WrongFileError",
+    "shorten_traceback",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class LlmspanError(Exception):
@@ -76,3 +84,20 @@ class SchemaError(BackendError):
 
 class WrongFileError(SchemaError):
     """A local file is not ours, or was made by a newer llmspan. Whoever starts the program can name another."""
+
+
+def shorten_traceback(function: Callable[P, T]) -> Callable[P, T]:
+    """Have a public function raise a ``SettingsError`` without the frames below it, so the caller's line stands out.
+
+    The message says what is wrong and where it was set. How we read it, and which exception that was found by, is of no
+    use to who has to correct it.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except SettingsError as error:
+            raise error.with_traceback(None) from None
+
+    return call

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from .backends import primary_backend
 from .backends.base import Backend, Filters, GroupBy, Page, StatsRow
-from .errors import RecordError, SettingsError
+from .errors import RecordError, SettingsError, shorten_traceback
 from .settings import Settings
 from .trace import ProviderTrace
 
@@ -36,6 +36,7 @@ class Reader:
         self.backend = backend
 
     @classmethod
+    @shorten_traceback
     def from_env(cls, **overrides: Any) -> Self:
         """A reader of the primary backend, opened; ``overrides`` are settings that win over the environment.
 
@@ -112,6 +113,7 @@ class AsyncReader:
         self._reader = Reader(backend)
 
     @classmethod
+    @shorten_traceback
     def from_env(cls, **overrides: Any) -> Self:
         """A reader of the primary backend; ``async with`` opens it.
 

@@ -24,7 +24,7 @@ from . import _guard, defects, otlp, pipeline, semconv
 from ._version import __version__
 from .backends import load_backends, open_backend
 from .content import Policy
-from .errors import LlmspanError, SettingsError
+from .errors import LlmspanError, SettingsError, shorten_traceback
 from .estimate import Estimator
 from .instrumentation import Capture, Observer, finish_open_calls
 from .metrics import CallMetrics
@@ -64,6 +64,7 @@ _state = _State()
 _lock = threading.RLock()
 
 
+@shorten_traceback
 def instrument(
     *,
     tracer_provider: TracerProvider | None = None,

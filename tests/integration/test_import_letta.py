@@ -124,10 +124,25 @@ def test_twice_is_once(dsn: str, tmp_path: Path) -> None:
     before = stored(path)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(INSERT, values(26))
-    assert call(dsn, "--db", str(path)).exit_code == 0
+    again = call(dsn, "--db", str(path))
+    assert again.exit_code == 0
+    assert again.stdout == f"26 rows: 1 imported, 23 there already, 1 deleted, 1 skipped; stored in sqlite ({path})\n"
     after = stored(path)
     assert after.keys() - before.keys() == {values(26)["id"]}
     assert {key: after[key] for key in before} == before
+
+
+def test_a_second_store_gets_what_it_has_not(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is imported if any of the stores does not have it yet; if all have it, nothing is."""
+    monkeypatch.setenv("LLMSPAN_SQLITE_PATH", str(tmp_path / "t.db"))
+    monkeypatch.setenv("LLMSPAN_POSTGRES_DSN", postgres.new_schema())
+    monkeypatch.setenv("LLMSPAN_BACKENDS", "sqlite")
+    assert json.loads(call(dsn, "--json").stdout)["imported"] == 23
+    monkeypatch.setenv("LLMSPAN_BACKENDS", "sqlite,postgres")
+    for imported, present in ((23, 0), (0, 23)):
+        counts = json.loads(call(dsn, "--json").stdout)
+        assert (counts["imported"], counts["present"]) == (imported, present)
+        assert (counts["failures"], counts["without_usage"]) == ((1, 1) if imported else (0, 0))
 
 
 def test_since_and_dry_run(dsn: str, tmp_path: Path) -> None:
@@ -135,7 +150,7 @@ def test_since_and_dry_run(dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     dry = call(dsn, "--db", str(path), "--dry-run", "--json")
     assert json.loads(dry.stdout) == {
-        "rows": 25, "imported": 23, "failures": 1, "without_usage": 1, "deleted": 1, "skipped": 1,
+        "rows": 25, "imported": 23, "failures": 1, "without_usage": 1, "present": 0, "deleted": 1, "skipped": 1,
     }  # fmt: skip
     assert not path.exists()
     some = call(dsn, "--db", str(path), "--since", "2026-01-21", "--json")

@@ -236,3 +236,15 @@ def test_streams_open_at_exit_are_recorded(provider: DemoServer, database: Path)
     assert done.returncode == 0, done.stderr
     (record,) = records(database)
     assert record.status == "closed_early"
+
+
+@pytest.mark.parametrize("launcher", [("opentelemetry-instrument",), ("llmspan", "run")], ids=lambda words: words[-1])
+def test_the_demo_below_another_start(provider: DemoServer, database: Path, launcher: tuple[str, ...]) -> None:
+    """Where llmspan is set up already, the demo still records its calls, and leaves the user's store alone."""
+    result = run(*launcher, "llmspan", "demo", "--json", env=environment(provider, database, **NO_OTLP))
+    assert (result.returncode, result.stderr) == (0, "")
+    records = [ProviderTrace.from_json(line) for line in result.stdout.splitlines()]
+    assert {record.provider for record in records} == {"openai", "anthropic"}
+    assert len({record.id for record in records}) == len(records) > 6
+    with Reader.from_env(backends="sqlite", sqlite_path=database) as reader:
+        assert not reader.list().traces

@@ -65,6 +65,7 @@ def _record(sdks: Mapping[str, Any], path: Path) -> Sequence[ProviderTrace]:
     from .. import wiring
     from ..demo.server import DemoServer
 
+    wiring.shutdown()  # opentelemetry-instrument and `llmspan run` have set llmspan up before, with other settings
     wiring.instrument(backends="sqlite", sqlite_path=path, content="full", summary=False)
     try:
         with DemoServer(pace=_PACE) as server:
@@ -72,7 +73,7 @@ def _record(sdks: Mapping[str, Any], path: Path) -> Sequence[ProviderTrace]:
         if not wiring.flush():
             raise click.ClickException("the records could not be written in time")
     finally:
-        wiring.close()
+        wiring.shutdown()
     return _stored(path)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..errors import PermanentError, RecordError
+from ..errors import BackendError, PermanentError, RecordError
 from . import options
 from .output import echo
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["import_letta"]
 
 #: what is counted, in the order in which it is told
-_COUNTS: Final = ("rows", "imported", "failures", "without_usage", "deleted", "skipped")
+_COUNTS: Final = ("rows", "imported", "failures", "without_usage", "present", "deleted", "skipped")
 
 
 @click.command("import-letta")
@@ -49,7 +49,7 @@ def import_letta(
 ) -> None:
     """Import the calls that Letta recorded.
 
-    Rows that cannot be converted are named and passed over. Doing it again changes nothing.
+    Rows that cannot be converted are named and passed over. Doing it again imports what has come since.
     """
     from .letta_table import LettaTable
 
@@ -63,6 +63,9 @@ def import_letta(
         with click.progressbar(length=table.count(), file=sys.stderr, label="rows") as bar:
             for page in table.pages():
                 traces = _converted(page, told)
+                if not dry_run:
+                    traces = _missing(backends, traces, told)
+                _count_imported(traces, told)
                 for one in [] if dry_run else backends:
                     _write(one, traces, told)
                 bar.update(len(page))
@@ -89,11 +92,31 @@ def _converted(page: Sequence[Mapping[str, Any]], told: Counter[str]) -> list[Pr
             told["skipped"] += 1
             echo(f"skipped {row['id']}: {error}", err=True)
             continue
-        told["imported"] += 1
-        told["failures"] += trace.status != "ok"
-        told["without_usage"] += trace.usage.source == "none"
         traces.append(trace)
     return traces
+
+
+def _missing(backends: Sequence[Backend], traces: Sequence[ProviderTrace], told: Counter[str]) -> list[ProviderTrace]:
+    """The records that a backend does not have yet; the others are counted as present."""
+    missing = [trace for trace in traces if not all(_has(backend, trace.id) for backend in backends)]
+    told["present"] += len(traces) - len(missing)
+    return missing
+
+
+def _has(backend: Backend, record_id: str) -> bool:
+    """Whether a record is known to be in ``backend``; one that cannot be read is written to again."""
+    if not backend.readable:
+        return False
+    try:
+        return list(backend.ids_with_prefix(record_id, 1)) == [record_id]
+    except BackendError:  # a role that may only write
+        return False
+
+
+def _count_imported(traces: Sequence[ProviderTrace], told: Counter[str]) -> None:
+    told["imported"] += len(traces)
+    told["failures"] += sum(trace.status != "ok" for trace in traces)
+    told["without_usage"] += sum(trace.usage.source == "none" for trace in traces)
 
 
 def _write(backend: Backend, traces: Sequence[ProviderTrace], told: Counter[str]) -> None:
@@ -117,6 +140,7 @@ def _report(told: Counter[str], where: str, *, as_json: bool) -> None:
         return
     more = {"failures": "that failed", "without_usage": "without usage"}
     inside = ", ".join(f"{told[name]} {words}" for name, words in more.items() if told[name])
-    passed = ", ".join(f"{told[name]} {name}" for name in ("deleted", "skipped") if told[name])
+    others = {"present": "there already", "deleted": "deleted", "skipped": "skipped"}
+    passed = ", ".join(f"{told[name]} {words}" for name, words in others.items() if told[name])
     echo(f"{told['rows']} rows: {told['imported']} imported{f' ({inside})' if inside else ''}"
                f"{f', {passed}' if passed else ''}; stored in {where}")  # fmt: skip
