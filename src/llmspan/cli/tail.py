@@ -1,7 +1,9 @@
 """``llmspan tail``: calls as they are recorded, one line each.
 
 A record is written when its call ends but is sorted by when it began, so a long call comes in behind shorter ones:
-each look goes back ten minutes (the SDKs' own limit for a call) and passes over what was printed.
+looks go back ten minutes (the SDKs' own limit for a call) and pass over what was printed. Stores list the newest first,
+and any number of calls may have come between two looks. So a look reads page by page to the oldest new call, keeps the
+cursors of the pages, and prints from the last page to the first: it holds one page, and the ids of ten minutes.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -22,10 +24,19 @@ if TYPE_CHECKING:
     from ..reader import Reader
     from ..trace import ProviderTrace
 
-__all__ = ["follow", "latest", "recent", "tail"]
+__all__ = ["follow", "latest", "recent_ids", "tail"]
 
 _LOOK_BACK: Final = 600 * 1_000_000_000
-_MOST: Final = 1_000
+_PAGE: Final = 1_000
+#: every so many looks go back as far as that, the others to the first page that is known
+_WHOLE_EVERY: Final = 10
+
+
+class _NewPage(NamedTuple):
+    """Where a page with new calls begins, and its last call."""
+
+    cursor: str | None
+    oldest_id: str
 
 
 @click.command()
@@ -55,11 +66,11 @@ def tail(
     chosen = options.filters(since, until, where)
     with options.open_reader(backend, db) as reader:
         try:
-            before = recent(reader, chosen)
+            before = recent_ids(reader, chosen)
             shown = latest(reader, chosen, lines)
             _print(shown, as_json=as_json)
             if not once:
-                seen = {trace.id for trace in (*before, *shown)}
+                seen = before | {trace.id for trace in shown}
                 _print(follow(reader, chosen, seen, lambda: time.sleep(interval)), as_json=as_json)
         except KeyboardInterrupt:
             echo("", err=True)
@@ -70,21 +81,62 @@ def latest(reader: Reader, filters: Filters, number: int) -> list[ProviderTrace]
     return list(islice(reader.iterate(filters), number))[::-1] if number else []
 
 
-def recent(reader: Reader, filters: Filters) -> list[ProviderTrace]:
-    """The calls that began not long ago, the oldest first."""
-    since = max(time.time_ns() - _LOOK_BACK, filters.since or 0)
-    return list(islice(reader.iterate(replace(filters, since=since)), _MOST))[::-1]
+def recent_ids(reader: Reader, filters: Filters) -> set[str]:
+    """The ids of all calls that began not long ago."""
+    return {trace.id for trace in reader.iterate(_recent(filters), page_size=_PAGE)}
 
 
 def follow(
     reader: Reader, filters: Filters, seen: Collection[str], wait: Callable[[], None]
 ) -> Iterator[ProviderTrace]:
-    """The calls that are recorded from now on, but for the ids in ``seen``; ``wait`` is called between two looks."""
-    while True:
+    """The calls that are recorded from now on, but for the ids in ``seen``; ``wait`` is called between two looks.
+
+    Within a look the oldest comes first. Most looks stop at the first whole page that is known; every tenth one goes
+    back ten minutes, for long calls, and forgets the ids that are older than that.
+    """
+    known = set(seen)
+    for number in count(1):
         wait()
-        found = recent(reader, filters)
-        yield from (trace for trace in found if trace.id not in seen)
-        seen = {trace.id for trace in found}
+        is_whole = number % _WHOLE_EVERY == 0
+        recent = _recent(filters)
+        pages, passed = _new_pages(reader, recent, known, is_whole=is_whole)
+        if is_whole:
+            known &= passed
+        for page in reversed(pages):
+            for trace in reversed(_read_again(reader, recent, page)):
+                if trace.id not in known:
+                    known.add(trace.id)
+                    yield trace
+
+
+def _new_pages(reader: Reader, filters: Filters, known: set[str], *, is_whole: bool) -> tuple[list[_NewPage], set[str]]:
+    """The pages with calls that are not ``known``, the newest first, and the known ids that were passed."""
+    pages: list[_NewPage] = []
+    passed: set[str] = set()
+    cursor = None
+    while True:
+        page = reader.list(filters, limit=_PAGE, cursor=cursor)
+        ids = [trace.id for trace in page.traces]
+        is_new = not known.issuperset(ids)
+        if is_new:
+            pages.append(_NewPage(cursor, ids[-1]))
+        passed.update(known.intersection(ids))
+        cursor = page.next_cursor
+        if cursor is None or not (is_new or is_whole):
+            return pages, passed
+
+
+def _read_again(reader: Reader, filters: Filters, new: _NewPage) -> list[ProviderTrace]:
+    """The calls of a page. What has been written since may have pushed some of them on to the next page."""
+    page = reader.list(filters, limit=_PAGE, cursor=new.cursor)
+    traces = list(page.traces)
+    if page.next_cursor is not None and all(trace.id != new.oldest_id for trace in traces):
+        traces += reader.list(filters, limit=_PAGE, cursor=page.next_cursor).traces
+    return traces
+
+
+def _recent(filters: Filters) -> Filters:
+    return replace(filters, since=max(time.time_ns() - _LOOK_BACK, filters.since or 0))
 
 
 def _print(traces: Iterable[ProviderTrace], *, as_json: bool) -> None:
