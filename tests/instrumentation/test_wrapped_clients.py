@@ -214,7 +214,13 @@ def test_a_bypassed_call_ends_as_any_other(case: str, is_async: bool, sdk: str) 
     assert seen["passing us"] == seen["bypassing us"]
 
 
-STEPS = {"login": "_prepare_request", "wait": "_calculate_retry_timeout", "own code": "_make_status_error"}
+STEPS = {
+    "options": "_prepare_options",
+    "headers": "_build_headers",
+    "login": "_prepare_request",
+    "wait": "_calculate_retry_timeout",
+    "own code": "_make_status_error",
+}
 
 
 @sdks
@@ -228,9 +234,7 @@ def test_a_bypassed_call_that_fails_between_its_steps(where: str, sdk: str) -> N
 
     with watching() as watch:
         client = client_of(sdk, Server(api), kind=bypassing(sdk, False))
-        name = {"login": "_prepare_request", "wait": "_calculate_retry_timeout", "own code": "_make_status_error"}[
-            where
-        ]
+        name = STEPS[where]
         setattr(client, name, stop)
         with suppress(KeyboardInterrupt):
             call(client, api, False, model="broken")

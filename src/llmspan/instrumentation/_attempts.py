@@ -69,6 +69,12 @@ def fail(running: Running, error: BaseException) -> None:
     raised(call, error)
 
 
+def watch_start(running: Running, options: Any) -> None:
+    """Notice that the SDK's ``request`` is over before its first attempt: what logs in, for one, may raise there."""
+    running.is_watched = True
+    weakref.finalize(options, _on_start_gone, running).atexit = False
+
+
 def watch_attempt(running: Running, options: Any) -> None:
     """Notice that the SDK's ``request`` is over by the end of an attempt's ``options``, which live in its frame only.
 
@@ -82,6 +88,11 @@ def watch_retries(running: Running, options: Any) -> None:
     """The same by the options that all attempts are made from, which the wait for a retry is given."""
     running.is_retrying = True
     weakref.finalize(options, _on_request_gone, running).atexit = False
+
+
+def _on_start_gone(running: Running) -> None:
+    if running.attempt == 0:
+        _on_request_gone(running)
 
 
 def _on_attempt_gone(running: Running, attempt: int) -> None:

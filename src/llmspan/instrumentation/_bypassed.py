@@ -17,9 +17,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from .._guard import guarded
-from ._attempts import fail, watch_attempt, watch_retries
+from ._attempts import fail, watch_attempt, watch_retries, watch_start
 from ._hooks import Patch
-from ._running import Running, enter_bypassed, is_left_out, running_of
+from ._running import Running, current, enter_bypassed, is_left_out, running_of
 
 if TYPE_CHECKING:
     from ._stainless import Stainless
@@ -46,6 +46,7 @@ class Bypass:
         yield Patch(base_client.BaseClient, "_make_status_error_from_response", self._make_status_error)
         yield Patch(base_client.SyncAPIClient, "_copy_and_prepare", self._copy)
         yield Patch(base_client.AsyncAPIClient, "_copy_and_prepare", self._copy_async)
+        yield Patch(base_client.FinalRequestOptions, "get_max_retries", _max_retries)
         for name in _RETRIES:
             yield Patch(base_client.SyncAPIClient, name, _retry)
             yield Patch(base_client.AsyncAPIClient, name, _retry_async)
@@ -141,6 +142,19 @@ def begin_attempt(running: Running, client: Any, options: Any, kwargs: dict[str,
     changed = options.model_copy() if hasattr(options, "model_copy") else options.copy()
     changed.json_data = call.options.json_data
     return changed
+
+
+def _max_retries(original: Any) -> Any:
+    """What the SDK asks the options that it keeps until its ``request`` is over, before it prepares an attempt."""
+
+    @functools.wraps(original)
+    def get_max_retries(options: Any, *args: Any, **kwargs: Any) -> Any:
+        running = current()
+        if running is not None and running.is_bypassed and not running.is_watched and running.is_for(options):
+            guarded("bypassed.start", watch_start, running, options)
+        return original(options, *args, **kwargs)
+
+    return get_max_retries
 
 
 def _retry(original: Any) -> Any:

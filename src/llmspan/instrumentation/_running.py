@@ -25,7 +25,7 @@ class Running:
 
     __slots__ = (
         "_body", "_url", "attempt", "call", "client", "error", "has_open_response", "is_bypassed", "is_retrying",
-        "outer", "retries_left", "translate",
+        "is_watched", "outer", "retries_left", "translate",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +41,8 @@ class Running:
         self._url: Any = None
         if is_bypassed:
             self.attempt = 0
+            #: whether the end of its options tells that it is over before the first attempt
+            self.is_watched = False
             self.translate = translate or _as_it_is
             #: what the latest attempt raised, how many more there may be, and whether one is being waited for
             self.error: Raised | None = None
