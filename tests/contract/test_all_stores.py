@@ -30,6 +30,7 @@ def places(tmp_path: Path) -> Iterator[dict[str, str]]:
             "clickhouse_dsn": clickhouse.server_dsn(),
             "socket": str(directory / "s.sock"),
             "sqlite_path": str(tmp_path / "traces.db"),
+            "clickhouse_ttl": "none",  # a recorded background response has the time of its recording
         }
         wiring.close(30)
         sidecar.stop()

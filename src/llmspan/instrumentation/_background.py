@@ -16,6 +16,9 @@ from ._call import Call
 
 _IDS: Final = uuid.uuid5(uuid.NAMESPACE_OID, "llmspan background response")
 _REMEMBERED: Final = 10_000
+#: nanoseconds since the epoch: 2025, when background responses began
+_EARLIEST: Final = 1_735_689_600 * 1_000_000_000
+_CLOCK_SKEW: Final = 3_600 * 1_000_000_000
 
 
 def background_facts(call: Call, reply: Reply, call_type: str | None) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def background_facts(call: Call, reply: Reply, call_type: str | None) -> dict[st
         "usage": reply.usage,
     }
     created_at, completed_at = reply.background
-    if created_at is not None:
+    # a gateway that says 1970 would put the record where no store keeps it
+    if created_at is not None and _EARLIEST <= created_at < call.started_at + _CLOCK_SKEW:
         facts["started_at"] = created_at
     if call.route.operation == "fetch_response":  # its times are those of the fetch, not of the response
         facts["time_to_first_chunk_ns"] = None

@@ -61,9 +61,10 @@ def response_reason(response: JsonObject) -> str | None:
 def _asks_for_a_tool(response: JsonObject) -> bool:
     """Whether the output has a call that the caller is to answer: it is of his tools, and has no output beside it."""
     items = objects(response.get("output"))
-    answered = {item.get("call_id") for item in items if str(item.get("type")).endswith("_call_output")}
-    return any(
-        (item.get("type") in _TOOL_CALLS or (item.get("type"), item.get("execution")) == ("tool_search_call", "client"))
-        and item.get("call_id") not in answered
-        for item in items
-    )
+    answered = {text(item.get("call_id")) for item in items if str(item.get("type")).endswith("_call_output")}
+    return any(_is_for_caller(item) and text(item.get("call_id")) not in answered for item in items)
+
+
+def _is_for_caller(item: JsonObject) -> bool:
+    kind = text(item.get("type"))
+    return kind in _TOOL_CALLS or (kind, item.get("execution")) == ("tool_search_call", "client")
