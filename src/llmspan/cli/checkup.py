@@ -6,17 +6,24 @@ A *problem* is what makes calls go unrecorded or spans go missing; a *note* is w
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from .._guard import outcome
 from .._version import __version__
 from ..backends.base import Backend, Removes
+from ..content import Policy
+from ..errors import SettingsError
+from ..pipeline.spool.home import make_root
+from ..pipeline.spooling import checked_place
 from ..redaction import display_url
 from ..settings import TABLE, Settings
 from ..trace import ProviderTrace, new_id
@@ -37,6 +44,8 @@ _LENGTH_LIMITS: Final = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBU
 _COUNT_LIMITS: Final = ("OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT")
 _CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _DAY: Final = 86_400 * 1_000_000_000
+#: what is written to see whether a directory has room
+_PROBE_BYTES: Final = 1 << 20
 #: as many as a span of ours can have
 _ATTRIBUTES: Final = 64
 
@@ -59,6 +68,8 @@ def checkup(settings: Settings, backends: Sequence[Backend], environ: Environ) -
     yield from _spans(environ)
     yield from _limits(environ)
     yield _content(settings, backends, environ)
+    yield from _redaction(settings)
+    yield from _spool(settings)
     for backend in backends:
         yield from _backend(backend)
 
@@ -176,6 +187,50 @@ def _content(settings: Settings, backends: Sequence[Backend], environ: Environ) 
             "content", "note", f"{text}; {name}={asked} asks for them on spans too, which go to every exporter"
         )
     return Finding("content", "ok", f"{text}; they are not put on spans")
+
+
+def _redaction(settings: Settings) -> Iterator[Finding]:
+    """A function that cannot be imported withholds every payload, under ``opentelemetry-instrument`` silently."""
+    if settings.redact is None:
+        return
+    error = outcome(Policy.from_settings(settings).redact.check)
+    if error is not None:
+        message = f"{_one_line(error)}: until then no request and no response is stored"
+        yield Finding("redaction", "problem", message)
+    else:
+        yield Finding("redaction", "ok", "the function of LLMSPAN_REDACT can be imported")
+
+
+def _spool(settings: Settings) -> Iterator[Finding]:
+    """A spool that cannot be written protects nothing: records wait in memory, and a crash loses them."""
+    if settings.spool_dir is None:
+        return
+    error = outcome(lambda: _write_probe(checked_place(settings.spool_dir or Path())))
+    if error is None:
+        yield Finding("spool", "ok", f"{settings.spool_dir} can be written")
+        return
+    known = isinstance(error, SettingsError)
+    reason = _one_line(error) if known else f"LLMSPAN_SPOOL_DIR={settings.spool_dir}: {_system_error(error)}"
+    remedy = "" if known else "; give it room, or set it to a directory that this user may write to"
+    yield Finding("spool", "problem", f"{reason}{remedy}. A crash of the program loses what is not stored yet")
+
+
+def _write_probe(directory: Path) -> None:
+    """Write as much as a large record takes below ``directory``, and leave everything as it was."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        make_root(directory)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * _PROBE_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for path in missing:
+            outcome(path.rmdir)
+
+
+def _system_error(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or _one_line(error)
 
 
 def _backend(backend: Backend) -> Iterator[Finding]:
