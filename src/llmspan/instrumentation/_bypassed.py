@@ -11,6 +11,7 @@ retry raises, or when the options of its attempt are gone.
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: what waits for the next attempt; in older SDKs, it also makes it
 _RETRIES: Final = ("_sleep_for_retry", "_retry_request")
+#: so many frames above ours the SDK's own is looked for; wrappers of somebody's may be between
+_FRAMES: Final = 16
 #: stands for options that are not held
 _SOME: Final = object()
 #: the options that ``_copy_and_prepare`` has made here last: whether they are of a call to record is decided
@@ -107,9 +110,10 @@ class Bypass:
             return
         body = options.json_data
         is_stream = isinstance(body, dict) and body.get("stream") is True
-        # the stream's class is not known here; of the SDK's own methods it is the SDK's
         is_sdk_type = str(getattr(cast_to, "__module__", "")).startswith(f"{self._hooks.provider.name}.")
-        call = self._hooks.begin(client, cast_to, options, {"stream": is_stream and is_sdk_type})
+        stream_class = _stream_class(client) if is_stream else None
+        asked = {"stream": is_stream and is_sdk_type, "stream_cls": stream_class}
+        call = self._hooks.begin(client, cast_to, options, asked)
         if call is not None:
             if call.hides is None:
                 call.options = _SOME  # their end tells of the request's
@@ -128,6 +132,23 @@ class Bypass:
         translated: BaseException = kind(request=request)
         translated.__cause__ = error
         return translated
+
+
+def _stream_class(client: Any) -> Any:
+    """The class of the stream that the running ``request`` is to return; None if that is the SDK's.
+
+    No hook is given it before the request is sent, and a class with a generator of its own would show its caller the
+    usage chunk that we ask for. So it is read from the SDK's frame, which is one of the next few above.
+    """
+    frame = sys._getframe(1)
+    for _ in range(_FRAMES):
+        if frame is None:
+            return None
+        names = frame.f_locals
+        if names.get("self") is client and "stream_cls" in names:
+            return names["stream_cls"]
+        frame = frame.f_back
+    return None
 
 
 def begin_attempt(running: Running, client: Any, options: Any, kwargs: dict[str, Any]) -> Any:

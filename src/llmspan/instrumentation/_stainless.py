@@ -290,8 +290,10 @@ class Stainless:
         if kwargs.get("stream") is not True or _is_http_response_class(cast_to):
             return False
         stream_class = kwargs.get("stream_cls")
-        generator = getattr(getattr(stream_class, "__origin__", stream_class), "__stream__", None)
-        return stream_class is None or any(generator is kind.__stream__ for kind in self._stream_types)
+        # by the class that has the generator: a wrapt wrapper of it is another object each time that it is asked for
+        kinds = getattr(getattr(stream_class, "__origin__", stream_class), "__mro__", ())
+        owner = next((kind for kind in kinds if "__stream__" in vars(kind)), None)
+        return stream_class is None or owner in self._stream_types
 
     def _sending(self, call: Call | None, options: Any, request: Any) -> None:
         if call is None:
