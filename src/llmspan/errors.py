@@ -9,6 +9,7 @@
         ├── RetryableError   the same write may succeed later: keep the record, try again
         │   └── ThrottledError   ... and the backend said when
         └── SchemaError      the store's schema is not one this version can use
+            ├── NoTablesError    ... as it has none of ours yet
             └── WrongFileError   ... and the store is a local file
 
 Nothing here is ever raised into a provider call: see ``_guard``.
@@ -23,6 +24,7 @@ from typing import ParamSpec, TypeVar
 __all__ = [
     "BackendError",
     "LlmspanError",
+    "NoTablesError",
     "PermanentError",
     "RecordError",
     "RefusedError",
@@ -80,6 +82,10 @@ class ThrottledError(RetryableError):
 
 class SchemaError(BackendError):
     """The store was made by a newer llmspan, or is not an llmspan store at all."""
+
+
+class NoTablesError(SchemaError):
+    """Nothing of ours is in the store yet: no table, or no database."""
 
 
 class WrongFileError(SchemaError):

@@ -6,17 +6,19 @@ The reader adds no meaning of its own to what the backend says; :class:`AsyncRea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from .backends import primary_backend
-from .backends.base import Backend, Filters, GroupBy, Page, StatsRow
-from .errors import RecordError, SettingsError, shorten_traceback
+from .backends.base import NO_RECORDS, Backend, Filters, GroupBy, Page, StatsRow
+from .errors import NoTablesError, RecordError, SettingsError, shorten_traceback
 from .settings import Settings
 from .trace import ProviderTrace
 
 __all__ = ["AsyncReader", "Reader"]
+
+T = TypeVar("T")
 
 #: how much of an id is enough to look for it
 SHORTEST_PREFIX: Final = 8
@@ -30,26 +32,30 @@ class Reader:
     ...     trace = reader.get_by_step_id("step-1")
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, *, makes: bool = True) -> None:
+        """``makes``: whether a store that is not there is made; else it is read as one without records."""
         if not backend.readable:
             raise SettingsError(f"the backend {backend.name!r} only takes records; they cannot be read back from it")
         self.backend = backend
+        self._makes = makes
 
     @classmethod
     @shorten_traceback
-    def from_env(cls, **overrides: Any) -> Self:
+    def from_env(cls, *, makes: bool = True, **overrides: Any) -> Self:
         """A reader of the primary backend, opened; ``overrides`` are settings that win over the environment.
+
+        ``makes``: whether a store that is not there is made; else it is read as one without records.
 
         Raises:
             SettingsError: a setting is wrong, or the store cannot be used as configured.
             SchemaError: the store is of a newer version, or not ours.
         """
-        reader = cls(_primary(overrides))
-        reader.backend.open()
-        return reader
+        reader = cls(_primary(overrides if makes else {**overrides, "auto_migrate": False}), makes=makes)
+        return reader.__enter__()
 
     def __enter__(self) -> Self:
-        self.backend.open()
+        if self._makes:
+            self.backend.open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -57,7 +63,7 @@ class Reader:
 
     def get(self, record_id: str) -> ProviderTrace | None:
         """The record with this ``id``, exactly."""
-        return self.backend.get(record_id)
+        return self._asked(lambda: self.backend.get(record_id), None)
 
     def find(self, text: str) -> ProviderTrace | None:
         """The record whose ``id`` is ``text``, or the only one whose ``id`` begins with it (8 characters or more).
@@ -68,22 +74,22 @@ class Reader:
         exact = self.get(text)
         if exact is not None or len(text) < SHORTEST_PREFIX:
             return exact
-        ids = self.backend.ids_with_prefix(text, _MOST_NAMED + 1)
+        ids = self._asked(lambda: self.backend.ids_with_prefix(text, _MOST_NAMED + 1), [])
         if len(ids) > 1:
             raise RecordError(f"{text!r} begins {_several(ids)}; give more characters of it")
         return self.get(ids[0]) if ids else None
 
     def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
         """The newest record of a step."""
-        return self.backend.get_by_step_id(step_id)
+        return self._asked(lambda: self.backend.get_by_step_id(step_id), None)
 
     def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
         """All records of a step, oldest first, with payloads."""
-        return self.backend.list_by_step_id(step_id)
+        return self._asked(lambda: self.backend.list_by_step_id(step_id), [])
 
     def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
         """A page of records, newest first, without payloads; ``cursor`` is the ``next_cursor`` of the page before."""
-        return self.backend.list(filters, limit=limit, cursor=cursor)
+        return self._asked(lambda: self.backend.list(filters, limit=limit, cursor=cursor), Page([]))
 
     def iterate(self, filters: Filters | None = None, *, page_size: int = 200) -> Iterator[ProviderTrace]:
         """All records that are meant, newest first, without payloads, read page by page."""
@@ -95,7 +101,15 @@ class Reader:
 
     def stats(self, group_by: Sequence[GroupBy] = (), filters: Filters | None = None) -> Sequence[StatsRow]:
         """Calls, failures and tokens per group; without groups, one row over all."""
-        return self.backend.stats(group_by, filters)
+        return self._asked(lambda: self.backend.stats(group_by, filters), [] if group_by else [NO_RECORDS])
+
+    def _asked(self, ask: Callable[[], T], without_tables: T) -> T:
+        try:
+            return ask()
+        except NoTablesError:
+            if self._makes:
+                raise
+            return without_tables
 
     def close(self) -> None:
         """Release the backend's connections."""

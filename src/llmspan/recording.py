@@ -12,7 +12,7 @@ import json
 from asyncio import sleep, to_thread
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import time_ns
 from typing import Any, Final, ParamSpec
 
@@ -27,7 +27,7 @@ from .content import Policy
 from .errors import BackendError, RecordError
 from .pipeline import Pipeline
 from .settings import Settings
-from .trace import ProviderTrace, Status, new_id
+from .trace import ProviderTrace, Status, nanoseconds_of, new_id
 from .usage import Usage
 from .wire import READERS, read_error, reassemble
 
@@ -35,7 +35,6 @@ __all__ = ["create", "record"]
 
 P = ParamSpec("P")
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_MESSAGE: Final = 1000
 _lock = Lock()
 #: a backend answers one reader at a time
@@ -282,7 +281,7 @@ def _times(started_at: datetime | int | None, duration: timedelta | float | None
     if isinstance(started_at, datetime):
         if started_at.tzinfo is None:
             raise RecordError(f"started_at is {started_at!r}, a time without a time zone; use datetime.now(UTC)")
-        started_at = (started_at - _EPOCH) // timedelta(microseconds=1) * 1000
+        started_at = nanoseconds_of(started_at)
     lasted = None if duration is None else _nanoseconds(duration)
     if started_at is None:
         return now - (lasted or 0), lasted or 0

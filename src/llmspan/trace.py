@@ -31,6 +31,7 @@ __all__ = [
     "Kind",
     "ProviderTrace",
     "Status",
+    "nanoseconds_of",
     "new_id",
 ]
 
@@ -255,6 +256,15 @@ def new_id() -> str:
 
 #: a random hexadecimal digit as the one with the variant's two bits
 _VARIANT: Final = {digit: "89ab"[at % 4] for at, digit in enumerate("0123456789abcdef")}
+
+
+def nanoseconds_of(moment: datetime) -> int:
+    """``moment`` in nanoseconds since the epoch; without a time zone it is local time.
+
+    Only with integers: a float has no room for the microseconds of today, and ``int()`` of a negative one cuts upwards.
+    """
+    aware = moment if moment.tzinfo is not None else moment.astimezone()
+    return (aware - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def _format_time(nanoseconds: int) -> str:

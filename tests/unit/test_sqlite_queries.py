@@ -10,9 +10,7 @@ import pytest
 
 from llmspan.backends.base import Filters
 from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.errors import PermanentError
 from llmspan.trace import KEYS
-from llmspan.usage import Usage
 from records import full_trace, make_trace
 from stores import shutting_down
 
@@ -88,11 +86,3 @@ def test_listing_never_reads_a_payload(backend):
     assert not read & {"request_json", "response_json"}
     backend.get("x")
     assert read >= {"request_json", "response_json"}
-
-
-def test_unreported_sum_overflow_is_told(backend):
-    """Sums beyond 64 bits are an error of the backend, not of the program that asks."""
-    huge = Usage(input_tokens=2**63 - 1)
-    backend.write([make_trace(usage=huge), make_trace(usage=huge)])
-    with pytest.raises(PermanentError, match="integer overflow"):
-        backend.stats([])

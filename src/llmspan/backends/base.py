@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_ch
 
 from ..errors import SettingsError
 from ..settings import Settings
-from ..trace import ProviderTrace
+from ..trace import ProviderTrace, Status
 
-__all__ = ["GROUPS", "Backend", "Filters", "GroupBy", "Page", "Removes", "StatsRow"]
+__all__ = ["GROUPS", "NO_RECORDS", "Backend", "Filters", "GroupBy", "NoneOf", "OneOf", "Page", "Removes", "StatsRow"]
 
 GroupBy = Literal[
     "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source"
@@ -25,33 +25,68 @@ GroupBy = Literal[
 GROUPS: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
 
 
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A filter: the value is one of these."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoneOf:
+    """A filter: the value is none of these. A record without any value passes."""
+
+    values: tuple[str, ...]
+
+
+#: what a filter on a key can be: exactly this value, one of several, none of several
+Wanted = str | OneOf | NoneOf | None
+
+#: keys of which all possible values are known
+_CLOSED: Final[Mapping[str, tuple[str, ...]]] = {"status": get_args(Status)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which records are meant; every given value must match exactly. Times are nanoseconds since the epoch, UTC."""
+    """Which records are meant; every given filter must hold. Times are nanoseconds since the epoch, UTC.
 
-    trace_id: str | None = None
-    run_id: str | None = None
-    step_id: str | None = None
-    agent_id: str | None = None
-    conversation_id: str | None = None
-    user_id: str | None = None
-    org_id: str | None = None
-    provider: str | None = None
-    operation: str | None = None
-    request_model: str | None = None
-    response_model: str | None = None
-    status: str | None = None
-    call_type: str | None = None
-    source: str | None = None
+    Raises:
+        SettingsError: a value that no record can have.
+    """
+
+    trace_id: Wanted = None
+    run_id: Wanted = None
+    step_id: Wanted = None
+    agent_id: Wanted = None
+    conversation_id: Wanted = None
+    user_id: Wanted = None
+    org_id: Wanted = None
+    provider: Wanted = None
+    operation: Wanted = None
+    request_model: Wanted = None
+    response_model: Wanted = None
+    status: Wanted = None
+    call_type: Wanted = None
+    source: Wanted = None
     #: inclusive
     since: int | None = None
     #: exclusive
     until: int | None = None
 
-    def equalities(self) -> dict[str, str]:
-        """The given filters that compare a column with a value."""
-        names = (f.name for f in fields(self) if f.name not in ("since", "until"))
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+    def __post_init__(self) -> None:
+        for name, known in _CLOSED.items():
+            for value in self.choices().get(name, OneOf(())).values:
+                if value not in known:
+                    raise SettingsError(f"{name}={value}: no record has that; choose from {', '.join(known)}")
+
+    def choices(self) -> dict[str, OneOf | NoneOf]:
+        """The given filters that compare a column with values."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("since", "until")}
+        return {
+            name: OneOf((value,)) if isinstance(value, str) else value
+            for name, value in given.items()
+            if value is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +114,13 @@ class StatsRow:
     cache_write_tokens: int | None
     reasoning_tokens: int | None
     details: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+#: the row over all records of a store that has none
+NO_RECORDS: Final = StatsRow(
+    group={}, calls=0, failures=0, without_usage=0, input_tokens=None, output_tokens=None, cache_read_tokens=None,
+    cache_write_tokens=None, reasoning_tokens=None,
+)  # fmt: skip
 
 
 @runtime_checkable

@@ -35,6 +35,11 @@ _DAY: Final = (
 )
 
 
+def _exact_sum(column: str) -> str:
+    """Int64 wraps around without a word."""
+    return f"sum(toInt128({column}))"
+
+
 class ClickHouseBackend(SQLReads):
     """Provider traces in a ClickHouse database.
 
@@ -155,4 +160,6 @@ class ClickHouseBackend(SQLReads):
         return f"{quoted(self._client().place.database)}.{name}"
 
     def _dialect(self) -> query.Dialect:
-        return query.Dialect(table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY)
+        return query.Dialect(
+            table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, total=_exact_sum
+        )

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ..errors import (
     BackendError,
     LlmspanError,
+    NoTablesError,
     PermanentError,
     RefusedError,
     RetryableError,
@@ -44,7 +45,7 @@ _STATUS: Final = re.compile(r"HTTP status (\d{3})")
 _VERSION: Final = re.compile(r"\s*\(version [^()]*(\([^()]*\))?\)\s*$")
 
 
-class MissingError(SchemaError):
+class MissingError(NoTablesError):
     """There is no such table, or no such database."""
 
 

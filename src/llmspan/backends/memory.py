@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from .._native import Lock
 from ..settings import Settings
 from ..trace import FAILED, ProviderTrace
-from .base import Filters, GroupBy, Page, StatsRow, check_groups
+from .base import Filters, GroupBy, NoneOf, OneOf, Page, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, as_page, check_limit, decode, decode_cursor, encode, plain_text
 
 __all__ = ["MemoryBackend"]
@@ -127,7 +127,11 @@ def _matches(row: _Row, filters: Filters) -> bool:
     at, _ = _place(row)
     if (filters.since is not None and at < filters.since) or (filters.until is not None and at >= filters.until):
         return False
-    return all(row[key] == plain_text(value) for key, value in filters.equalities().items())
+    return all(_passes(row[key], wanted) for key, wanted in filters.choices().items())
+
+
+def _passes(cell: Cell, wanted: OneOf | NoneOf) -> bool:
+    return (cell in [plain_text(value) for value in wanted.values]) == isinstance(wanted, OneOf)
 
 
 def _column(name: str) -> Callable[[_Row], str | None]:

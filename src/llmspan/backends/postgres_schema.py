@@ -17,7 +17,7 @@ from typing import Final
 
 from psycopg import errors, sql
 
-from ..errors import RefusedError, SchemaError
+from ..errors import NoTablesError, RefusedError, SchemaError
 from ..trace import KEYS
 from .postgres_driver import Connection, transaction
 
@@ -109,7 +109,8 @@ def usable(place: Place) -> Place:
         )
     if place.version < newest:
         has = f"has version {place.version} of the tables" if place.version else "has no tables of llmspan"
-        raise SchemaError(f"{where} {has}, and this llmspan needs {newest}; run `llmspan migrate --backend postgres`")
+        kind = SchemaError if place.version else NoTablesError
+        raise kind(f"{where} {has}, and this llmspan needs {newest}; run `llmspan migrate --backend postgres`")
     missing = [key for key in KEYS if key not in place.columns]
     if missing:
         raise SchemaError(f"{where}: provider_traces has no column {missing[0]}, though it says version {newest}")

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from ..trace import FAILED, KEYS
-from .base import Filters, GroupBy, StatsRow, check_groups
+from .base import Filters, GroupBy, NoneOf, OneOf, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
 
 __all__ = ["Dialect", "Query", "by_id", "by_step", "ids_with_prefix", "listing", "stats", "stats_row"]
 
 _SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+#: what columns can hold: times outside are after all records, or before them
+_FIRST: Final = -(2**63)
+_LAST: Final = 2**63 - 1
 
 
 def _unbounded(since: int | None, until: int | None) -> Sequence[str]:
@@ -37,6 +41,8 @@ class Dialect:
     started_at: str = "started_at"
     #: how a key is selected, where that is not the column of its name
     columns: Mapping[str, str] | None = None
+    #: the exact sum of a column, however large: a number, or the text ``high:low``, for ``high * 2**32 + low``
+    total: Callable[[str], str] = "sum({})".format
     #: further conditions that follow from ``since`` and ``until``, for a partition or sort key of another type
     bounds: Callable[[int | None, int | None], Sequence[str]] = _unbounded
 
@@ -111,7 +117,7 @@ def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None
         "count(*) AS calls",
         f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
         "count(CASE WHEN usage_source = 'none' THEN 1 END) AS without_usage",
-        *(f"sum({column}) AS sum_{column}" for column in _SUMS),
+        *(f"{dialect.total(column)} AS sum_{column}" for column in _SUMS),
     ]
     names = [f"group_{at}" for at in range(len(group_by))]
     tail = f"GROUP BY {', '.join(names)} ORDER BY {', '.join(f'{name} NULLS FIRST' for name in names)}" if names else ""
@@ -138,14 +144,31 @@ def _equal(dialect: Dialect, key: str, value: str, tail: str) -> Query:
 
 def _conditions(dialect: Dialect, filters: Filters | None) -> tuple[list[str], dict[str, Cell]]:
     meant = filters or Filters()
-    values: dict[str, Cell] = {name: plain_text(value) for name, value in meant.equalities().items()}
-    conditions = [f"{name} = {dialect.parameter(name, value)}" for name, value in values.items()]
+    values: dict[str, Cell] = {}
+    conditions = [_choice(dialect, name, wanted, values) for name, wanted in meant.choices().items()]
     for name, sign, value in (("since", ">=", meant.since), ("until", "<", meant.until)):
         if value is not None:
-            values[name] = value
-            conditions.append(f"{dialect.started_at} {sign} {dialect.parameter(name, value)}")
+            if _FIRST < value <= _LAST:
+                values[name] = value
+                conditions.append(f"{dialect.started_at} {sign} {dialect.parameter(name, value)}")
+            elif (name == "since") == (value > _LAST):  # else it holds for every time that there can be
+                conditions.append("1 = 0")
     conditions.extend(dialect.bounds(meant.since, meant.until))
     return conditions, values
+
+
+def _choice(dialect: Dialect, name: str, wanted: OneOf | NoneOf, values: dict[str, Cell]) -> str:
+    """The condition on one column; its parameters go into ``values``."""
+    given: dict[str, Cell] = {
+        f"{name}_{at}" if at else name: plain_text(value) for at, value in enumerate(wanted.values)
+    }
+    values |= given
+    marks = [dialect.parameter(one, value) for one, value in given.items()]
+    sign, word = ("=", " OR ") if isinstance(wanted, OneOf) else ("<>", " AND ")
+    compared = word.join(f"{name} {sign} {mark}" for mark in marks)
+    if isinstance(wanted, OneOf):
+        return f"({compared or '1 = 0'})"
+    return f"({name} IS NULL OR ({compared or '1 = 1'}))"
 
 
 def _where(conditions: Sequence[str]) -> str:
@@ -153,6 +176,9 @@ def _where(conditions: Sequence[str]) -> str:
 
 
 def _number(value: Any) -> int | None:
+    if isinstance(value, str):
+        high, _, low = value.partition(":")
+        return (int(high) << 32) + int(low)
     return None if value is None else int(value)
 
 

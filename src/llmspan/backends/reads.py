@@ -11,7 +11,7 @@ from typing import Any
 
 from ..trace import ProviderTrace
 from . import query
-from .base import Filters, GroupBy, Page, StatsRow
+from .base import NO_RECORDS, Filters, GroupBy, Page, StatsRow
 from .rows import as_page, decode
 
 __all__ = ["Ask", "SQLReads"]
@@ -49,7 +49,7 @@ class SQLReads:
     def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
         """Sums per group, in the order of the group's values."""
         rows = self._rows(lambda dialect: query.stats(dialect, group_by, filters))
-        return [query.stats_row(group_by, row) for row in rows]
+        return [query.stats_row(group_by, row) for row in rows] if rows or group_by else [NO_RECORDS]
 
     def _traces(self, ask: Ask) -> Sequence[ProviderTrace]:
         return [decode(row) for row in self._rows(ask)]

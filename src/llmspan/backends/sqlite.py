@@ -30,6 +30,8 @@ _DIALECT: Final = query.Dialect(
     table="provider_traces",
     parameter=lambda name, _: f":{name}",
     # Integer division cuts towards zero; a time before 1970 needs the floor.
+    # sum() fails beyond 64 bits; each half of the numbers stays below them for 2**31 records.
+    total=lambda column: f"(sum({column} >> 32) || ':' || sum({column} & 4294967295))",
     day="date(started_at / 1000000000 - (started_at % 1000000000 < 0), 'unixepoch')",
 )
 
@@ -106,6 +108,8 @@ class SQLiteBackend(SQLReads):
 
     def _rows(self, ask: Ask) -> Sequence[Mapping[str, Cell]]:
         asked = ask(_DIALECT)
+        if self._reader.is_empty():  # reading makes no file
+            return []
         with refusals(self._path), self._reader.use() as connection:
             cursor = connection.execute(asked.sql, asked.values)
             names = [column[0] for column in cursor.description]

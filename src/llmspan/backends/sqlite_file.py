@@ -60,6 +60,15 @@ class Handle:
         with self._lock:
             yield self._opened()
 
+    def is_empty(self) -> bool:
+        """Whether there is no file yet, or one in which nothing was ever written; looks without making one."""
+        try:
+            return self._path.stat().st_size == 0
+        except FileNotFoundError:
+            return True
+        except (OSError, ValueError):
+            return False  # opening it says what is wrong
+
     def migrate(self) -> list[str]:
         """Bring the file to the newest schema; the names of the migrations that were missing."""
         with self._lock:

@@ -45,6 +45,8 @@ def export(
             if trace is not None:
                 stream.write(trace.to_json_line() + "\n")
                 written += 1
+        if not written:
+            echo(options.nothing(reader, chosen=bool(where or since or until)), err=True)
     if output is not None:
         echo(f"{written} records to {output}", err=True)
 

@@ -9,7 +9,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -26,6 +26,9 @@ __all__ = ["import_letta"]
 
 #: what is counted, in the order in which it is told
 _COUNTS: Final = ("rows", "imported", "failures", "without_usage", "present", "deleted", "skipped")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: the first moment that Python and Postgres have, from the epoch
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC) - _EPOCH
 
 
 @click.command("import-letta")
@@ -53,7 +56,7 @@ def import_letta(
     """
     from .letta_table import LettaTable
 
-    begin = None if since is None else datetime.fromtimestamp(options.moment(since) / 1e9, UTC)
+    begin = None if since is None else _EPOCH + max(timedelta(microseconds=options.moment(since) // 1000), _FIRST)
     _, backends = options.load(backend, db)
     table = LettaTable(dsn, schema, since=begin, batch=batch)
     told: Counter[str] = Counter()

@@ -11,13 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from .. import _json, wire
 from ..content import Policy
 from ..errors import RecordError
-from ..trace import ProviderTrace, Status
+from ..trace import ProviderTrace, Status, nanoseconds_of
 from ..usage import Usage
 from ..wire import READERS, Reply, read_error
 
@@ -33,7 +33,6 @@ COLUMNS: Final = (
     "_created_by_id", "_last_updated_by_id", "organization_id", "is_deleted",
 )  # fmt: skip
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UUID: Final = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 #: ``model_endpoint_type`` -> ``gen_ai.provider.name``, where they differ
 _PROVIDERS: Final = {
@@ -181,7 +180,7 @@ def _moment(row: Mapping[str, Any]) -> int:
     if not isinstance(created, datetime):
         raise RecordError(f"created_at is {created!r:.80}, not a time")
     aware = created if created.tzinfo else created.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1) * 1000
+    return nanoseconds_of(aware)
 
 
 def _object(row: Mapping[str, Any], column: str) -> dict[str, Any]:

@@ -15,10 +15,23 @@ if TYPE_CHECKING:
     from ..reader import Reader
     from ..settings import Settings
 
-__all__ = ["as_json", "chosen_backends", "filters", "load", "moment", "open_reader", "record_filters", "store"]
+__all__ = [
+    "as_json",
+    "chosen_backends",
+    "filters",
+    "load",
+    "moment",
+    "nothing",
+    "open_reader",
+    "record_filters",
+    "store",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: a key, how it is compared, and values
+_TERM: Final = re.compile(r"(\w+)(!?=)(.*)", re.DOTALL)
+_COMMA: Final = re.compile(r"(?<!\\),")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -43,18 +56,27 @@ def as_json(command: F) -> F:
 def record_filters(command: F) -> F:
     """Add ``--since``, ``--until`` and ``--where``."""
     since = "Only calls since then: 15m, 24h, 7d, or a date such as 2026-01-31."
-    where = "Only calls with this value, e.g. status=error; may be given several times."
+    where = (
+        "Only calls with this value, e.g. status=error. KEY=A,B, or KEY twice, means either; KEY!=A,B neither;"
+        " different keys must all hold. A comma in a value is written \\\\,."
+    )
     command = click.option("--where", multiple=True, metavar="KEY=VALUE", help=where)(command)
     command = click.option("--until", metavar="WHEN", help="Only calls before then.")(command)
     return click.option("--since", metavar="WHEN", help=since)(command)
 
 
 def open_reader(backend: str | None, db: str | None) -> Reader:
-    """The reader that the options ask for; ``--db`` alone means the SQLite backend."""
+    """The reader that the options ask for; ``--db`` alone means the SQLite backend. Reading makes no store."""
     from ..reader import Reader
 
     overrides = {"backends": backend or ("sqlite" if db else None), "sqlite_path": db}
-    return Reader.from_env(**{key: value for key, value in overrides.items() if value is not None})
+    return Reader.from_env(makes=False, **{key: value for key, value in overrides.items() if value is not None})
+
+
+def nothing(reader: Reader, *, chosen: bool) -> str:
+    """What to say where there is nothing to print; ``chosen``: only some calls were asked for."""
+    where = f"{reader.backend.name} ({reader.backend.location})"
+    return f"no such calls in {where}" if chosen else f"no calls in {where} yet; start some with `llmspan run`"
 
 
 def load(backend: str | None, db: str | None) -> tuple[Settings, list[Backend]]:
@@ -69,17 +91,34 @@ def load(backend: str | None, db: str | None) -> tuple[Settings, list[Backend]]:
 def filters(since: str | None, until: str | None, where: tuple[str, ...] = ()) -> Filters:
     """The filters that the options ask for."""
     from ..backends.base import Filters
+    from ..errors import SettingsError
 
-    keys = [name for name in Filters.__dataclass_fields__ if name not in ("since", "until")]
-    values: dict[str, Any] = {}
-    for term in where:
-        key, equals, value = term.partition("=")
-        if not equals or key not in keys:
-            raise click.BadParameter(f"{term!r} is not KEY=VALUE with a KEY of {', '.join(keys)}", param_hint="--where")
-        values[key] = value
     begin = None if since is None else moment(since, "--since")
     end = None if until is None else moment(until, "--until")
-    return Filters(**values, since=begin, until=end)
+    try:
+        return Filters(**_wanted(where), since=begin, until=end)
+    except SettingsError as error:
+        raise click.BadParameter(f"{error}", param_hint="--where") from None
+
+
+def _wanted(where: tuple[str, ...]) -> dict[str, Any]:
+    """By key, the one filter that all terms about it come to."""
+    from ..backends.base import Filters, NoneOf, OneOf
+
+    keys = [name for name in Filters.__dataclass_fields__ if name not in ("since", "until")]
+    either: dict[str, list[str]] = {}
+    neither: dict[str, list[str]] = {}
+    for term in where:
+        found = _TERM.fullmatch(term)
+        if found is None or found[1] not in keys:
+            expected = f"KEY=VALUE or KEY!=VALUE with a KEY of {', '.join(keys)}"
+            raise click.BadParameter(f"{term!r} is not {expected}", param_hint="--where")
+        values = [value.replace(r"\,", ",") for value in _COMMA.split(found[3])]
+        (either if found[2] == "=" else neither).setdefault(found[1], []).extend(values)
+    filters: dict[str, Any] = {key: NoneOf(tuple(values)) for key, values in neither.items()}
+    for key, values in either.items():  # of a key with both, what is left
+        filters[key] = OneOf(tuple(value for value in values if value not in neither.get(key, [])))
+    return filters
 
 
 def moment(text: str, option: str = "--since") -> int:
@@ -91,5 +130,7 @@ def moment(text: str, option: str = "--since") -> int:
     except ValueError:
         expected = "expected 30s, 15m, 24h, 7d, 2w or a time such as 2026-01-31T12:00"
         raise click.BadParameter(f"{text!r}: {expected}", param_hint=option) from None
+    from ..trace import nanoseconds_of
+
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return int(when.timestamp()) * 1_000_000_000 + when.microsecond * 1000
+    return nanoseconds_of(when)

@@ -97,6 +97,8 @@ def stats(
         bills = _bills(reader.iterate(chosen), names) if cost else None
         if with_estimates:
             rows = add_estimates(rows, reader.iterate(chosen), names)
+        if not any(row.calls for row in rows):
+            echo(options.nothing(reader, chosen=bool(where or since or until)), err=True)
     if as_json:
         for row in rows:
             echo(json.dumps(_plain(row, bills)))

@@ -69,6 +69,9 @@ def tail(
             before = recent_ids(reader, chosen)
             shown = latest(reader, chosen, lines)
             _print(shown, as_json=as_json)
+            if lines and not shown:
+                waiting = "" if once else "; waiting for calls (Ctrl-C ends it)"
+                echo(options.nothing(reader, chosen=bool(where or since or until)) + waiting, err=True)
             if not once:
                 seen = before | {trace.id for trace in shown}
                 _print(follow(reader, chosen, seen, lambda: time.sleep(interval)), as_json=as_json)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from .. import _json
 from .._guard import guarded
 from ..content import Policy
-from ..trace import ProviderTrace, Status
+from ..trace import ProviderTrace, Status, nanoseconds_of
 from ..wire import error_type
 from ..wire.batches import BatchResult, read_result
 from ._body import Body
@@ -48,7 +48,7 @@ class BatchTimes:
         """Remember the times of a ``MessageBatch`` that has ended."""
         name, created, ended = (getattr(batch, key, None) for key in ("id", "created_at", "ended_at"))
         if isinstance(name, str) and isinstance(created, datetime) and isinstance(ended, datetime):
-            self._known[name] = Times(_nanoseconds(created), _nanoseconds(ended))
+            self._known[name] = Times(nanoseconds_of(created), nanoseconds_of(ended))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
 
@@ -222,7 +222,3 @@ def _outcome(result: BatchResult) -> dict[str, Any]:
         "error_message": error.message if error is not None else None,
         "error_json": error.json if error is not None else None,
     }
-
-
-def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
