@@ -189,3 +189,25 @@ def test_without_a_tracer_provider_nothing_is_made_current() -> None:
             read(client_of(CHAT, answer, False), CHAT, False, False)
     assert seen == [remote]
     assert len(watch.records) == 1
+
+
+@apis
+@colours
+def test_a_span_that_became_current_since(api: Api, is_async: bool) -> None:
+    """A span that somebody opens between the call and its request is nearer to the request: it stays current."""
+    with watching() as watch:
+        client = client_of(api, Traced(api, watch), is_async)
+        tracer, send = watch.tracer_provider.get_tracer("middle"), client._client.send
+
+        async def send_async_in_span(*args: Any, **kwargs: Any) -> Any:
+            with tracer.start_as_current_span("middle"):
+                return await send(*args, **kwargs)
+
+        def send_in_span(*args: Any, **kwargs: Any) -> Any:
+            with tracer.start_as_current_span("middle"):
+                return send(*args, **kwargs)
+
+        client._client.send = send_async_in_span if is_async else send_in_span
+        read(client, api, is_async, stream=False)
+        spans = watch.spans
+    assert family(spans)["POST"] == ["middle"]

@@ -77,12 +77,16 @@ def _sending(http_client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def _context_of(call: Call | None) -> Context | None:
-    """The current context with the span of ``call`` in it, if that is ours.
+    """The current context with the span of ``call`` in it, if that is ours and none has become current since it began.
 
     Its ids only: a pooled connection keeps the context that it was opened in, and a call that a hook makes in there
-    would take our span for one that somebody else has opened for that very call.
+    would take our span for one that somebody else has opened for that very call. A span that has become current since
+    is nearer to the request: a middleware's, or that of the anthropic SDK where both are wanted.
     """
     if call is None or call.is_adopted or call.span_context is None:
+        return None
+    newest = trace.get_current_span().get_span_context()
+    if newest.is_valid and (call.parent is None or newest.span_id != call.parent.span_id):
         return None
     return trace.set_span_in_context(NonRecordingSpan(call.span_context))
 
