@@ -14,7 +14,6 @@ import functools
 import sys
 import weakref
 from collections.abc import Iterable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from .._guard import guarded
@@ -31,8 +30,8 @@ _RETRIES: Final = ("_sleep_for_retry", "_retry_request")
 _FRAMES: Final = 16
 #: stands for options that are not held
 _SOME: Final = object()
-#: the options that ``_copy_and_prepare`` has made here last: whether they are of a call to record is decided
-_decided: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("llmspan_decided", default=None)
+#: options that ``_copy_and_prepare`` has made, by their ids: whether they are of a call to record is decided
+_decided: Final[dict[int, weakref.ref[Any]]] = {}
 
 
 class Bypass:
@@ -97,10 +96,11 @@ class Bypass:
     def _begin_early(self, client: Any, options: Any) -> None:
         """Begin before the SDK opens its own span, which would stand in front of a wrapper's, or be a second one."""
         self._begin(client, None, options)
-        _decided.set(weakref.ref(options))
+        key = id(options)
+        _decided[key] = weakref.ref(options, lambda _: _decided.pop(key, None))
 
     def _begin_late(self, client: Any, cast_to: Any, options: Any) -> None:
-        decided = _decided.get()
+        decided = _decided.get(id(options))
         if decided is None or decided() is not options:
             self._begin(client, cast_to, options)
 

@@ -179,8 +179,9 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id",
-        "end", "ended", "error", "headers", "hides", "http_status", "id", "is_adopted", "is_shed", "judge", "model",
-        "options", "parameters", "parent", "path", "request", "response_id", "results", "route", "scope", "source",
+        "end", "ended", "error", "has_native_span", "headers", "hides", "http_status", "id", "is_adopted", "is_shed",
+        "judge", "model", "options", "parameters", "parent", "path", "request", "response_id", "results", "route",
+        "scope", "source",
         "span", "span_context", "span_facts", "started", "started_at", "stream", "target", "upload",
     )  # fmt: skip
 
@@ -222,6 +223,8 @@ class Call:
         self.hides: Callable[[Any], object] | None = None
         self.brief: ProviderTrace | None = None
         self.is_adopted = False
+        #: whether the SDK makes a span of its own for the call, beside ours, and sees to what is current
+        self.has_native_span = False
         self.is_shed = False
         self._generator: weakref.ref[Any] | None = None
         self._process = _process[0]

@@ -83,7 +83,7 @@ def _context_of(call: Call | None) -> Context | None:
     would take our span for one that somebody else has opened for that very call. A span that has become current since
     is nearer to the request: a middleware's, or that of the anthropic SDK where both are wanted.
     """
-    if call is None or call.is_adopted or call.span_context is None:
+    if call is None or call.is_adopted or call.has_native_span or call.span_context is None:
         return None
     newest = trace.get_current_span().get_span_context()
     if newest.is_valid and (call.parent is None or newest.span_id != call.parent.span_id):

@@ -95,6 +95,8 @@ def _native_patches(hooks: Stainless, base_client: Any) -> Iterable[Patch]:
             if call is not None and (how == "suppress" or (how == "adopt" and call.is_adopted)):
                 return None
             span = original(*args, **kwargs)
+            if call is not None:
+                call.has_native_span = True
             if call is not None and span is not None:
                 guarded("anthropic.bind", lambda: bind(span.get_span_context()))
             return span
