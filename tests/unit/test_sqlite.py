@@ -45,10 +45,16 @@ def ids(backend: SQLiteBackend) -> list[str]:
     return [trace.id for trace in reversed(backend.list(limit=1000).traces)]
 
 
-def refused(path: Path, kind: type[Exception]) -> str:
-    """The message with which ``path`` is refused; it names the variable and the path."""
+def refused(path: Path, kind: type[Exception], *, is_missing: bool = False) -> str:
+    """The message with which ``path`` is refused; it names the variable and the path.
+
+    Reading finds nothing where ``is_missing``, and makes nothing there.
+    """
     backend = SQLiteBackend(path, busy_timeout=0)
-    for use in (backend.open, lambda: backend.write([make_trace()]), lambda: backend.get("x")):
+    uses = [backend.open, lambda: backend.write([make_trace()]), lambda: backend.get("x")]
+    if is_missing:
+        assert uses.pop()() is None
+    for use in uses:
         with pytest.raises(kind) as caught:
             use()
         assert str(caught.value).startswith(f"LLMSPAN_SQLITE_PATH={path}: ")
@@ -82,7 +88,7 @@ def test_nobody_without_a_home(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
     monkeypatch.setattr(Path, "expanduser", lambda self: no_home())
-    assert "Could not determine home" in refused(Path(SQLiteBackend().location), SettingsError)
+    assert "Could not determine home" in refused(Path(SQLiteBackend().location), SettingsError, is_missing=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,13 +163,13 @@ def test_parent_is_a_file(tmp_path):
 
 def test_directory_that_nobody_can_make():
     """Where no directory can be made, not even by root, the path is refused."""
-    assert "set it to a file" in refused(Path("/proc/llmspan/traces.db"), SettingsError)
+    assert "set it to a file" in refused(Path("/proc/llmspan/traces.db"), SettingsError, is_missing=True)
 
 
 def test_something_is_in_the_way(path):
     """Where SQLite cannot make the files that it needs beside its own, the path is refused."""
     path.with_name("traces.db-journal").mkdir()
-    assert "unable to open database file" in refused(path, SettingsError)
+    assert "unable to open database file" in refused(path, SettingsError, is_missing=True)
 
 
 def test_full_disk_may_pass(path, monkeypatch):
