@@ -17,8 +17,8 @@ import llmspan
 from llmspan import _guard
 from llmspan.pipeline.delivery import Delivery
 
-#: rooms that no call to a provider comes by: processes and senders of their own
-_BESIDE = ("llmspan.cli", "llmspan.otlp", "llmspan.sidecar")
+#: rooms that no call to a provider comes by: processes and senders of their own, and the end of the process
+_BESIDE = ("llmspan.cli", "llmspan.otlp", "llmspan.pipeline.exits", "llmspan.sidecar")
 
 #: places that note what they have caught themselves -> what raises there
 NOTED = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.otlp import OTLPSpanExporter, SizeLimitedSpanExporter
+from llmspan.pipeline.exits import _Ends
 from records import make_trace
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, short_directory
@@ -101,9 +104,30 @@ def reads_records(when: str) -> None:
     assert list(store.ids_with_prefix("", 9)) == ["b", "c"]
 
 
+def ends_a_server(when: str) -> None:
+    """A uvicorn server that a signal has stopped raises that signal again, whatever becomes of our exit work."""
+
+    class Server:
+        """As much of uvicorn's as our hook needs."""
+
+        _captured_signals = (signal.SIGTERM,)
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+            ends.append("raised again")
+
+    ends: list[str] = []
+    _Ends(lambda: ends.append("exit work")).watch_uvicorn(SimpleNamespace(Server=Server))
+    with Server().capture_signals():
+        pass
+    assert ends == (["raised again"] if when == "at once" else ["exit work", "raised again"])
+
+
 SCENES: dict[str, Callable[[str], None]] = {
     "otlp.cut": cuts_a_span,
     "otlp.exporter": makes_an_exporter,
+    "pipeline.exit": ends_a_server,
     "sidecar.record": reads_records,
     "sidecar.sender": talks_to_senders,
 }
