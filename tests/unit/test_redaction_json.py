@@ -15,6 +15,7 @@ from llmspan.redaction import (
     MASK,
     PATTERNS,
     Redactor,
+    credential_texts,
     has_credential_members,
     map_json,
     mask_credential_members,
@@ -189,3 +190,15 @@ def test_no_text_makes_the_scan_slow(run: str) -> None:
     """A megabyte of anything, valid or not, is scanned once."""
     text = (run * (1 << 20))[: 1 << 20]
     mask_json_text(text, PATTERNS["cards"], members=True, cards=True)
+
+
+def test_credentials_are_found_without_a_scan() -> None:
+    """What a request's credential members hold as text, decoded, at any depth; schemas and other members hold none."""
+    text = json.dumps({
+        "api_key": "planted-\n1",
+        "a": [{"fallbacks": [{"accessToken": "planted-2"}], "max_tokens": "3", "token": None}],
+        "tools": [{"properties": {"password": {"type": "string"}}}], "text": '"api_key": "no member"',
+    })  # fmt: skip
+    assert credential_texts(text) == {"planted-\n1", "planted-2"}
+    for run in ('"', '{"', '"a":"', '"a": ', "\\", '"token":"'):
+        credential_texts((run * (1 << 20))[: 1 << 20])

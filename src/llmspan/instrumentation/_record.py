@@ -18,7 +18,7 @@ from .._guard import guarded
 from .._pace import breathe
 from ..content import Policy
 from ..messages import is_compacted
-from ..redaction import has_credential_members, mask_json_text, url_credentials
+from ..redaction import credential_texts, url_credentials
 from ..scope import EMPTY
 from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, Status
@@ -264,11 +264,7 @@ def _header_secrets(value: str) -> Iterator[str]:
 
 def _body_credentials(sent: bytes | None) -> set[str]:
     """The credentials that a request carries in its body, which a gateway may echo in its error."""
-    found: set[str] = set()
-    text = (sent or b"").decode("utf-8", "replace")
-    if has_credential_members(text):
-        mask_json_text(text, members=True, found=found)
-    return found
+    return credential_texts((sent or b"").decode("utf-8", "replace"))
 
 
 def _payload(

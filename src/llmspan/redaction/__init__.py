@@ -1,7 +1,7 @@
 """Masks credentials and personal data in texts, JSON values and JSON texts."""
 
 from .credentials import is_credential_name, mask_credential_members, url_credentials
-from .json_text import has_credential_members, mask_json_text
+from .json_text import credential_texts, has_credential_members, mask_json_text
 from .patterns import MASK, PATTERNS, mask_errors, mask_exact, mask_keys, mask_urls, may_hold
 from .redactor import Redactor, WithheldError
 from .urls import display_url, url_scheme
@@ -12,6 +12,7 @@ __all__ = [
     "PATTERNS",
     "Redactor",
     "WithheldError",
+    "credential_texts",
     "display_url",
     "has_credential_members",
     "is_credential_name",

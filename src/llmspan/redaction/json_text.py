@@ -19,6 +19,9 @@ from .patterns import MASK, mask_urls
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\]]|[^\s"{}\[\],:]++', re.DOTALL)
 _KEY_END: Final = re.compile(r"[ \t\r\n]*+:")
 _NAMES: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"(?=[ \t\r\n]*+:)', re.DOTALL)
+_TEXT_MEMBERS: Final = re.compile(
+    r'"([A-Za-z][A-Za-z0-9_.-]{1,63})"[ \t\r\n]*+:[ \t\r\n]*+("(?:[^"\\]++|\\.)*+")', re.DOTALL
+)
 _JSON_MASK: Final = json.dumps(MASK)
 #: top-level members of requests that hold what is said to the model
 _CONVERSATION: Final = frozenset(
@@ -39,6 +42,14 @@ def has_credential_members(text: str) -> bool:
     if "\\u00" in lowered or ("://" in text and ("?" in text or "@" in text)):
         return True
     return any(is_credential_name(match[1]) for match in _NAMES.finditer(text))
+
+
+def credential_texts(text: str) -> set[str]:
+    """The strings that credential members of JSON ``text`` hold, found without reading the rest.
+
+    For the caller's thread, which must not wait until a request of many MB is scanned token by token.
+    """
+    return {_decoded(match[2]) for match in _TEXT_MEMBERS.finditer(text) if is_credential_name(match[1])}
 
 
 def mask_json_text(
