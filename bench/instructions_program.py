@@ -65,7 +65,7 @@ def _on_worker(function: Callable[[], None]) -> None:
     """A mark is of the thread that makes it."""
     line, done = pipeline.shared(), threading.Event()
     line.ensure_started()
-    line.later(lambda: (function(), done.set()))
+    line.defer(lambda: (function(), done.set()))
     done.wait()
 
 

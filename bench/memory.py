@@ -138,7 +138,7 @@ def in_inbox(observed: Observed, surface: Surface, count: int) -> Row:
 
     bare = _bare(observed, call, made)
     with Held() as held:
-        line.later(held.wait)
+        line.defer(held.wait)
         total, _ = grown(observed, made)
         content = sum(len(taken.pending.sent or b"") + taken.pending.body.size for taken in line._inbox)
     llmspan.flush(60)

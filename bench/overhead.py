@@ -76,15 +76,15 @@ class Tap:
     def __init__(self, line: pipeline.Pipeline) -> None:
         self.line = line
         self.last: Any = None
-        self.later, self.ensure_started = line.later, line.ensure_started
+        self.defer, self.ensure_started = line.defer, line.ensure_started
 
-    def accept(self, pending: Any) -> None:
+    def submit(self, pending: Any) -> None:
         self.last = pending
-        self.line.accept(pending)
+        self.line.submit(pending)
 
     def again(self) -> None:
         if self.last is not None:
-            self.line.accept(self.last)
+            self.line.submit(self.last)
 
 
 def block(call: Callable[[], Any], calls: int, between: Callable[[], Any]) -> tuple[float, float]:

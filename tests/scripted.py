@@ -23,13 +23,13 @@ class Ready:
     def __init__(self, trace: ProviderTrace, size: int = 3000) -> None:
         self.trace = trace
         self.size = size
-        self.is_shed = False
+        self.is_payload_dropped = False
 
     def build(self) -> ProviderTrace:
         return self.trace
 
-    def shed(self) -> None:
-        self.is_shed = True
+    def drop_payload(self) -> None:
+        self.is_payload_dropped = True
         self.size = 100
 
 
@@ -118,10 +118,10 @@ def only(pipeline: Pipeline) -> Status:
     return status
 
 
-def accept(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
+def submit(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
     traces = [make_trace(**fields) for _ in range(number)]
     for trace in traces:
-        pipeline.accept(Ready(trace))
+        pipeline.submit(Ready(trace))
     return [trace.id for trace in traces]
 
 

@@ -35,10 +35,10 @@ class Watch:
     def ensure_started(self) -> None:
         """Nothing to start."""
 
-    def accept(self, pending: Pending) -> None:
+    def submit(self, pending: Pending) -> None:
         self.pending.append(pending)
 
-    def later(self, function: Callable[[], None]) -> None:
+    def defer(self, function: Callable[[], None]) -> None:
         self._late.append(function)
 
     @property

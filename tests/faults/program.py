@@ -122,7 +122,7 @@ def _work(pipeline: Pipeline, plan: Plan) -> None:
     for _ in range(plan.records):
         model = REFUSED_MODEL if draw.random() < plan.refused else "gpt-5"
         trace = make_trace(request_model=model, request_json=json.dumps("x" * draw.choice(plan.sizes)))
-        pipeline.accept(Ready(trace))
+        pipeline.submit(Ready(trace))
         os.write(noted, f"{trace.id}\n".encode())
         if draw.random() < 0.1:
             pipeline.flush(0.02)

@@ -67,15 +67,15 @@ def load(plan: Load) -> None:
 def _accept(pipeline: Pipeline, salt: str) -> str:
     text = json.dumps("x" * PAYLOAD + salt)
     trace = make_trace(request_json=text)
-    pipeline.accept(_Large(trace, size=len(text) + 2048))
+    pipeline.submit(_Large(trace, size=len(text) + 2048))
     return trace.id
 
 
 class _Large(Ready):
     """A record that really lets go of its payload."""
 
-    def shed(self) -> None:
-        super().shed()
+    def drop_payload(self) -> None:
+        super().drop_payload()
         self.trace = replace(self.trace, request_json=None, response_json=None, content="truncated")
 
 

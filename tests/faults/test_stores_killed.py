@@ -95,7 +95,7 @@ def feed(pipeline: Pipeline, draw: random.Random) -> list[str]:
     ids: list[str] = []
     for _ in range(draw.randint(RECORDS // 2, RECORDS)):
         trace = make_trace(request_json=PAYLOAD[: draw.randint(10, 3000)] + '"')
-        pipeline.accept(Ready(trace))
+        pipeline.submit(Ready(trace))
         ids.append(trace.id)
     return ids
 

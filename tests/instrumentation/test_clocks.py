@@ -25,7 +25,7 @@ from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
 from llmspan.pipeline import Pipeline
 from replay import client_for, transport
-from scripted import Scripted, accept, ids_in, pipeline_to, raising
+from scripted import Scripted, ids_in, pipeline_to, raising, submit
 from streams import ALL, Api
 from watching import watching
 
@@ -92,7 +92,7 @@ def test_mocks_of_time_are_not_asked_by_us(asked: list[str], tmp_path: Path) -> 
         for api, streamed in product(ALL, (False, True)):
             call(api, streamed=streamed)
             asyncio.run(call_async(api, streamed=streamed))
-    accept(pipeline, 200, response_json=json.dumps({"text": "x" * 50_000}))
+    submit(pipeline, 200, response_json=json.dumps({"text": "x" * 50_000}))
     assert pipeline.hand_over(60)
     assert pipeline.flush(60)
     assert pipeline.close(60)
@@ -105,7 +105,7 @@ def test_a_frozen_clock_stops_no_delivery() -> None:
     backend = Scripted(raising(RetryableError("away")))
     with freeze_time("2026-01-31"):
         pipeline = pipeline_to(backend)
-        ids = accept(pipeline, 3)
+        ids = submit(pipeline, 3)
         assert pipeline.flush(20)
         assert pipeline.close(20)
     assert backend.batches == [3, 3]

@@ -79,7 +79,7 @@ def leave_something(spool: Path) -> None:
     """A process that ended while its store was away, and left a record in its spool."""
     gone = Elsewhere(*[raising(RetryableError("away"))] * 100)
     line = pipeline_to(gone, spool_dir=spool)
-    line.accept(Ready(make_trace()))
+    line.submit(Ready(make_trace()))
     until(lambda: line.status()[0].spooled == 1)
     line.close(0.1)
 

@@ -228,6 +228,6 @@ def test_a_call_that_lost_its_payload_counts(meters: Meters) -> None:
     """Out of room, a call gives up its payload, not its numbers."""
     with watching(metrics=CallMetrics(meters.provider)) as watch:
         stream(CHAT)
-        watch.pending[0].shed()
+        watch.pending[0].drop_payload()
         assert watch.records[0].content == "truncated"
     assert meters.sums("usage.input_tokens") == {"unknown": CHAT.input_tokens}

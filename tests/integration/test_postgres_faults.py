@@ -20,7 +20,7 @@ from llmspan.backends.postgres import PostgresBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.trace import ProviderTrace
 from records import make_trace, this_day
-from scripted import Ready, accept, pipeline_to
+from scripted import Ready, pipeline_to, submit
 from stores import shutting_down
 from stores.postgres import Server, execute, locked, new_schema
 
@@ -302,7 +302,7 @@ def test_poison_in_the_pipeline(backend, tmp_path):
     good = [now() for _ in range(60)]
     bad = now(request_json="{not JSON")
     for trace in [*good[:37], bad, *good[37:], *good[:5]]:
-        pipeline.accept(Ready(trace))
+        pipeline.submit(Ready(trace))
     assert pipeline.flush(60)
     assert ids(backend._dsn) == sorted([*(trace.id for trace in good), "first"])
     (letters,) = tmp_path.glob("*.jsonl")
@@ -315,7 +315,7 @@ def test_table_dropped_under_the_pipeline(backend):
     """A table that is dropped under a program at work is made anew, and nothing that came after is lost."""
     pipeline = pipeline_to(backend)
     execute(backend._dsn, "DROP TABLE provider_traces")
-    later = accept(pipeline, 30)
+    later = submit(pipeline, 30)
     assert pipeline.flush(60)
     assert ids(backend._dsn) == sorted(later)
     assert pipeline.close(60)
@@ -324,13 +324,13 @@ def test_table_dropped_under_the_pipeline(backend):
 def test_restart_under_the_pipeline(server, own):
     """A server that is away for a while is waited for by the pipeline, which then delivers everything, once."""
     pipeline = pipeline_to(PostgresBackend(own))
-    before = accept(pipeline, 30)
+    before = submit(pipeline, 30)
     assert pipeline.flush(60)
     server.stop()
-    during = accept(pipeline, 30)
+    during = submit(pipeline, 30)
     assert not pipeline.flush(0.5)
     server.start()
-    after = accept(pipeline, 30)
+    after = submit(pipeline, 30)
     assert pipeline.flush(60)
     assert ids(own) == sorted([*before, *during, *after])
     assert pipeline.close(60)

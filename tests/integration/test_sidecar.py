@@ -81,7 +81,7 @@ class Made:
     def build(self) -> ProviderTrace:
         return self.trace
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         pytest.fail("there was room")
 
 
@@ -93,9 +93,9 @@ def sending(path: Path) -> Pipeline:
     return line
 
 
-def accept(line: Pipeline, traces: list[ProviderTrace]) -> None:
+def submit(line: Pipeline, traces: list[ProviderTrace]) -> None:
     for trace in traces:
-        line.accept(Made(trace))
+        line.submit(Made(trace))
 
 
 def numbered(count: int, name: str = "id") -> list[ProviderTrace]:
@@ -112,7 +112,7 @@ def test_a_killed_sidecar_loses_nothing_and_doubles_nothing(start, path, databas
     traces = numbered(6000)
     for at in range(3):
         before = len(stored(database))
-        accept(line, traces[at * 2000 : (at + 1) * 2000])
+        submit(line, traces[at * 2000 : (at + 1) * 2000])
         eventually(lambda: len(stored(database)) > before)  # noqa: B023 - called at once
         sidecar.end(signal.SIGKILL)
         sidecar = start()
@@ -189,7 +189,7 @@ def test_it_ends_under_load_without_losing_what_it_acknowledged(start, path, dat
     sidecar = start()
     line = sending(path)
     traces = numbered(3000)
-    accept(line, traces)
+    submit(line, traces)
     eventually(lambda: len(stored(database)) > 0)
     assert sidecar.end() == 0
     start()

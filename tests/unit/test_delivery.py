@@ -13,7 +13,7 @@ from llmspan.errors import PermanentError, RetryableError, SettingsError
 from llmspan.pipeline.queue import Queue, size_of
 from llmspan.trace import ProviderTrace
 from records import make_trace
-from scripted import Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until, waiting
+from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, until, waiting
 
 
 def test_one_refuses_one_hangs_one_is_well(tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_one_refuses_one_hangs_one_is_well(tmp_path: Path) -> None:
     refusing, hanging = Refusing(place="refusing"), Scripted(waiting(gate, stuck), place="hanging")
     pipeline = pipeline_to(refusing, hanging)
     assert pipeline.add(healthy)
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     assert stuck.wait(30)
-    ids += accept(pipeline, 500)
+    ids += submit(pipeline, 500)
     until(lambda: pipeline.status()[2].delivered == 501)
     first, second, third = pipeline.status()
     assert (first.delivered, second.delivered) == (0, 0)
@@ -51,7 +51,7 @@ def test_a_hanging_write_does_not_hold_up_the_end() -> None:
     gate, stuck = threading.Event(), threading.Event()
     hanging, healthy = Scripted(waiting(gate, stuck), place="hanging"), Scripted(place="healthy")
     pipeline = pipeline_to(hanging, healthy)
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     assert stuck.wait(30)
     assert not pipeline.close(0.2)
     assert not gate.is_set()
@@ -71,7 +71,7 @@ def test_a_hanging_shutdown_does_not_hold_up_the_end() -> None:
             gate.wait(30)
 
     pipeline = pipeline_to(Stuck())
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert not pipeline.close(0.2)
     assert not gate.is_set()
     assert pipeline.status()[0].delivered == 1
@@ -89,7 +89,7 @@ def test_a_flush_asks_the_backend_too() -> None:
             return answers.pop(0)
 
     pipeline = pipeline_to(Late())
-    accept(pipeline, 3)
+    submit(pipeline, 3)
     assert not pipeline.flush(30)
     assert pipeline.flush(30)
     assert asked == [(3, True), (3, True)]
@@ -104,7 +104,7 @@ def test_a_flush_that_hangs_in_the_backend_has_a_deadline() -> None:
             return gate.wait(30)
 
     pipeline = pipeline_to(Stuck())
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert not pipeline.flush(0.2)
     assert not gate.is_set()
     gate.set()
@@ -116,13 +116,13 @@ def test_a_flush_waits_for_what_was_there_only() -> None:
     first, second = threading.Event(), threading.Event()
     begun, stuck = threading.Event(), threading.Event()
     pipeline = pipeline_to(Scripted(waiting(first, begun), waiting(second, stuck)))
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert begun.wait(30)
     flushed: list[bool] = []
     flushing = threading.Thread(target=lambda: flushed.append(pipeline.flush(30)))
     flushing.start()
     until(lambda: pipeline._deliveries[0]._asks)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     first.set()
     assert stuck.wait(30)  # the later record is being written, and would be for ever
     flushing.join(30)
@@ -142,7 +142,7 @@ def test_the_breaker_is_in_the_status() -> None:
                 raise SettingsError("no such database")
 
     pipeline = pipeline_to(Away())
-    ids = accept(pipeline, 2)
+    ids = submit(pipeline, 2)
     until(lambda: pipeline.status()[0].breaker == "open")
     (status,) = pipeline.status()
     assert status.last_error == "SettingsError: no such database"
@@ -157,7 +157,7 @@ def test_a_hanging_write_is_in_the_status() -> None:
     """A write that goes on for much longer than it may shows as an open breaker."""
     gate, stuck = threading.Event(), threading.Event()
     pipeline = pipeline_to(Scripted(waiting(gate, stuck)), write_timeout=0.0)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert stuck.wait(30)
     (status,) = pipeline.status()
     assert status.breaker == "open"
@@ -171,7 +171,7 @@ def test_what_cannot_be_kept_either_is_counted(tmp_path: Path, caplog: pytest.Lo
     """A record that neither the store nor the dead-letter file takes is dropped, named and counted."""
     (tmp_path / "file").write_text("")
     pipeline = pipeline_to(Scripted(raising(PermanentError("no"))), dead_letter_dir=tmp_path / "file")
-    (id_,) = accept(pipeline, 1)
+    (id_,) = submit(pipeline, 1)
     assert pipeline.flush(30)
     (status,) = pipeline.status()
     assert (status.dead_lettered, status.dropped) == (0, {"rejected": 1})
@@ -187,7 +187,7 @@ def test_what_comes_during_the_end_is_counted() -> None:
 
     def call() -> None:
         while not stop.is_set():
-            taken.extend(accept(pipeline, 1))
+            taken.extend(submit(pipeline, 1))
 
     thread = threading.Thread(target=call)
     thread.start()
@@ -213,13 +213,13 @@ def test_no_caller_waits_for_io() -> None:
 
         setattr(backend, method, hang)
         pipeline = pipeline_to(backend, queue_max_items=5, queue_max_bytes=100_000)
-        accept(pipeline, 1)
+        submit(pipeline, 1)
         if method in ("force_flush", "shutdown"):
             (pipeline.flush if method == "force_flush" else pipeline.close)(0.05)
         assert stuck.wait(30)
-        accept(pipeline, 20)
-        pipeline.accept(Ready(make_trace(), size=64 * 1024 * 1024))
-        pipeline.later(lambda: None)
+        submit(pipeline, 20)
+        pipeline.submit(Ready(make_trace(), size=64 * 1024 * 1024))
+        pipeline.defer(lambda: None)
         pipeline.ensure_started()
         assert all(identity_holds(status) for status in pipeline.status())
         assert not gate.is_set()
@@ -234,12 +234,12 @@ def test_a_batch_is_tried_again_as_it_was() -> None:
         def write(self, traces: Sequence[ProviderTrace]) -> None:
             seen.append([trace.id for trace in traces])
             if len(seen) < 3:
-                accept(pipeline, 2)
+                submit(pipeline, 2)
                 raise RetryableError("executed, and then the connection was reset")
             super().write(traces)
 
     pipeline = pipeline_to(Noting())
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     assert pipeline.flush(30)
     assert seen[0] == seen[1] == seen[2] == ids
 
@@ -256,9 +256,9 @@ def test_halves_are_left_alone_at_the_end(refusals: int) -> None:
     refused = raising(PermanentError("cannot hold one of these"))
     backend = Scripted(waiting(gate, stuck), *[refused] * refusals, end)
     pipeline = pipeline_to(backend)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert stuck.wait(30)
-    accept(pipeline, 8)
+    submit(pipeline, 8)
     until(lambda: len(pipeline._deliveries[0]._queue) == 8)
     gate.set()
     assert pipeline.close(30)

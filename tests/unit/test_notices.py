@@ -65,10 +65,10 @@ def test_callers_do_not_log() -> None:
     logger, handler = logging.getLogger("llmspan"), Watching()
     logger.addHandler(handler)
     try:
-        pipeline.accept(Ready(make_trace()))
+        pipeline.submit(Ready(make_trace()))
         assert reached.wait(30)
         for _ in range(50):
-            pipeline.accept(Ready(make_trace()))
+            pipeline.submit(Ready(make_trace()))
         gate.set()
         assert pipeline.flush(30)
     finally:

@@ -16,14 +16,14 @@ from llmspan.pipeline import Pipeline
 from llmspan.pipeline.delivery import Delivery
 from llmspan.trace import ProviderTrace
 from records import make_trace
-from scripted import Ready, Scripted, accept, identity_holds, ids_in, pipeline_to, raising, until, waiting
+from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, until, waiting
 
 
 def test_everything_accepted_is_delivered() -> None:
     """A flush returns when all records are in all stores."""
     one, two = Scripted(place="one"), Scripted(place="two")
     pipeline = pipeline_to(one, two)
-    ids = accept(pipeline, 2500)
+    ids = submit(pipeline, 2500)
     assert pipeline.flush(30)
     assert ids_in(one) == ids_in(two) == set(ids)
     assert [(s.accepted, s.delivered, s.queued, s.dropped) for s in pipeline.status()] == [(2500, 2500, 0, {})] * 2
@@ -42,7 +42,7 @@ def test_what_can_be_retried_is_retried(error: Exception) -> None:
     """A batch that failed for now is written in the end, once, and the failure is told."""
     backend = Scripted(raising(error), raising(error))
     pipeline = pipeline_to(backend)
-    ids = accept(pipeline, 3)
+    ids = submit(pipeline, 3)
     assert pipeline.flush(30)
     (status,) = pipeline.status()
     assert ids_in(backend) == set(ids)
@@ -64,11 +64,11 @@ def test_one_bad_record_does_not_take_its_batch_with_it(caplog: pytest.LogCaptur
 
     backend = Picky(waiting(gate, reached))
     pipeline = pipeline_to(backend)
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     assert reached.wait(30)
-    ids += accept(pipeline, 20)
-    pipeline.accept(Ready(poison))
-    ids += accept(pipeline, 20)
+    ids += submit(pipeline, 20)
+    pipeline.submit(Ready(poison))
+    ids += submit(pipeline, 20)
     gate.set()
     assert pipeline.flush(30)
     (status,) = pipeline.status()
@@ -82,7 +82,7 @@ def test_a_defect_of_a_backend_is_its_own() -> None:
     broken = Scripted(*[raising(ZeroDivisionError("a defect"))] * 1000, place="broken")
     healthy = Scripted(place="healthy")
     pipeline = pipeline_to(broken, healthy)
-    ids = accept(pipeline, 10)
+    ids = submit(pipeline, 10)
     assert pipeline.flush(30)
     assert ids_in(healthy) == set(ids)
     first, second = pipeline.status()
@@ -97,7 +97,7 @@ def test_a_hanging_backend_does_not_hold_up_another() -> None:
     delivered = threading.Event()
     pipeline = pipeline_to(hanging, healthy)
     healthy.script = [lambda _: delivered.set()]
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     assert delivered.wait(30)
     assert not pipeline.flush(0.01)  # the other one is not done
     assert all(identity_holds(status) for status in pipeline.status())
@@ -112,9 +112,9 @@ def test_the_queue_is_bounded_in_items() -> None:
     gate, reached = threading.Event(), threading.Event()
     backend = Scripted(waiting(gate, reached))
     pipeline = pipeline_to(backend, queue_max_items=10)
-    first = accept(pipeline, 1)
+    first = submit(pipeline, 1)
     assert reached.wait(30)
-    late = accept(pipeline, 50)
+    late = submit(pipeline, 50)
     (status,) = pipeline.status()
     gate.set()
     assert pipeline.flush(30)
@@ -129,9 +129,9 @@ def test_out_of_bytes_payloads_go_first() -> None:
     gate, reached = threading.Event(), threading.Event()
     backend = Scripted(waiting(gate, reached))
     pipeline = pipeline_to(backend, queue_max_bytes=200_000)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert reached.wait(30)
-    ids = accept(pipeline, 20, request_json='"' + "x" * 50_000 + '"', response_json="{}", content="full")
+    ids = submit(pipeline, 20, request_json='"' + "x" * 50_000 + '"', response_json="{}", content="full")
     gate.set()
     assert pipeline.flush(30)
     (status,) = pipeline.status()
@@ -148,10 +148,10 @@ def test_the_inbox_sheds_payloads_too() -> None:
     """What does not fit the inbox lets go of its bytes on the spot."""
     pipeline = pipeline_to(Scripted(), queue_max_bytes=10_000)
     small, big = Ready(make_trace()), Ready(make_trace(), size=50_000)
-    pipeline.accept(small)
-    pipeline.accept(big)
+    pipeline.submit(small)
+    pipeline.submit(big)
     assert pipeline.flush(30)
-    assert (small.is_shed, big.is_shed) == (False, True)
+    assert (small.is_payload_dropped, big.is_payload_dropped) == (False, True)
     assert pipeline.status()[0].without_payload == 1
 
 
@@ -165,8 +165,8 @@ def test_a_record_that_cannot_be_made_is_counted() -> None:
 
     backend = Scripted()
     pipeline = pipeline_to(backend)
-    pipeline.accept(Broken(make_trace()))
-    ids = accept(pipeline, 1)
+    pipeline.submit(Broken(make_trace()))
+    ids = submit(pipeline, 1)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
     assert pipeline.status()[0].dropped == {"internal_error": 1}
@@ -180,7 +180,7 @@ def test_close_has_a_deadline_and_counts_what_is_left() -> None:
     gate = threading.Event()
     backend = Scripted(waiting(gate))
     pipeline = pipeline_to(backend)
-    accept(pipeline, 5)
+    submit(pipeline, 5)
     assert not pipeline.close(0.05)
     (status,) = pipeline.status()
     assert status.accepted == 5
@@ -193,7 +193,7 @@ def test_close_closes_the_backends() -> None:
     """After a clean close every backend is closed, and everything is in it."""
     backend = Scripted()
     pipeline = pipeline_to(backend)
-    ids = accept(pipeline, 7)
+    ids = submit(pipeline, 7)
     assert pipeline.close(30)
     assert backend.closed
     assert ids_in(backend) == set(ids)
@@ -206,7 +206,7 @@ def test_late_ends_are_part_of_a_flush() -> None:
     pipeline = pipeline_to(backend)
     trace = make_trace()
     pipeline.ensure_started()
-    pipeline.later(lambda: pipeline.accept(Ready(trace)))
+    pipeline.defer(lambda: pipeline.submit(Ready(trace)))
     assert pipeline.flush(30)
     assert ids_in(backend) == {trace.id}
 
@@ -216,16 +216,16 @@ def test_a_forked_child_starts_empty() -> None:
     gate, reached = threading.Event(), threading.Event()
     backend = Scripted(waiting(gate, reached))
     pipeline = pipeline_to(backend)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert reached.wait(30)
-    accept(pipeline, 4)
+    submit(pipeline, 4)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:  # no assertion may escape into pytest's copy
         status = pipeline.status()[0]
         before = (status.accepted, status.queued)
         backend.script = []
-        ids = accept(pipeline, 2)
+        ids = submit(pipeline, 2)
         flushed = pipeline.flush(30)
         ours = set(ids) <= ids_in(backend)
         os.write(write, repr((before, flushed, ours, pipeline.status()[0].delivered)).encode())
@@ -244,9 +244,9 @@ def test_a_worker_survives_anything() -> None:
     backend = Scripted(raising(asyncio.CancelledError()), raising(SystemExit(1)))  # type: ignore[arg-type]
     pipeline = pipeline_to(backend)
     for _ in range(2):
-        accept(pipeline, 1)
+        submit(pipeline, 1)
         assert pipeline.flush(30)
-    ids = accept(pipeline, 3)
+    ids = submit(pipeline, 3)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
     assert pipeline.status()[0].dead_lettered == 2
@@ -258,7 +258,7 @@ def test_what_a_late_end_brings_goes_on_before_the_next() -> None:
     pipeline = pipeline_to(backend, queue_max_items=10)
     pipeline.ensure_started()
     for _ in range(50):
-        pipeline.later(lambda: accept(pipeline, 5))
+        pipeline.defer(lambda: submit(pipeline, 5))
     assert pipeline.flush(30)
     (status,) = pipeline.status()
     assert (status.accepted, status.delivered, status.dropped) == (250, 250, {})
@@ -270,7 +270,7 @@ def test_a_store_that_hangs_is_not_waited_for() -> None:
     pipeline = pipeline_to(Scripted(waiting(gate)), good, queue_max_items=20)
     pipeline.ensure_started()
     for _ in range(60):
-        pipeline.later(lambda: accept(pipeline, 2))
+        pipeline.defer(lambda: submit(pipeline, 2))
     until(lambda: pipeline.status()[1].delivered == 120)
     hanging, _ = pipeline.status()
     assert identity_holds(hanging)
@@ -293,7 +293,7 @@ def test_a_thread_that_could_not_be_started_is_started_later(monkeypatch: pytest
         real(delivery)
 
     monkeypatch.setattr(Delivery, "start", start)
-    ids = accept(pipeline, 3)
+    ids = submit(pipeline, 3)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
     assert _guard.failures() == {"pipeline.start": 1}
@@ -316,7 +316,7 @@ def test_an_error_that_cannot_say_what_it_is() -> None:
 
     backend = Scripted(*[refuse] * 20)
     pipeline = pipeline_to(backend)
-    ids = accept(pipeline, 8)
+    ids = submit(pipeline, 8)
     assert pipeline.flush(30)
     (status,) = pipeline.status()
     assert identity_holds(status)
@@ -339,7 +339,7 @@ def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.Monkey
 
     bad: list[str] = []
     monkeypatch.setattr(Pipeline, "_make_record", failing)
-    ids = accept(pipeline, 6)
+    ids = submit(pipeline, 6)
     bad += ids[:3]
     gate.set()
     until(lambda: ids_in(backend) == set(ids[3:]))
@@ -351,9 +351,9 @@ def test_a_store_that_is_down_is_not_waited_for() -> None:
     """From its first failure on, not only when its breaker is open."""
     backend = Scripted(*[raising(RetryableError("away"))] * 100)
     pipeline = pipeline_to(backend, queue_max_items=4)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     until(lambda: pipeline.status()[0].failed_writes == 1)
-    accept(pipeline, 4)
+    submit(pipeline, 4)
     assert pipeline.hand_over(30)
     (delivery,) = pipeline._deliveries
     assert delivery._queue.is_filling()

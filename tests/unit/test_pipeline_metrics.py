@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import metrics
-from scripted import Scripted, accept, pipeline_to, raising
+from scripted import Scripted, pipeline_to, raising, submit
 
 EACH = ("accepted", "delivered", "queued", "spooled", "dead_lettered", "without_payload", "recovered")
 
@@ -31,9 +31,9 @@ def test_the_numbers_are_those_of_the_status() -> None:
     one = Scripted(raising(RetryableError("away")), raising(PermanentError("no")), place="one")
     pipeline = pipeline_to(one, Scripted(place="two"))
     metrics.register(lambda: pipeline, MeterProvider([reader]))
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert pipeline.flush(30)
-    accept(pipeline, 3)
+    submit(pipeline, 3)
     assert pipeline.flush(30)
     found = collected(reader)
     for status in pipeline.status():

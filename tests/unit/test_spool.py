@@ -19,13 +19,13 @@ from scripted import (
     Noting,
     Ready,
     Scripted,
-    accept,
     file_limit,
     identity_holds,
     ids_in,
     only,
     pipeline_to,
     raising,
+    submit,
     until,
     waiting,
 )
@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 def left_behind(root: Path, *backends: Scripted, number: int = 10, **settings: Any) -> list[str]:
     """What a process that ended with its stores down has left in the spool."""
     pipeline = pipeline_to(*backends, spool_dir=root, **settings)
-    ids = accept(pipeline, number)
+    ids = submit(pipeline, number)
     until(lambda: all(status.spooled == number for status in pipeline.status()))
     until(lambda: all(not isinstance(backend, Away) or backend.asked for backend in backends))
     assert not pipeline.close(0.01)
@@ -58,7 +58,7 @@ def test_delivered_records_leave_nothing_behind(root: Path) -> None:
     """All stores get all records, and after a clean end the spool is empty."""
     one, two = Noting("one"), Noting("two")
     pipeline = pipeline_to(one, two, spool_dir=root)
-    ids = accept(pipeline, 500)
+    ids = submit(pipeline, 500)
     assert pipeline.flush(30)
     assert ids_in(one) == ids_in(two) == set(ids)
     assert all((status.delivered, status.spooled, status.queued) == (500, 0, 0) for status in pipeline.status())
@@ -71,7 +71,7 @@ def test_a_record_comes_out_as_it_went_in(root: Path) -> None:
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root)
     trace = full_trace(request_json='{ "a" :1,\n"a": 1e400}', response_json='"\\u0000ü"')
-    pipeline.accept(Ready(trace))
+    pipeline.submit(Ready(trace))
     assert pipeline.flush(30)
     assert backend.get(trace.id) == trace
 
@@ -102,9 +102,9 @@ def test_a_batch_is_sent_again_as_it_was(root: Path) -> None:
 
     first = Dying()
     pipeline = pipeline_to(first, spool_dir=root)
-    ids = accept(pipeline, 3)
+    ids = submit(pipeline, 3)
     assert stuck.wait(30)
-    ids += accept(pipeline, 30)
+    ids += submit(pipeline, 30)
     until(lambda: only(pipeline).spooled == 33)
     assert not pipeline.close(0.01)
     gate.set()
@@ -127,7 +127,7 @@ def test_a_store_that_is_down_does_not_hold_up_the_end(root: Path) -> None:
     """With all on disk and the breaker open the program need not wait: its deadline, which is far away, never comes."""
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root)
-    accept(pipeline, 3)
+    submit(pipeline, 3)
     until(lambda: only(pipeline).breaker == "open")
     assert not pipeline.close(3600)
     assert only(pipeline).spooled == 3
@@ -138,7 +138,7 @@ def test_each_store_has_its_own_pace(root: Path) -> None:
     fast = Noting("fast")
     ids = []
     pipeline = pipeline_to(fast, Away("slow"), spool_dir=root)
-    ids = accept(pipeline, 20)
+    ids = submit(pipeline, 20)
     until(lambda: pipeline.status()[0].delivered == 20)
     assert not pipeline.close(0.01)
     again, slow = Noting("fast"), Noting("slow")
@@ -152,10 +152,10 @@ def test_living_processes_are_left_alone(root: Path) -> None:
     """Two pipelines below one root have a log each, and neither takes the other's."""
     first, second = Away(), Noting()
     one = pipeline_to(first, spool_dir=root)
-    accept(one, 5)
+    submit(one, 5)
     until(lambda: only(one).spooled == 5)
     two = pipeline_to(second, spool_dir=root)
-    ids = accept(two, 5)
+    ids = submit(two, 5)
     assert two.flush(30)
     assert ids_in(second) == set(ids)
     assert len(logs_in(root)) == 2
@@ -192,10 +192,10 @@ def test_a_backend_that_is_named_later_gets_what_comes_later(root: Path) -> None
     """Records go to the backends that there were when they were taken in."""
     one, two = Noting("one"), Noting("two")
     pipeline = pipeline_to(one, spool_dir=root)
-    early = accept(pipeline, 3)
+    early = submit(pipeline, 3)
     assert pipeline.flush(30)
     assert pipeline.add(two)
-    late = accept(pipeline, 3)
+    late = submit(pipeline, 3)
     assert pipeline.flush(30)
     assert ids_in(one) == {*early, *late}
     assert ids_in(two) == set(late)
@@ -243,9 +243,9 @@ def test_the_oldest_go_when_it_is_full(root: Path) -> None:
     backend = Away()
     settings: dict[str, Any] = {"spool_dir": root, "spool_max_bytes": 600_000}
     pipeline = pipeline_to(backend, **settings)
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     until(lambda: backend.asked)
-    ids += accept(pipeline, 400, request_json=PAYLOAD)
+    ids += submit(pipeline, 400, request_json=PAYLOAD)
     until(lambda: only(pipeline).queued == 0)
     status = only(pipeline)
     dropped = status.dropped["spool_full"]
@@ -263,9 +263,9 @@ def test_a_batch_in_hand_outlives_its_segment(root: Path) -> None:
     gate, stuck = threading.Event(), threading.Event()
     backend = Scripted(waiting(gate, stuck))
     pipeline = pipeline_to(backend, spool_dir=root, spool_max_bytes=600_000)
-    first = accept(pipeline, 1)
+    first = submit(pipeline, 1)
     assert stuck.wait(30)
-    ids = accept(pipeline, 400, request_json=PAYLOAD)
+    ids = submit(pipeline, 400, request_json=PAYLOAD)
     until(lambda: only(pipeline).queued == 0)
     dropped = only(pipeline).dropped["spool_full"]
     gate.set()
@@ -278,9 +278,9 @@ def test_a_batch_in_hand_that_lost_its_file_is_told_at_the_end(root: Path) -> No
     """What waits in memory only, as its file made room for others, is counted as dropped when the program ends."""
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root, spool_max_bytes=600_000)
-    ids = accept(pipeline, 3)
+    ids = submit(pipeline, 3)
     until(lambda: backend.asked)
-    ids += accept(pipeline, 400, request_json=PAYLOAD)
+    ids += submit(pipeline, 400, request_json=PAYLOAD)
     until(lambda: only(pipeline).breaker == "open")
     assert not pipeline.close(30)
     status = only(pipeline)
@@ -295,7 +295,7 @@ def test_the_newest_go_when_it_is_full(root: Path) -> None:
     backend = Away()
     settings: dict[str, Any] = {"spool_dir": root, "spool_max_bytes": 600_000, "spool_full": "drop_new"}
     pipeline = pipeline_to(backend, **settings)
-    ids = accept(pipeline, 400, request_json=PAYLOAD)
+    ids = submit(pipeline, 400, request_json=PAYLOAD)
     until(lambda: only(pipeline).queued == 0)
     spooled = only(pipeline).spooled
     assert only(pipeline).dropped == {"spool_full": 400 - spooled}
@@ -310,7 +310,7 @@ def test_room_is_made_by_delivery(root: Path) -> None:
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root, spool_max_bytes=600_000, spool_full="drop_new")
     for _ in range(5):
-        accept(pipeline, 100, request_json=PAYLOAD)
+        submit(pipeline, 100, request_json=PAYLOAD)
         assert pipeline.flush(30)
     assert (only(pipeline).delivered, only(pipeline).dropped) == (500, {})
 
@@ -319,12 +319,12 @@ def test_a_full_disk_is_told_and_memory_takes_over(root: Path, caplog: pytest.Lo
     """Without room on the disk records wait in memory, are counted there, and are delivered all the same."""
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root)
-    ids = accept(pipeline, 5)
+    ids = submit(pipeline, 5)
     until(lambda: only(pipeline).spooled == 5)
     (segment,) = root.rglob("seg-*")
     size = segment.stat().st_size
     with file_limit(size + 500):
-        ids += accept(pipeline, 5, request_json=PAYLOAD)
+        ids += submit(pipeline, 5, request_json=PAYLOAD)
         until(lambda: sum(len(delivery._queue) for delivery in pipeline._deliveries) == 5)
     status = only(pipeline)
     assert (status.spooled, status.queued) == (5, 5)
@@ -341,10 +341,10 @@ def test_a_spool_that_fails_is_tried_again(root: Path, monkeypatch: pytest.Monke
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root)
     with file_limit(10):
-        accept(pipeline, 1)
+        submit(pipeline, 1)
         until(lambda: sum(len(delivery._queue) for delivery in pipeline._deliveries) == 1 or backend.asked)
     assert only(pipeline).spooled == 0
-    accept(pipeline, 2)
+    submit(pipeline, 2)
     until(lambda: only(pipeline).spooled == 2)
     pipeline.close(0.01)
 
@@ -359,14 +359,14 @@ def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
 def test_a_forked_child_has_its_own(root: Path) -> None:
     """The child spools below the same root in a log of its own, and holds no lock of the parent's."""
     pipeline = pipeline_to(Away(), spool_dir=root)
-    accept(pipeline, 2)
+    submit(pipeline, 2)
     until(lambda: only(pipeline).spooled == 2)
     (parents,) = logs_in(root)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            accept(pipeline, 3)
+            submit(pipeline, 3)
             until(lambda: pipeline.status()[0].spooled == 3)
             held = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
             os.write(write, repr((len(logs_in(root)), str(parents / "lock") in held)).encode())
@@ -391,8 +391,8 @@ def test_what_cannot_be_stored_leaves_the_spool_too(root: Path) -> None:
 
     backend = Picky()
     pipeline = pipeline_to(backend, spool_dir=root)
-    pipeline.accept(Ready(poison))
-    ids = accept(pipeline, 9)
+    pipeline.submit(Ready(poison))
+    ids = submit(pipeline, 9)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
     assert (only(pipeline).dead_lettered, only(pipeline).spooled) == (1, 0)
@@ -410,7 +410,7 @@ def test_what_is_spooled_is_synchronised(root: Path, sync: str, monkeypatch: pyt
 
     monkeypatch.setattr(os, "fdatasync", noting)
     pipeline = pipeline_to(Scripted(raising(RetryableError("x"))), spool_dir=root, spool_sync=sync)
-    accept(pipeline, 20)
+    submit(pipeline, 20)
     assert pipeline.flush(30)
     segments = sum("seg-" in path for path in synced)
     assert {"always": segments == 20, "group": 1 <= segments <= 20, "none": synced == []}[sync]

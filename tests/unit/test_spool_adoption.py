@@ -17,7 +17,7 @@ from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
 from llmspan.pipeline.spool import cursor as cursors
 from llmspan.pipeline.spool.home import make_home, orphans
-from scripted import Away, Noting, accept, file_limit, identity_holds, ids_in, only, pipeline_to, until
+from scripted import Away, Noting, file_limit, identity_holds, ids_in, only, pipeline_to, submit, until
 
 pytestmark = pytest.mark.usefixtures("no_defects")
 
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 def left_behind(root: Path, *backends: Away, number: int = 3) -> list[str]:
     """What a process that ended with its stores down has left in the spool."""
     pipeline = pipeline_to(*backends, spool_dir=root)
-    ids = accept(pipeline, number)
+    ids = submit(pipeline, number)
     assert pipeline.hand_over(30)
     pipeline.close(30)
     return ids
@@ -130,7 +130,7 @@ def test_many_logs_are_adopted_some_at_a_time(by: str, root: Path, monkeypatch: 
     if by == "a flush":
         assert pipeline.flush(30)
     else:
-        ids += accept(pipeline, 1)
+        ids += submit(pipeline, 1)
         until(lambda: only(pipeline).delivered == len(ids))
     assert ids_in(backend) == set(ids)
     assert max(held) <= 2
@@ -179,7 +179,7 @@ def test_a_disk_that_is_full_at_the_start_is_emptied(by: str, root: Path, monkey
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root)
     with file_limit(10):
-        ids += accept(pipeline, 1)
+        ids += submit(pipeline, 1)
         flushed = by == "a call" or pipeline.flush(30)
         if by == "a call":
             until(lambda: only(pipeline).delivered == len(ids) and not list(root.glob("log-*")))

@@ -19,7 +19,7 @@ from llmspan.pipeline.spool.cursor import load
 from llmspan.pipeline.spool.home import Home, orphans
 from llmspan.trace import ProviderTrace
 from records import make_trace
-from scripted import Away, Noting, Ready, Scripted, accept, ids_in, only, pipeline_to, raising, until
+from scripted import Away, Noting, Ready, Scripted, ids_in, only, pipeline_to, raising, submit, until
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
@@ -39,7 +39,7 @@ def test_unfinished_directories_are_removed(root: Path) -> None:
     with (root / "new-alive" / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         pipeline = pipeline_to(Noting(), spool_dir=root)
-        accept(pipeline, 1)
+        submit(pipeline, 1)
         assert pipeline.flush(30)
         assert sorted(path.name for path in root.glob("new-*")) == ["new-alive"]
 
@@ -73,7 +73,7 @@ def test_processes_that_start_at_the_same_time(
     monkeypatch.setattr(disk, step, meanwhile)
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root)
-    accept(pipeline, 3)
+    submit(pipeline, 3)
     assert pipeline.hand_over(30)
     assert others == [[], [], []]
     assert (only(pipeline).spooled, only(pipeline).queued) == (3, 0)
@@ -84,7 +84,7 @@ def test_processes_that_start_at_the_same_time(
 def test_a_backend_that_has_moved_has_one_cursor(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At no moment are there two, of which one would hold on to what is delivered for ever."""
     pipeline = pipeline_to(Away("old place"), spool_dir=root)
-    ids = accept(pipeline, 3)
+    ids = submit(pipeline, 3)
     assert pipeline.hand_over(30)
     pipeline.close(30)
     seen: list[int] = []
@@ -110,7 +110,7 @@ def test_handed_over_means_on_disk(root: Path) -> None:
     pipeline = pipeline_to(Away(), spool_dir=root)
     assert pipeline.hand_over(0)
     for number in range(1, 21):
-        accept(pipeline, 50)
+        submit(pipeline, 50)
         assert pipeline.hand_over(30)
         assert (only(pipeline).spooled, only(pipeline).queued) == (50 * number, 0)
     pipeline.close(0.01)
@@ -137,7 +137,7 @@ def test_a_record_is_set_aside_once(root: Path, tmp_path: Path) -> None:
     pipeline = pipeline_to(first, **settings)
     traces = [poison, *(make_trace() for _ in range(5))]
     for trace in traces:
-        pipeline.accept(Ready(trace))
+        pipeline.submit(Ready(trace))
     until(lambda: only(pipeline).dead_lettered == 1 and only(pipeline).failed_writes > 1)
     assert not pipeline.close(0.01)
     second = Refusing("stays")
@@ -165,7 +165,7 @@ def test_what_is_set_aside_is_on_disk_before_it_leaves_the_spool(
     pipeline = pipeline_to(
         Scripted(raising(PermanentError("cannot hold this"))), spool_dir=root, dead_letter_dir=tmp_path / "dead"
     )
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert pipeline.flush(30)
     assert only(pipeline).dead_lettered == 1
     assert seen == [(1, [1])]
@@ -188,13 +188,13 @@ def test_what_comes_while_it_closes_is_in_the_spool(root: Path) -> None:
 
     class Busy(Noting):
         def force_flush(self, timeout: float) -> bool:
-            pipeline.accept(Slow(late[0]))
-            pipeline.accept(Ready(late[1]))
+            pipeline.submit(Slow(late[0]))
+            pipeline.submit(Ready(late[1]))
             begun.wait(30)
             return super().force_flush(timeout)
 
     pipeline = pipeline_to(Busy(), spool_dir=root)
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     pipeline.close(30)
     status = only(pipeline)
     assert (status.accepted, status.delivered, status.spooled, status.dropped) == (3, 1, 2, {})
@@ -207,7 +207,7 @@ def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.Mo
     """Out of memory half way through a write: the records wait in memory, and nothing of the half is read later."""
     monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
     pipeline = pipeline_to(Away(), spool_dir=root)
-    ids = accept(pipeline, 1)
+    ids = submit(pipeline, 1)
     assert pipeline.hand_over(30)
     real = disk.append
 
@@ -219,10 +219,10 @@ def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "append", running_out)
-        accept(pipeline, 1)
+        submit(pipeline, 1)
         assert pipeline.hand_over(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (1, 1)
-    ids += accept(pipeline, 1)
+    ids += submit(pipeline, 1)
     assert pipeline.hand_over(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
     pipeline.close(0)
@@ -242,10 +242,10 @@ def test_what_a_failed_write_could_not_take_back_is_no_hindrance(root: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(disk, "remove", failing)
         patch.setattr(disk, "sync", lambda descriptor: failing() if os.fstat(descriptor).st_size > 300 else None)
-        accept(pipeline, 1)
+        submit(pipeline, 1)
         assert pipeline.hand_over(30)
         assert (only(pipeline).spooled, only(pipeline).queued) == (0, 1)
-    accept(pipeline, 2)
+    submit(pipeline, 2)
     assert pipeline.hand_over(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
     pipeline.close(0)
@@ -255,7 +255,7 @@ def test_a_forked_child_spools_whatever_fails_at_the_fork(root: Path, monkeypatc
     """A daemon that has closed all its descriptors, ours with them, and changed its directory, has a spool still."""
     monkeypatch.chdir(root.parent)
     pipeline = pipeline_to(Away(), spool_dir=Path(root.name))
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert pipeline.hand_over(30)
 
     def failing(_: Spool) -> None:
@@ -266,7 +266,7 @@ def test_a_forked_child_spools_whatever_fails_at_the_fork(root: Path, monkeypatc
     read, write = os.pipe()
     child = os.fork()
     if child == 0:  # no assertion may escape into pytest's copy
-        accept(pipeline, 2)
+        submit(pipeline, 2)
         handed = pipeline.hand_over(30)
         status = pipeline.status()[0]
         os.write(write, repr((handed, status.accepted, status.spooled, len(list(root.glob("log-*"))))).encode())

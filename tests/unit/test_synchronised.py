@@ -17,7 +17,7 @@ from llmspan.pipeline.spool.disk import replace
 from llmspan.pipeline.spool.log import Log
 from llmspan.settings import SpoolSync
 from records import make_trace
-from scripted import Scripted, accept, only, pipeline_to, raising
+from scripted import Scripted, only, pipeline_to, raising, submit
 
 DURABLE = pytest.mark.parametrize("sync", ["always", "group"])
 REFUSED = PermanentError("cannot hold this")
@@ -98,7 +98,7 @@ def test_none_synchronises_nothing(tmp_path: Path, disk: Disk) -> None:
 def test_a_log_and_its_cursors_are_safe(tmp_path: Path, sync: str, disk: Disk) -> None:
     """The directory of a log is found after a crash, and in it how far each store had got."""
     pipeline = pipeline_to(Scripted(raising(RetryableError("x"))), spool_dir=tmp_path, spool_sync=sync)
-    accept(pipeline, 3)
+    submit(pipeline, 3)
     assert pipeline.flush(30)
     (directory,) = tmp_path.glob("log-*")
     assert disk.has_name(directory)
@@ -141,7 +141,7 @@ def test_the_spool_lets_go_of_what_the_dead_letters_have_safe(
     monkeypatch.setattr(SpoolBacklog, "settle", settle)
     backend = Scripted(raising(REFUSED))
     pipeline = pipeline_to(backend, spool_dir=tmp_path / "spool", dead_letter_dir=tmp_path / "dead")
-    accept(pipeline, 1)
+    submit(pipeline, 1)
     assert pipeline.flush(30)
     assert only(pipeline).dead_lettered == 1
     assert safe == [True]

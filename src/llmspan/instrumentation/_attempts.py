@@ -107,7 +107,7 @@ def _on_request_gone(running: Running) -> None:
         return
     call.options = None
     if error is not None or not has_open_response:  # an open response ends the call itself
-        call.judge.sink.later(lambda: guarded("bypassed.lost", _conclude, call, error))
+        call.judge.sink.defer(lambda: guarded("bypassed.lost", _conclude, call, error))
 
 
 def _conclude(call: Call, error: Raised | None) -> None:

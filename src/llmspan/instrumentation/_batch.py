@@ -83,9 +83,9 @@ class BatchResults:
             if isinstance(call.body, _Flowing):
                 guarded("batch.take", self.take, call.body.pieces, last=True)
             self._call = None
-            sink.accept(call)
+            sink.submit(call)
 
-        sink.later(finish)
+        sink.defer(finish)
 
     def overview(self) -> Any:
         """How many results of which kind there were."""
@@ -94,7 +94,7 @@ class BatchResults:
     def hand_over(self, pieces: list[bytes]) -> None:
         """Have ``pieces`` taken on the sink's thread, in the order in which they come here."""
         if self._call is not None:
-            self._call.judge.sink.later(lambda: guarded("batch.take", self.take, pieces))
+            self._call.judge.sink.defer(lambda: guarded("batch.take", self.take, pieces))
 
     def take(self, pieces: list[bytes], *, last: bool = False) -> None:
         """Make the lines in ``pieces`` into records."""
@@ -106,7 +106,7 @@ class BatchResults:
             result = read_result(line) if line.strip() else None
             if result is not None:
                 self._kinds[result.kind] += 1
-                call.judge.sink.accept(_ResultRecord(call, self, result, line, is_told=self._is_told(call)))
+                call.judge.sink.submit(_ResultRecord(call, self, result, line, is_told=self._is_told(call)))
 
     def _decoded(self, pieces: list[bytes], decode: Callable[[bytes], Iterator[bytes]]) -> Iterator[bytes]:
         """The bytes of ``pieces`` as far as they can be decoded; where they break, the client has raised as well."""
@@ -161,7 +161,7 @@ class _ResultRecord:
     def size(self) -> int:
         return 2048 + 2 * len(self._line or b"")
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         self._line = None
         self._result = replace(self._result, response=None)
 

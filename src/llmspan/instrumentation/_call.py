@@ -54,7 +54,7 @@ class Pending(Protocol):
         """The record. Slow (parses and reassembles), pure, and meant for a worker."""
         ...
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         """Let go of the payload, keeping what is known about it: there is no room."""
         ...
 
@@ -63,14 +63,14 @@ class Sink(Protocol):
     """Where finished calls go. No method may block or raise."""
 
     def ensure_started(self) -> None:
-        """Be ready for :meth:`later`, which cannot start anything itself."""
+        """Be ready for :meth:`defer`, which cannot start anything itself."""
         ...
 
-    def accept(self, pending: Pending, /) -> None:
+    def submit(self, pending: Pending, /) -> None:
         """Take a finished call."""
         ...
 
-    def later(self, function: Callable[[], None], /) -> None:
+    def defer(self, function: Callable[[], None], /) -> None:
         """Run ``function`` soon, on a thread of the sink's; safe to call from a finaliser."""
         ...
 
@@ -179,8 +179,8 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id",
-        "end", "ended", "error", "has_native_span", "headers", "hides", "http_status", "id", "is_adopted", "is_shed",
-        "judge", "model", "options", "parameters", "parent", "path", "request", "response_id", "results", "route",
+        "end", "ended", "error", "has_native_span", "headers", "hides", "http_status", "id", "is_adopted",
+        "is_payload_dropped", "judge", "model", "options", "parameters", "parent", "path", "request", "response_id", "results", "route",
         "scope", "source",
         "span", "span_context", "span_facts", "started", "started_at", "stream", "target", "upload",
     )  # fmt: skip
@@ -225,7 +225,7 @@ class Call:
         self.is_adopted = False
         #: whether the SDK makes a span of its own for the call, beside ours, and sees to what is current
         self.has_native_span = False
-        self.is_shed = False
+        self.is_payload_dropped = False
         self._generator: weakref.ref[Any] | None = None
         self._process = _process[0]
         judge.open_calls[id_of(self)] = self
@@ -333,7 +333,7 @@ class Call:
         if self._process is not _process[0]:  # inherited by a fork: the call is the parent's to report
             return
         if late:
-            self.judge.sink.later(self._conclude)
+            self.judge.sink.defer(self._conclude)
         else:
             self._conclude()
 
@@ -352,9 +352,9 @@ class Call:
         """The record; see :class:`Pending`."""
         return self.judge.full(self)
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         """Drop request and response; the record says ``truncated``."""
         brief = self.brief or self.judge.brief(self)
         self.brief = replace(brief, content="truncated" if self.judge.policy.keep else "metadata")
-        self.is_shed = True
+        self.is_payload_dropped = True
         self.body = self.request = self.upload = None

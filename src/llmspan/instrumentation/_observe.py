@@ -162,7 +162,7 @@ class Observer:
             guarded("observe.bind_response", self._bind_response, call)
         if span is not None and not call.is_adopted:
             guarded("observe.end_span", span.end, call.started_at + call.ended - call.started)
-        take = self.sink.accept if call.results is None else call.results.conclude
+        take = self.sink.submit if call.results is None else call.results.conclude
         guarded("observe.accept", take, call)
 
     def brief(self, call: Call) -> ProviderTrace:
@@ -171,7 +171,7 @@ class Observer:
 
     def full(self, call: Call) -> ProviderTrace:
         """The whole record of a finished call; on the worker, which also sees to events and metrics."""
-        record = call.brief if call.is_shed and call.brief is not None else full_record(call)
+        record = call.brief if call.is_payload_dropped and call.brief is not None else full_record(call)
         if self.estimator is not None:
             record = guarded("observe.estimate", with_estimates, record, call, self.estimator) or record
         is_timed = record.operation == call.route.operation  # not that of a background response, which nobody awaited

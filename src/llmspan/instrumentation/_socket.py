@@ -85,7 +85,7 @@ def _attach(hooks: Stainless, manager: Any, socket_of: Callable[[Any], Any], res
     shadow = _shadow_async if inspect.iscoroutinefunction(socket.recv) else _shadow
     shadow(socket, lanes)
     # a finaliser only hands over: what goes wrong is logged, and a log handler may do anything
-    weakref.finalize(socket, sink.later, functools.partial(guarded, "socket.dropped", lanes.dropped)).atexit = False
+    weakref.finalize(socket, sink.defer, functools.partial(guarded, "socket.dropped", lanes.dropped)).atexit = False
 
 
 def _shadow(socket: Any, lanes: _Lanes) -> None:

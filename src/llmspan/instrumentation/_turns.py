@@ -86,7 +86,7 @@ def _turns(
             yield item
     except GeneratorExit:
         steps.close()
-        hooks.observer.sink.later(span.end)
+        hooks.observer.sink.defer(span.end)
         raise
     except BaseException as error:
         guarded("tool_runner.fail", _fail, span, error)
@@ -121,7 +121,7 @@ async def _turns_async(
         try:
             await steps.aclose()
         finally:
-            hooks.observer.sink.later(span.end)
+            hooks.observer.sink.defer(span.end)
         raise
     except BaseException as error:
         guarded("tool_runner.fail", _fail, span, error)

@@ -53,7 +53,7 @@ class Pending(Protocol):
         """The record; slow."""
         ...
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         """Let go of the payload."""
         ...
 
@@ -123,11 +123,11 @@ class Pipeline:
 
     # -- what callers call ------------------------------------------------------------------------------------------
 
-    def accept(self, pending: Pending) -> None:
+    def submit(self, pending: Pending) -> None:
         """Take a finished call. Never raises, and takes no lock that another thread, or a greenlet, may hold."""
         full = self._bytes + pending.size > self._room()
         if full:
-            guarded("pipeline.shed", pending.shed)
+            guarded("pipeline.shed", pending.drop_payload)
         self._state.execute(partial(self._admit, pending, pending.size, full))
         self._count_evicted()
         if self._thread is None:
@@ -153,7 +153,7 @@ class Pipeline:
             with suppress(IndexError):  # another caller was faster
                 _count_dropped(self._evicted.popleft(), "queue_full")
 
-    def later(self, function: Callable[[], None]) -> None:
+    def defer(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the worker. Takes no lock: it may be called by a finaliser, anywhere."""
         self._late.append(function)
         self._wake_up()
@@ -163,7 +163,7 @@ class Pipeline:
             self._wake.put(None)
 
     def ensure_started(self) -> None:
-        """Have a worker for what :meth:`later` will be given; a finaliser could not start one."""
+        """Have a worker for what :meth:`defer` will be given; a finaliser could not start one."""
         self._ensure_thread()
 
     def _room(self) -> int:
@@ -239,7 +239,7 @@ class Pipeline:
             self._spooling = None
             return
         closed = Event()
-        self.later(lambda: self._end_spool(closed))  # on the worker, which may be writing to it
+        self.defer(lambda: self._end_spool(closed))  # on the worker, which may be writing to it
         closed.wait(left(deadline))
 
     def _end_spool(self, closed: Event) -> None:

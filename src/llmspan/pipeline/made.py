@@ -28,7 +28,7 @@ class Made:
         """The record as stores get it: what of it is kept, and nothing that has to be masked."""
         return self._policy.kept(self._make())
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         """Let go of the payload, keeping what is known about it."""
         content = "truncated" if self._policy.keep else "metadata"
         brief = replace(self._make(), request_json=None, response_json=None, content=content)

@@ -67,7 +67,7 @@ class Archive:
                 self._stored.popitem(last=False)
             if self._others.backends:
                 for trace in good:
-                    self._others.accept(_Ready(trace))
+                    self._others.submit(_Ready(trace))
             if self._is_spooled and not self._others.hand_over(_PATIENCE):  # also what comes again after such a failure
                 raise RetryableError(f"LLMSPAN_SPOOL_DIR: it has not taken the records within {_PATIENCE:g} s")
         return rejected
@@ -127,5 +127,5 @@ class _Ready:
     def build(self) -> ProviderTrace:
         return self._trace
 
-    def shed(self) -> None:
+    def drop_payload(self) -> None:
         self._trace = replace(self._trace, request_json=None, response_json=None, content="truncated")
