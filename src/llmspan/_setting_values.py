@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["BadValueError", "include_usage", "names", "names_host"]
+__all__ = ["BadValueError", "include_usage", "names", "names_host", "sqlite_path"]
 
 #: a host name, the names below one (``*.example.com``) or an address, with or without a port
 _HOST: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_-]+\.)*[a-z0-9_-]+(?::\d{1,5})?|\[[0-9a-f:.]+\](?::\d{1,5})?")
 _PORT: Final = re.compile(r":(\d+)$")
 
 
+#: what a URL begins with; a word before a lone colon may be part of a file's name
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(sqlite3?(?:\+\w+)?|file):", re.IGNORECASE)
+
+
 class BadValueError(ValueError):
     """A refusal whose message is for the user."""
+
+    def __init__(self, reason: str, shown: str | None = None) -> None:
+        """``shown``: what to print in place of the value, which may have a password in it."""
+        super().__init__(reason)
+        self.shown = shown
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -58,3 +70,47 @@ def names_host(patterns: Iterable[str], host: str, port: int | None) -> bool:
         if name == host or (name.startswith("*.") and host.endswith(name[1:])):
             return True
     return False
+
+
+def sqlite_path(value: Any) -> Path:
+    """The path of a SQLite file, given as it is or as a URL: SQLAlchemy's ``sqlite:///`` or SQLite's ``file:``."""
+    text = os.fspath(value)
+    if not text.strip():
+        raise BadValueError("it is empty")
+    scheme = _SCHEME.match(text.strip())
+    if scheme is not None:
+        name = (scheme[1] or scheme[2]).lower()
+        url = text.strip()[len(name) + 1 :]
+        text = _file_url_path(url) if name == "file" else _sqlite_url_path(name, url)
+    if text.strip() in ("", ":memory:"):
+        raise BadValueError("it names no file; a database in memory could be read by nobody else")
+    return Path(text).expanduser()
+
+
+def _sqlite_url_path(scheme: str, url: str) -> str:
+    """The path in what follows ``sqlite:``, as SQLAlchemy reads it: three slashes, then the path, nothing decoded."""
+    if scheme.partition("+")[0] not in ("sqlite", "sqlite3"):
+        raise BadValueError(f"{scheme}:// does not name a SQLite file", f"{scheme}://...")
+    if url in ("", "//"):
+        return ""
+    if not url.startswith("///"):
+        raise BadValueError("a path begins after three slashes, an absolute one with the fourth")
+    path = url[3:]
+    if "?" in path:
+        raise BadValueError("options are not taken; leave out what follows the ?")
+    if re.search("%[0-9a-f]{2}", path, re.IGNORECASE):
+        raise BadValueError("%-escapes are not decoded in this form; write the characters themselves")
+    return f"/{path.lstrip('/')}" if path.startswith("/") else path
+
+
+def _file_url_path(url: str) -> str:
+    """The path in what follows ``file:``, as SQLite reads it: relative or absolute, with %-escapes."""
+    try:
+        parts = urlsplit(f"file:{url}")
+    except ValueError:
+        raise BadValueError("it is no URL") from None
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise BadValueError("the file is on another host; an absolute path begins after three slashes")
+    if "?" in url or "#" in url:
+        raise BadValueError("options are not taken; leave out what follows the ? or #")
+    return unquote(parts.path)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from .backends import primary_backend
-from .backends.base import NO_RECORDS, Backend, Filters, GroupBy, Page, StatsRow
+from .backends.base import NO_RECORDS, Backend, Filters, GroupBy, OpensForReading, Page, StatsRow
 from .errors import NoTablesError, RecordError, SettingsError, shorten_traceback
 from .settings import Settings
 from .trace import ProviderTrace
@@ -55,7 +55,7 @@ class Reader:
 
     def __enter__(self) -> Self:
         if self._makes:
-            self.backend.open()
+            _open(self.backend)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -137,7 +137,7 @@ class AsyncReader:
         return cls(_primary(overrides))
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._reader.backend.open)
+        await asyncio.to_thread(_open, self._reader.backend)
         return self
 
     async def __aexit__(
@@ -183,6 +183,13 @@ class AsyncReader:
     async def close(self) -> None:
         """Release the backend's connections."""
         await asyncio.to_thread(self._reader.close)
+
+
+def _open(backend: Backend) -> None:
+    if isinstance(backend, OpensForReading):
+        backend.open_for_reading()
+    else:
+        backend.open()
 
 
 def _primary(overrides: dict[str, Any]) -> Backend:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from ._setting_values import BadValueError, include_usage, names
+from ._setting_values import BadValueError, include_usage, names, sqlite_path
 from .errors import SettingsError
 
 __all__ = ["TABLE", "Live", "Setting", "Settings"]
@@ -123,8 +123,9 @@ class Setting:
         try:
             return self.parse(value)
         except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: `~nobody`, or a user without a home
-            reason = f" ({error})" if isinstance(error, BadValueError) else ""
-            raise SettingsError(f"{origin}{value!s}: expected {self.expects}{reason}") from None
+            is_ours = isinstance(error, BadValueError)
+            shown = (error.shown if is_ours else None) or str(value)
+            raise SettingsError(f"{origin}{shown}: expected {self.expects}{f' ({error})' if is_ours else ''}") from None
 
 
 class Live:
@@ -284,7 +285,8 @@ TABLE: Final[tuple[Setting, ...]] = (
         ("LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND",),
     ),
     Setting(
-        "sqlite_path", "LLMSPAN_SQLITE_PATH", _path, "a file path",
+        "sqlite_path", "LLMSPAN_SQLITE_PATH", sqlite_path,
+        "a file path, or one as sqlite:///relative.db, sqlite:////absolute.db or file:///absolute.db",
         "`llmspan/traces.db` in `$XDG_DATA_HOME` or `~/.local/share`",
         "The SQLite file of the `sqlite` backend; made with mode 0600 if it is not there.",
     ),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from pathlib import Path
 
 import pytest
 
+from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import LlmspanError, SettingsError
 from llmspan.settings import TABLE, Live, Settings
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 MALFORMED = {
     "LLMSPAN_BACKENDS": ["", " ", ",", "sqlite,", ",sqlite", "sqlite,,memory", "sqlite,SQLite"],
-    "LLMSPAN_SQLITE_PATH": ["", "  ", "~no-such-user-at-all/x.db"],
+    "LLMSPAN_SQLITE_PATH": ["", "  ", "~no-such-user-at-all/x.db", ":memory:", "sqlite://x.db"],
     "LLMSPAN_POSTGRES_PAYLOAD": ["", "some"],
     "LLMSPAN_POSTGRES_RETENTION_DAYS": ["", "0", "-1", "a month"],
     "LLMSPAN_CLICKHOUSE_TTL": ["", "0", "1.5", "never"],
@@ -309,3 +311,74 @@ def test_rows_are_documentation(setting):
     """Each row has what a reader of the documentation needs."""
     assert setting.expects
     assert setting.doc.endswith(".")
+
+
+# -- the path of the SQLite file
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("x.db", "x.db"),
+        ("/abs/x.db", "/abs/x.db"),
+        ("a:b.db", "a:b.db"),
+        ("sqlite", "sqlite"),
+        ("sqlite:///x.db", "x.db"),
+        ("sqlite:///./data/x.db", "data/x.db"),
+        ("sqlite:////abs/x y.db", "/abs/x y.db"),
+        ("sqlite://///abs/x.db", "/abs/x.db"),
+        (" SQLite:////abs/x.db ", "/abs/x.db"),
+        ("sqlite3:////abs/x.db", "/abs/x.db"),
+        ("sqlite+aiosqlite:////abs/x.db", "/abs/x.db"),
+        ("sqlite:///~/x.db", "/home/ann/x.db"),
+        ("file:x.db", "x.db"),
+        ("file:/abs/x.db", "/abs/x.db"),
+        ("file:///abs/a%20b%3f.db", "/abs/a b?.db"),
+        ("file://localhost/abs/x.db", "/abs/x.db"),
+        ("FILE:///abs/x.db", "/abs/x.db"),
+    ],
+)
+def test_sqlite_path_as_url(given, path, monkeypatch):
+    """A path is taken as it is, as SQLAlchemy's URL, or as SQLite's; backend and settings read it alike."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert Settings.from_env({"LLMSPAN_SQLITE_PATH": given}).sqlite_path == Path(path)
+    assert SQLiteBackend(given).location == str(Path(path).absolute())
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (":memory:", "it names no file"),
+        ("sqlite://", "it names no file"),
+        ("sqlite:", "it names no file"),
+        ("sqlite:///", "it names no file"),
+        ("sqlite:///:memory:", "it names no file"),
+        ("file::memory:", "it names no file"),
+        ("file:", "it names no file"),
+        ("sqlite://x.db", "after three slashes"),
+        ("sqlite:x.db", "after three slashes"),
+        ("sqlite:/abs/x.db", "after three slashes"),
+        ("sqlite:///x.db?timeout=5", "options are not taken"),
+        ("file:x.db?mode=ro", "options are not taken"),
+        ("file:///x.db#part", "options are not taken"),
+        ("sqlite:////a%20b.db", "not decoded"),
+        ("file://host/x.db", "another host"),
+        ("file://[/x.db", "no URL"),
+        ("http://host/x.db", "http:// does not name a SQLite file"),
+    ],
+)
+def test_bad_sqlite_path(given, reason):
+    """What names no local file is refused with the variable, the value, the reason and the forms that are right."""
+    with pytest.raises(SettingsError, match=reason) as caught:
+        Settings.from_env({"LLMSPAN_SQLITE_PATH": given})
+    assert str(caught.value).startswith("LLMSPAN_SQLITE_PATH=")
+    assert "sqlite:////absolute.db" in str(caught.value)
+    with pytest.raises(SettingsError, match=reason):
+        SQLiteBackend(given)
+
+
+def test_dsn_of_another_store_as_sqlite_path():
+    """A password in it is not shown."""
+    with pytest.raises(SettingsError, match=re.escape("LLMSPAN_SQLITE_PATH=postgresql://...: ")) as caught:
+        Settings.from_env({"LLMSPAN_SQLITE_PATH": "postgresql://user:topsecret@host/db"})
+    assert "topsecret" not in str(caught.value)

@@ -15,7 +15,19 @@ from ..errors import SettingsError
 from ..settings import Settings
 from ..trace import ProviderTrace, Status
 
-__all__ = ["GROUPS", "NO_RECORDS", "Backend", "Filters", "GroupBy", "NoneOf", "OneOf", "Page", "Removes", "StatsRow"]
+__all__ = [
+    "GROUPS",
+    "NO_RECORDS",
+    "Backend",
+    "Filters",
+    "GroupBy",
+    "NoneOf",
+    "OneOf",
+    "OpensForReading",
+    "Page",
+    "Removes",
+    "StatsRow",
+]
 
 GroupBy = Literal[
     "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source"
@@ -223,6 +235,15 @@ class Removes(Protocol):
         Raises:
             RetryableError: not possible now.
         """
+        ...
+
+
+@runtime_checkable
+class OpensForReading(Protocol):
+    """A backend that can be read where it cannot be written to; others are opened alike for both."""
+
+    def open_for_reading(self) -> None:
+        """As :meth:`Backend.open`, for one who only reads."""
         ...
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
+from .._setting_values import BadValueError, sqlite_path
+from ..errors import SettingsError
 from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
@@ -55,7 +57,7 @@ class SQLiteBackend(SQLReads):
     readable: ClassVar[bool] = True
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, busy_timeout: float = 5.0) -> None:
-        self._path = _settled(default_path() if path is None else Path(path))
+        self._path = _settled(default_path() if path is None else _named(path))
         self._writer = Handle(self._path, busy_timeout, read_only=False)
         self._reader = Handle(self._path, busy_timeout, read_only=True)
 
@@ -73,6 +75,13 @@ class SQLiteBackend(SQLReads):
         """Make the file if it is not there, and bring it to the newest schema."""
         with self._writer.use():
             pass
+
+    def open_for_reading(self) -> None:
+        """As :meth:`open`, but for a file that may only be read, which is then left as it is."""
+        if self._reader.is_read_only():
+            with refusals(self._path), self._reader.use():
+                return
+        self.open()
 
     def check(self) -> str:
         """SQLite's version, the schema's, and where the file is."""
@@ -114,6 +123,13 @@ class SQLiteBackend(SQLReads):
             cursor = connection.execute(asked.sql, asked.values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _named(path: str | os.PathLike[str]) -> Path:
+    try:
+        return sqlite_path(path) if isinstance(path, str) else Path(path)
+    except BadValueError as error:
+        raise SettingsError(f"SQLiteBackend({error.shown or path!r}): {error}") from None
 
 
 def _settled(path: Path) -> Path:

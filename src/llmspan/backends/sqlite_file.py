@@ -22,6 +22,7 @@ from .._directories import make_private_directory
 from .._native import Lock
 from ..errors import PermanentError, RetryableError, SettingsError, WrongFileError
 from ..trace import KEYS
+from .sqlite_read_only import may_write, open_read_only
 
 __all__ = ["Handle", "refusals", "transaction"]
 
@@ -43,6 +44,7 @@ class Handle:
         self._busy_timeout = busy_timeout
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
+        self._is_for_one_use = False
         self._file: tuple[int, int] | None = None
         self._lock = Lock()
         self._held_for_fork = False
@@ -58,7 +60,11 @@ class Handle:
             RetryableError: it cannot be opened now.
         """
         with self._lock:
-            yield self._opened()
+            try:
+                yield self._opened()
+            finally:
+                if self._is_for_one_use:
+                    self._close()
 
     def is_empty(self) -> bool:
         """Whether there is no file yet, or one in which nothing was ever written; looks without making one."""
@@ -68,6 +74,13 @@ class Handle:
             return True
         except (OSError, ValueError):
             return False  # opening it says what is wrong
+
+    def is_read_only(self) -> bool:
+        """Whether there is a file that can be read, and not written to."""
+        try:
+            return not self.is_empty() and not may_write(self._path)
+        except (OSError, ValueError):
+            return False
 
     def migrate(self) -> list[str]:
         """Bring the file to the newest schema; the names of the migrations that were missing."""
@@ -87,12 +100,16 @@ class Handle:
         if self._connection is not None and _identity(self._path) != self._file:
             self._close()
         if self._connection is None:
-            self._connection = _open(self._path, self._busy_timeout, read_only=self._read_only)
+            if self._read_only and self.is_read_only():
+                self._connection, self._is_for_one_use = _open_unchanged(self._path, self._busy_timeout)
+            else:
+                self._connection = _open(self._path, self._busy_timeout, read_only=self._read_only)
             self._file = _identity(self._path)
         return self._connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
+        self._is_for_one_use = False
         if connection is not None:
             connection.close()
 
@@ -162,6 +179,29 @@ def _open(path: Path, busy_timeout: float, *, read_only: bool) -> sqlite3.Connec
             connection.close()
 
 
+def _open_unchanged(path: Path, busy_timeout: float) -> tuple[sqlite3.Connection, bool]:
+    """A connection to a file that may only be read, and whether it is good for one use only."""
+    if not os.access(path, os.R_OK):
+        raise _bad_place(path, "it may not be read by this user")
+    connection = None
+    try:
+        connection, is_for_one_use = open_read_only(path, busy_timeout)
+        version = _version(connection)
+        if 0 < version < max(_migrations()):
+            raise WrongFileError(
+                f"LLMSPAN_SQLITE_PATH={path}: its schema is version {version}, this llmspan needs {max(_migrations())};"
+                " run `llmspan migrate` as a user who may write to it"
+            )
+        _check_schema(connection, path)
+        opened, connection = connection, None
+        return opened, is_for_one_use
+    except sqlite3.DatabaseError as error:
+        raise _open_error(path, error) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
 def _make_file(path: Path) -> None:
     """Make sure that a file is there which we may read and write, and which, if new, nobody else may."""
     try:
@@ -220,10 +260,15 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         if _version(connection) < version:
             with transaction(connection):
                 _apply(connection, path, version, sql)
-    if _version(connection) > max(migrations):
+    _check_schema(connection, path)
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    newest = max(_migrations())
+    if _version(connection) > newest:
         raise WrongFileError(
             f"LLMSPAN_SQLITE_PATH={path}: its schema is version {_version(connection)}, this llmspan knows"
-            f" {max(migrations)}; upgrade llmspan, or set the variable to another file"
+            f" {newest}; upgrade llmspan, or set the variable to another file"
         )
     columns = _columns(connection)
     missing = [key for key in KEYS if key not in columns]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..settings import Settings
 
 __all__ = [
+    "DB_HELP",
+    "SQLitePath",
     "as_json",
     "chosen_backends",
     "filters",
@@ -32,19 +34,43 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: a key, how it is compared, and values
 _TERM: Final = re.compile(r"(\w+)(!?=)(.*)", re.DOTALL)
 _COMMA: Final = re.compile(r"(?<!\\),")
+DB_HELP: Final = "The SQLite file: LLMSPAN_SQLITE_PATH."
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class SQLitePath(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - none in older versions of click
+    """The path of a SQLite file, in each form that LLMSPAN_SQLITE_PATH takes; ``exists``: only of one that is there."""
+
+    name = "path"
+
+    def __init__(self, *, exists: bool = False) -> None:
+        self._exists = exists
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The path as text."""
+        from .._setting_values import BadValueError, sqlite_path
+
+        try:
+            path = str(sqlite_path(value))
+        except BadValueError as error:
+            self.fail(f"{error.shown or value}: {error}", param, ctx)
+        except RuntimeError as error:  # `~nobody`, or a user without a home
+            self.fail(f"{value}: {error}", param, ctx)
+        if self._exists:
+            click.Path(exists=True, dir_okay=False, readable=True).convert(path, param, ctx)
+        return path
 
 
 def store(command: F) -> F:
     """Add ``--backend`` and ``--db``."""
-    db = click.Path(exists=True, dir_okay=False, readable=True)
+    db = SQLitePath(exists=True)
     command = click.option("--db", type=db, metavar="PATH", help="Read this SQLite file.")(command)
     return click.option("--backend", metavar="NAME", help="Read this backend; the default is the primary one.")(command)
 
 
 def chosen_backends(command: F) -> F:
     """Add ``--backend`` and ``--db`` to a command that is about all backends, unless told otherwise."""
-    command = click.option("--db", metavar="PATH", help="The SQLite file: LLMSPAN_SQLITE_PATH.")(command)
+    command = click.option("--db", type=SQLitePath(), metavar="PATH", help=DB_HELP)(command)
     return click.option("--backend", metavar="NAME", help="Only this one of LLMSPAN_BACKENDS, or another.")(command)
 
 

@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import click
 
 from ..errors import LlmspanError
+from . import options
 from .output import echo
 
 __all__ = ["command_line", "prepare", "run", "service_name"]
@@ -39,7 +40,7 @@ llmspan run -- gunicorn app:app"""
 @click.command(context_settings={"allow_interspersed_args": False}, options_metavar="[OPTIONS] [--]", epilog=_EXAMPLES)
 @click.option("-m", "as_module", is_flag=True, help="The program is a Python module, as in `python -m`.")
 @click.option("--backends", metavar="NAMES", help="Where to write: LLMSPAN_BACKENDS.")
-@click.option("--db", metavar="PATH", help="The SQLite file: LLMSPAN_SQLITE_PATH.")
+@click.option("--db", type=options.SQLitePath(), metavar="PATH", help=options.DB_HELP)
 @click.option("--content", metavar="full|metadata", help="Store requests and responses or not: LLMSPAN_CONTENT.")
 @click.option("--no-summary", is_flag=True, help="No line at exit: LLMSPAN_SUMMARY=0.")
 @click.argument("program")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import options
 from .output import echo
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["sidecar"]
 @click.command()
 @click.option("--listen", "path", metavar="PATH", help="The socket to make: LLMSPAN_SOCKET.")
 @click.option("--backends", metavar="NAMES", help="Where to write, the primary first: LLMSPAN_BACKENDS.")
-@click.option("--db", metavar="PATH", help="The SQLite file: LLMSPAN_SQLITE_PATH.")
+@click.option("--db", type=options.SQLitePath(), metavar="PATH", help=options.DB_HELP)
 @click.option(
     "--allow-uid", type=int, multiple=True, metavar="UID",
     help="A user who may send, besides root and the one this runs as; may be given several times.",
