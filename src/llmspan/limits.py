@@ -15,7 +15,7 @@ from typing import Any, Final
 from . import _json
 from .redaction import map_json
 
-__all__ = ["MAX_JSON_BYTES", "MAX_MESSAGE_BYTES", "MAX_TEXT_BYTES", "cut_json", "cut_text", "truncated"]
+__all__ = ["MAX_JSON_BYTES", "MAX_MESSAGE_BYTES", "MAX_TEXT_BYTES", "cut_json", "cut_text", "id_key", "truncated"]
 
 #: UTF-8 bytes of an identifier, a name or another short text (a Postgres index holds 2,704)
 MAX_TEXT_BYTES: Final = 1024
@@ -28,6 +28,8 @@ MAX_JSON_BYTES: Final = 64 * 1024
 _STEPS: Final = (65_536, 16_384, 4_096, 1_024, 256, 64)
 _MARK: Final = "llmspan.truncated"
 _MOST_BYTES_PER_CHARACTER: Final = 4
+#: characters of an id that is remembered as it is; shorter than the key of a longer one, so that no two are the same
+_LONGEST_KEY: Final = 64
 
 
 def cut_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
@@ -39,6 +41,13 @@ def cut_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
         return value
     ending = f"...[{len(content)} bytes, sha256 {sha256(content).hexdigest()[:16]}]"
     return content[: limit - len(ending)].decode("utf-8", "ignore") + ending
+
+
+def id_key(value: str) -> str:
+    """What to remember an id by: itself, or a hash if it is long. Whoever chooses the id chooses its length."""
+    if len(value) <= _LONGEST_KEY:
+        return value
+    return f"sha256:{sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def cut_json(value: Any, limit: int = MAX_JSON_BYTES) -> Any:

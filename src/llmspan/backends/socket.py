@@ -28,6 +28,7 @@ from ..errors import (
     SettingsError,
     ThrottledError,
 )
+from ..limits import id_key
 from ..settings import Settings, SocketFraming
 from ..trace import ProviderTrace
 from .socket_link import Link, connect
@@ -45,6 +46,8 @@ _WRONG_PLACE: Final = frozenset(
 #: seconds for the answer to a greeting, for which a receiver need not store anything
 _GREETING: Final = 5.0
 _MOST_REMEMBERED: Final = 10_000
+#: codes of errors that are the fault of the record that they name
+_RECORD_ERRORS: Final = frozenset({"malformed", "too_large"})
 #: what the receivers of v3 take in one line
 _LONGEST_LINE: Final = 128 * 1024 * 1024
 
@@ -76,7 +79,7 @@ class SocketBackend:
         self._max_frame = max_frame
         self._lock = Lock()
         self._link: Link | None = None
-        #: ids out of batches that failed which are safe all the same: those batches come again, whole or in parts
+        #: keys of the ids that are safe though their batch failed: it comes again, whole or in parts
         self._safe: set[str] = set()
         #: records that lost their payload because the receiver takes no frame so large
         self.cut = 0
@@ -147,7 +150,7 @@ class SocketBackend:
 
     def _write_frames(self, traces: Sequence[ProviderTrace]) -> None:
         deadline = self._deadline()
-        encoded = [(trace, encode_record(trace)) for trace in traces if trace.id not in self._safe]
+        encoded = [(trace, encode_record(trace)) for trace in traces if id_key(trace.id) not in self._safe]
         if not encoded:
             return
         link = self._greeted(deadline)
@@ -155,7 +158,7 @@ class SocketBackend:
         try:
             link.deliver(bodies, deadline)
         except (OSError, ProtocolError) as error:
-            at = error.seq if isinstance(error, ProtocolError) else None
+            at = error.seq if isinstance(error, ProtocolError) and error.code in _RECORD_ERRORS else None
             if at is None or not 0 <= at < len(encoded):
                 raise
             self._hang_up()
@@ -170,7 +173,7 @@ class SocketBackend:
     def _remember(self, stored: Sequence[ProviderTrace]) -> None:
         if len(self._safe) > _MOST_REMEMBERED:
             self._safe.clear()
-        self._safe |= {trace.id for trace in stored}
+        self._safe |= {id_key(trace.id) for trace in stored}
 
     def _greeted(self, deadline: float) -> Link:
         if self._link is not None and not self._link.alive():
@@ -198,7 +201,7 @@ class SocketBackend:
     def _write_lines(self, traces: Sequence[ProviderTrace]) -> None:
         deadline = self._deadline()
         for at, trace in enumerate(traces):
-            if trace.id in self._safe:
+            if id_key(trace.id) in self._safe:
                 continue
             line = v3_line(trace)
             if len(line) > _LONGEST_LINE:

@@ -109,11 +109,9 @@ class Link:
                     pieces = sender.frames(bodies, at, _BUFFERS // 4)
                     self._out += pieces
                     at += len(pieces) // 2
-                sent = self._send()
-                if not self._read() and not sent:
-                    self._wait(deadline)
+                self._progress(deadline)
         except ProtocolError as error:
-            error.seq = None if error.seq is None else error.seq - first
+            self._locate(error, first)
             raise
         finally:
             self.acked = max(0, sender.acked - first + 1)
@@ -126,8 +124,26 @@ class Link:
     def _greet(self, deadline: float) -> None:
         self._out.append(self._sender.greeting())
         while not self._sender.ready:
-            if not self._send() and not self._read():
-                self._wait(deadline)
+            self._progress(deadline)
+
+    def _progress(self, deadline: float) -> None:
+        """Send and read what the system takes and has now; wait where that is nothing."""
+        acked = self._sender.acked
+        sent = self._send()
+        received = self._read()
+        if not sent and not received:
+            self._wait(deadline)
+        elif not sent and self._sender.acked == acked and monotonic() >= deadline:
+            raise TimeoutError("the other end said much, and acknowledged nothing in time")
+
+    def _locate(self, error: ProtocolError, first: int) -> None:
+        """Turn the ``seq`` of ``error`` into a position; into none if it names a record that is not under way."""
+        if error.seq is None or self._sender.is_under_way(error.seq):
+            error.seq = None if error.seq is None else error.seq - first
+            return
+        acked, sent = self._sender.acked, self._sender.sent
+        error.args = (f"{error} (it names record {error.seq}; {acked} was acknowledged, {sent} was sent)",)
+        error.seq = None
 
     def _send(self) -> bool:
         if not self._out:
@@ -157,7 +173,8 @@ class Link:
             return False
         if not data:
             raise ConnectionResetError("the other end closed the connection")
-        self._sender.feed(data)
+        unsent = (len(self._out) + 1) // 2  # a record is two pieces, of which the first may be gone
+        self._sender.feed(data, unsent)
         return True
 
     def _wait(self, deadline: float) -> None:

@@ -7,7 +7,6 @@ raised only after all that came before it was given out.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections import deque
@@ -15,8 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .. import _json
-from ..errors import BackendError
+from .socket_messages import (
+    VERSION,
+    ProtocolError,
+    encode_frame,
+    integer_member,
+    parse_object,
+    quoted,
+    reported_error,
+    text_member,
+)
 
 __all__ = [
     "LEAST_MAX_FRAME",
@@ -32,7 +39,6 @@ __all__ = [
     "encode_frame",
 ]
 
-VERSION: Final = 4
 #: bytes of one frame, without its length
 MAX_FRAME: Final = 64 * 1024 * 1024
 #: what both ends must be able to take; frames other than records are never larger
@@ -41,41 +47,13 @@ LEAST_MAX_FRAME: Final = 64 * 1024
 WINDOW_RECORDS: Final = 1024
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 
+#: characters of the name that the other end gives its software
+_LONGEST_NAME: Final = 100
+
 _LENGTH: Final = struct.Struct(">I")
 _RECORD: Final = re.compile(rb'\{"type":"record","seq":([0-9]{1,18}),')
 #: how much of a record's frame is not its body: the longest that :meth:`Sender.frames` puts before it
 _HEAD: Final = len('{"type":"record","seq":,') + 18
-
-
-class ProtocolError(BackendError):
-    """The other end said, or did, something that ends the connection.
-
-    ``code`` is one of those in docs/socket-protocol.md; ``seq`` the record that is meant, if one is;
-    ``retry_after`` the seconds after which another try makes sense, if the other end knows; ``told`` whether the
-    other end said it, or we found it out.
-    """
-
-    def __init__(
-        self, code: str, message: str, *, seq: int | None = None, retry_after: float | None = None, told: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.seq = seq
-        self.retry_after = retry_after
-        self.told = told
-
-    def frame(self) -> bytes:
-        """What the other end is told before the connection is closed."""
-        values = {"type": "error", "code": self.code, "message": str(self)[:4096]}
-        more = {"seq": self.seq, "retry_after": self.retry_after}
-        versions = {"versions": [VERSION]} if self.code == "unsupported_version" else {}
-        return encode_frame(values | {key: value for key, value in more.items() if value is not None} | versions)
-
-
-def encode_frame(values: Mapping[str, Any]) -> bytes:
-    """A whole frame that holds ``values`` as JSON."""
-    body = _json.dumps(values).encode()
-    return _LENGTH.pack(len(body)) + body
 
 
 class FrameDecoder:
@@ -146,6 +124,7 @@ class Sender:
         self._decoder = FrameDecoder(LEAST_MAX_FRAME)
         self._window = (WINDOW_RECORDS, WINDOW_BYTES)
         self._sizes: deque[int] = deque()
+        self._transmitted = 0
         self._under_way = 0
 
     @property
@@ -177,44 +156,59 @@ class Sender:
             pieces += (_LENGTH.pack(len(head) + length) + head, body)
         return pieces
 
-    def feed(self, data: bytes) -> None:
-        """Take what the receiver says.
+    def feed(self, data: bytes, unsent: int = 0) -> None:
+        """Take what the receiver says. The last ``unsent`` records have not left yet: it cannot have them.
 
         Raises:
             ProtocolError: it ended the conversation, or does not speak this protocol.
         """
+        self._transmitted = max(0, self.sent - unsent)
         for frame in self._decoder.feed(data):
-            values = _object(frame, self._decoder.where)
+            values = parse_object(frame, self._decoder.where)
             kind = values.get("type")
+            if not isinstance(kind, str):
+                raise ProtocolError("malformed", f"{self._decoder.where}: the type is {quoted(kind)}, not a text")
             if kind == "error":
-                raise _told(values)
+                raise reported_error(values)
             if not self.ready and kind == "hello":
                 self._greeted(values)
             elif self.ready and kind == "ack":
-                self._acknowledged(_number(values, "seq", self._decoder.where))
+                self._acknowledged(integer_member(values, "seq", self._decoder.where))
             elif self.ready and kind == "reject":
-                seq = _number(values, "seq", self._decoder.where)
-                self.rejected[seq] = str(values.get("message"))[:4096]
+                self._rejected(values)
             elif not self.ready:
-                raise ProtocolError("malformed", f"the answer to HELLO is {kind!r:.40}, not hello")
+                raise ProtocolError("malformed", f"the answer to HELLO is {quoted(kind)}, not hello")
+
+    def is_under_way(self, seq: int) -> bool:
+        """Whether that record was sent, and not acknowledged."""
+        return self.acked < seq <= self.sent
 
     def _greeted(self, values: Mapping[str, Any]) -> None:
         where = "the answer to HELLO"
         if values.get("version") != VERSION:
-            raise ProtocolError("unsupported_version", f"{where} names version {values.get('version')!r:.40}")
-        self.max_frame = min(self.max_frame, max(LEAST_MAX_FRAME, _number(values, "max_frame", where)))
-        records, size = values.get("window_records", WINDOW_RECORDS), values.get("window_bytes", WINDOW_BYTES)
-        if isinstance(records, int) and isinstance(size, int):
-            self._window = (max(1, records), size)
-        self.peer = str(values.get("software") or "unnamed")[:100]
+            raise ProtocolError("unsupported_version", f"{where} names version {quoted(values.get('version'))}")
+        self.max_frame = min(self.max_frame, max(LEAST_MAX_FRAME, integer_member(values, "max_frame", where)))
+        records = integer_member(values, "window_records", where, WINDOW_RECORDS)
+        self._window = (max(1, records), integer_member(values, "window_bytes", where, WINDOW_BYTES))
+        self.peer = text_member(values, "software", "unnamed", _LONGEST_NAME)
         self.ready = True
 
     def _acknowledged(self, seq: int) -> None:
-        if not self.acked <= seq <= self.sent:
-            raise ProtocolError("malformed", f"ack of {seq}; {self.acked} was acknowledged, {self.sent} was sent")
+        if not self.acked <= seq <= self._transmitted:
+            raise self._contradiction("ack", seq)
         for _ in range(seq - self.acked):
             self._under_way -= self._sizes.popleft()
         self.acked = seq
+
+    def _rejected(self, values: Mapping[str, Any]) -> None:
+        seq = integer_member(values, "seq", self._decoder.where)
+        if not self.acked < seq <= self._transmitted:
+            raise self._contradiction("reject", seq)
+        self.rejected[seq] = text_member(values, "message", "no reason is given")
+
+    def _contradiction(self, kind: str, seq: int) -> ProtocolError:
+        message = f"{kind} of {seq}; {self.acked} was acknowledged, {self._transmitted} was sent"
+        return ProtocolError("malformed", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +244,7 @@ class Receiver:
         """
         try:
             for frame in self._decoder.feed(data):
-                yield self._record(frame) if self.greeted else self._greet(_object(frame, "HELLO"))
+                yield self._record(frame) if self.greeted else self._greet(parse_object(frame, "HELLO"))
         except ProtocolError as error:
             if self.greeted and error.seq is None:
                 error.seq = self.seq + 1
@@ -266,15 +260,15 @@ class Receiver:
 
     def _greet(self, values: Mapping[str, Any]) -> bytes:
         if values.get("type") != "hello":
-            raise ProtocolError("malformed", f"the first frame is {values.get('type')!r:.40}, not hello")
+            raise ProtocolError("malformed", f"the first frame is {quoted(values.get('type'))}, not hello")
         version = values.get("version")
         if version != VERSION:
             raise ProtocolError(
-                "unsupported_version", f"version {version!r:.40} is not spoken here, only version {VERSION}"
+                "unsupported_version", f"version {quoted(version)} is not spoken here, only version {VERSION}"
             )
-        wanted = _number(values, "max_frame", "HELLO")
+        wanted = integer_member(values, "max_frame", "HELLO")
         self._decoder.max_frame = min(self._own_max_frame, max(LEAST_MAX_FRAME, wanted))
-        self.peer = str(values.get("software") or "unnamed")[:100]
+        self.peer = text_member(values, "software", "unnamed", _LONGEST_NAME)
         self.greeted = True
         answer = {"type": "hello", "version": VERSION, "max_frame": self._own_max_frame}
         window = {"window_records": WINDOW_RECORDS, "window_bytes": WINDOW_BYTES}
@@ -285,39 +279,11 @@ class Receiver:
         if found := _RECORD.match(frame):
             seq = int(found[1])
         else:
-            values = _object(frame, where)
+            values = parse_object(frame, where)
             if values.get("type") != "record":
-                raise ProtocolError("malformed", f"{where}: the type is {values.get('type')!r:.40}, not record")
-            seq = _number(values, "seq", where)
+                raise ProtocolError("malformed", f"{where}: the type is {quoted(values.get('type'))}, not record")
+            seq = integer_member(values, "seq", where)
         if seq != self.seq + 1:
             raise ProtocolError("malformed", f"{where}: seq is {seq}, expected {self.seq + 1}")
         self.seq = seq
         return Received(seq, frame)
-
-
-def _object(frame: bytes, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(frame)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("malformed", f"{where}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ProtocolError("malformed", f"{where}: not a JSON object")
-    return values
-
-
-def _number(values: Mapping[str, Any], key: str, where: str) -> int:
-    value = values.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ProtocolError("malformed", f"{where}: {key} is {value!r:.40}, not a whole number")
-    return value
-
-
-def _told(values: Mapping[str, Any]) -> ProtocolError:
-    seq, delay = values.get("seq"), values.get("retry_after")
-    return ProtocolError(
-        str(values.get("code")),
-        str(values.get("message"))[:4096],
-        seq=seq if isinstance(seq, int) else None,
-        retry_after=float(delay) if isinstance(delay, int | float) else None,
-        told=True,
-    )

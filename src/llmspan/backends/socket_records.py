@@ -72,7 +72,10 @@ def decode_record(frame: bytes) -> ProviderTrace:
             values["started_at"] = _parse_time(values["started_at"])
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a provider trace: {error}") from error
-    return ProviderTrace.from_dict(values)
+    try:
+        return ProviderTrace.from_dict(values)
+    except RecursionError:  # in the message about a value that is wrong and nested deeply
+        raise RecordError("not a provider trace: a value has the wrong type and is nested too deep") from None
 
 
 def without_payload(trace: ProviderTrace) -> ProviderTrace:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
+from ..limits import id_key
 from ..usage import Usage
 from ..wire import Reply
 from ._call import Call
@@ -50,7 +51,7 @@ def background_facts(call: Call, reply: Reply, call_type: str | None) -> dict[st
 def _is_first(call: Call, response_id: str) -> bool:
     """Whether no other call of this process carries the usage of the response."""
     owners = call.judge.background_owners
-    is_first = owners.setdefault(response_id, call.id) == call.id
+    is_first = owners.setdefault(id_key(response_id), call.id) == call.id
     while len(owners) > _REMEMBERED:
         owners.popitem(last=False)
     return is_first

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from .. import _json
 from .._guard import guarded
 from ..content import Policy
+from ..limits import id_key
 from ..trace import ProviderTrace, Status, nanoseconds_of
 from ..wire import error_type
 from ..wire.batches import BatchResult, read_result
@@ -48,13 +49,13 @@ class BatchTimes:
         """Remember the times of a ``MessageBatch`` that has ended."""
         name, created, ended = (getattr(batch, key, None) for key in ("id", "created_at", "ended_at"))
         if isinstance(name, str) and isinstance(created, datetime) and isinstance(ended, datetime):
-            self._known[name] = Times(nanoseconds_of(created), nanoseconds_of(ended))
+            self._known[id_key(name)] = Times(nanoseconds_of(created), nanoseconds_of(ended))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
 
     def of(self, batch_id: str) -> Times | None:
         """What is known of a batch."""
-        return self._known.get(batch_id)
+        return self._known.get(id_key(batch_id))
 
 
 class BatchResults:
@@ -122,9 +123,10 @@ class BatchResults:
         Stores know a result again by its id; metrics and events have no such thing.
         """
         told, self._line = call.judge.results_told, self._line + 1
-        if self._line <= told.get(self.batch_id, 0):
+        key = id_key(self.batch_id)
+        if self._line <= told.get(key, 0):
             return True
-        told[self.batch_id] = self._line
+        told[key] = self._line
         while len(told) > _REMEMBERED:
             told.popitem(last=False)
         return False
