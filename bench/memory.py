@@ -148,7 +148,7 @@ def in_inbox(observed: Observed, surface: Surface, count: int) -> Row:
 def in_queue(observed: Observed, surface: Surface, count: int) -> Row:
     """What a record holds that waits for its backend."""
     call, line = surface.call(), pipeline.shared()
-    (delivery,) = line._deliveries
+    (delivery,) = line._workers
 
     def made() -> None:
         for _ in range(count):

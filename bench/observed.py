@@ -77,7 +77,7 @@ class Observed:
         self._tracers = {True: recording.get_tracer("llmspan"), False: dropping.get_tracer("llmspan")}
         line = pipeline.shared()
         line.ensure_started()  # with its deliveries: they start together
-        self._deliveries = line._deliveries
+        self._workers = line._workers
 
     def on(self, way: Way = BOTH) -> None:
         self._deliver(to_backend=way.backend)
@@ -108,7 +108,7 @@ class Observed:
 
     def _deliver(self, *, to_backend: bool) -> None:
         llmspan.flush(30)
-        pipeline.shared()._deliveries = self._deliveries if to_backend else ()
+        pipeline.shared()._workers = self._workers if to_backend else ()
 
     @property
     def observer(self) -> Any:
@@ -120,7 +120,7 @@ class Observed:
             provider.force_flush()
 
     def close(self) -> None:
-        pipeline.shared()._deliveries = self._deliveries
+        pipeline.shared()._workers = self._workers
         wiring.close(30)
         for provider in self._providers:
             provider.shutdown()

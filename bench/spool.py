@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import report
-from llmspan.pipeline.counts import Counts
-from llmspan.pipeline.spool import Reader, Spool
+from llmspan.pipeline.spool import Spool, SpoolConsumer
+from llmspan.pipeline.statistics import DeliveryStats
 from llmspan.settings import Settings
 
 GROUP_RECORDS, GROUP_BYTES = 256, 1024 * 1024
@@ -50,7 +50,7 @@ def rate(work: Callable[[Sequence[bytes]], None], all_groups: list[list[bytes]])
 
 def through_spool(folder: Path, sync: Any, all_groups: list[list[bytes]]) -> float:
     spool = Spool(folder, Settings(spool_sync=sync, spool_max_bytes=1 << 34))
-    spool.open([Reader("none", "nowhere", Counts())])
+    spool.open([SpoolConsumer("none", "nowhere", DeliveryStats())])
 
     def work(group: Sequence[bytes]) -> None:
         spool.commit(group)

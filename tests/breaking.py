@@ -15,16 +15,19 @@ import pytest
 
 import llmspan
 from llmspan import _guard
-from llmspan.pipeline.delivery import Delivery
+from llmspan.pipeline.backend_worker import BackendWorker
 
 #: rooms that no call to a provider comes by: processes and senders of their own, and the end of the process
-_BESIDE = ("llmspan.cli", "llmspan.otlp", "llmspan.pipeline.exits", "llmspan.sidecar")
+_BESIDE = ("llmspan.cli", "llmspan.otlp", "llmspan.pipeline.shutdown_hooks", "llmspan.sidecar")
 
 #: places that note what they have caught themselves -> what raises there
 NOTED = {
     "content.redact": ("llmspan.redaction.Redactor.__call__", lambda *_: _raising(RuntimeError)()),
-    "pipeline.delivery": ("llmspan.pipeline.delivery.Delivery._step", lambda delivery: _fails_once(delivery)),
-    "pipeline.worker": ("llmspan.pipeline.Pipeline._make_record", lambda *_: _raising(RuntimeError)()),
+    "pipeline.delivery": (
+        "llmspan.pipeline.backend_worker.BackendWorker._step",
+        lambda worker: _fails_once(worker),
+    ),
+    "pipeline.worker": ("llmspan.pipeline.Pipeline._build_record", lambda *_: _raising(RuntimeError)()),
 }
 
 
@@ -59,7 +62,7 @@ SITES = sites()
 #: the places that a call to a provider may come by, and the others
 ON_THE_WAY = {place for place, rooms in SITES.items() if not all(room.startswith(_BESIDE) for room in rooms)}
 BESIDE = SITES.keys() - ON_THE_WAY
-_STEP = Delivery._step
+_STEP = BackendWorker._step
 
 
 class FaultError(Exception):
@@ -95,7 +98,7 @@ def internal_errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [str(record.args[0]) for record in lines if isinstance(record.args, tuple)]
 
 
-def _fails_once(delivery: Delivery) -> None:
+def _fails_once(delivery: BackendWorker) -> None:
     delivery._step = functools.partial(_STEP, delivery)  # type: ignore[method-assign]
     raise RuntimeError("broken for a test")
 

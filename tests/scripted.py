@@ -11,7 +11,7 @@ from typing import Any
 
 from llmspan.backends.memory import MemoryBackend
 from llmspan.errors import RetryableError
-from llmspan.pipeline import Pipeline, Status
+from llmspan.pipeline import BackendStatus, Pipeline
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from records import make_trace
@@ -105,13 +105,13 @@ def pipeline_to(*backends: MemoryBackend, **settings: Any) -> Pipeline:
     return pipeline
 
 
-def identity_holds(status: Status) -> bool:
+def identity_holds(status: BackendStatus) -> bool:
     """Every record is in exactly one place, and no place has fewer than none."""
     places = [status.delivered, status.queued, status.spooled, status.dead_lettered, *status.dropped.values()]
     return status.accepted == sum(places) and min(places) >= 0
 
 
-def only(pipeline: Pipeline) -> Status:
+def only(pipeline: Pipeline) -> BackendStatus:
     """What became of the records of the one backend; every one is accounted for."""
     (status,) = pipeline.status()
     assert identity_holds(status)

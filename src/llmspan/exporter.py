@@ -248,4 +248,4 @@ def _take(span: ReadableSpan) -> None:
     elif foreign.is_model_call(span) and _taken.take(span):
         line = pipeline.shared()
         size = sum(len(value) for value in (span.attributes or {}).values() if isinstance(value, str))
-        line.submit(pipeline.Made(lambda: foreign.to_record(span), line.policy or Policy(), size))
+        line.submit(pipeline.PrebuiltRecord(lambda: foreign.to_record(span), line.policy or Policy(), size))

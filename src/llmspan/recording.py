@@ -148,7 +148,7 @@ def record(
     brief = replace(ProviderTrace.from_dict(values), usage=_usage(usage))
     sent, received = _text(request), _text(response)
     size = len(sent or "") + len(received or "")
-    line.submit(pipeline.Made(lambda: _whole(brief, sent, received), line.policy or Policy(), size))
+    line.submit(pipeline.PrebuiltRecord(lambda: _whole(brief, sent, received), line.policy or Policy(), size))
     return brief.id
 
 

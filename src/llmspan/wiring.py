@@ -28,7 +28,7 @@ from .errors import LlmspanError, SettingsError, shorten_traceback
 from .estimate import Estimator
 from .instrumentation import Capture, Observer, finish_open_calls
 from .metrics import CallMetrics
-from .pipeline import Status, exits
+from .pipeline import BackendStatus, shutdown_hooks
 from .pipeline import metrics as pipeline_metrics
 from .printable import printable
 from .settings import Live, Settings
@@ -113,7 +113,7 @@ def flush(timeout: float = 5.0) -> bool:
     return pipeline.shared().flush(timeout)
 
 
-def status() -> list[Status]:
+def status() -> list[BackendStatus]:
     """What became of the records so far, per backend."""
     return pipeline.shared().status()
 
@@ -224,7 +224,7 @@ def _set_up(
     )
     pipeline.shared().source = _state.observer.source
     if not _state.is_registered:
-        exits.at_exit(_at_exit)
+        shutdown_hooks.register_exit_hook(_at_exit)
     _register_own_metrics(meter_provider)
 
 
@@ -285,7 +285,7 @@ def _open_backends(settings: Settings) -> None:
             backend.shutdown()  # an exporter has named the same place
     for backend, error in opened:
         if error is not None:
-            line.tell_failure(backend, error)
+            line.report_failure(backend, error)
 
 
 def _instrument(name: str) -> None:
@@ -326,7 +326,7 @@ def _at_exit() -> None:
     line = pipeline.shared()
     line.close(settings.exit_timeout)
     if settings.summary and line.totals.calls:
-        _print(line.totals.line(line.status(), settings.spool_dir))
+        _print(line.totals.format(line.status(), settings.spool_dir))
 
 
 def _print(text: str) -> None:

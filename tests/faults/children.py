@@ -17,7 +17,7 @@ import pytest
 
 from faults import program
 from faults.program import Plan
-from llmspan.pipeline import Status
+from llmspan.pipeline import BackendStatus
 from scripted import identity_holds
 
 PATIENCE = 120
@@ -96,10 +96,10 @@ class Children:
                 seen[id_].add(line)
         return sum(len(batches) > 1 for batches in seen.values())
 
-    def status(self) -> Status:
+    def status(self) -> BackendStatus:
         """The accounts of the last child that ended by itself, which must balance."""
         (values,) = json.loads((self.folder / "status.json").read_text())
-        status = Status(**values)
+        status = BackendStatus(**values)
         assert identity_holds(status)
         return status
 

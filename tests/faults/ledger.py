@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from llmspan.pipeline import Status
+from llmspan.pipeline import BackendStatus
 from scripted import identity_holds
 
 #: how often each fault is tried, each time in another way
@@ -53,7 +53,7 @@ def enter(
     fault: str,
     accepted: Iterable[str],
     stored: Iterable[str],
-    statuses: Collection[Status],
+    statuses: Collection[BackendStatus],
     *,
     spool: HasSpool = "yes",
     destroyed: Iterable[str] = (),

@@ -21,8 +21,8 @@ from typing import Any
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import Pipeline, dead_letters
-from llmspan.pipeline import spool as spool_module
 from llmspan.pipeline.spool import Spool, disk
+from llmspan.pipeline.spool import spool as spool_module
 from llmspan.settings import Settings, SpoolFull
 from llmspan.trace import ProviderTrace
 from records import make_trace

@@ -13,7 +13,7 @@ import pytest
 from faults.children import Children
 from faults.ledger import HasSpool, enter
 from llmspan.errors import RetryableError
-from llmspan.pipeline import Pipeline, Status
+from llmspan.pipeline import BackendStatus, Pipeline
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from records import make_trace
@@ -51,7 +51,7 @@ def load(plan: Load) -> None:
     before = _peak()
     for start in range(0, RECORDS, BURST):
         ids += [_accept(pipeline, str(start + number)) for number in range(BURST)]
-        assert pipeline.hand_over(120)
+        assert pipeline.wait_until_spooled(120)
     down = pipeline.status()
     for store in stores:
         store.is_up = True
@@ -118,7 +118,7 @@ def test_memory_is_bounded(fault: str, spool: HasSpool, spool_max_bytes: int, ch
     shutil.rmtree(children.folder / "spool", ignore_errors=True)
     assert process.exitcode == 0
     result = json.loads((children.folder / "result.json").read_text())
-    down, up = ([Status(**values) for values in statuses] for statuses in result["statuses"])
+    down, up = ([BackendStatus(**values) for values in statuses] for statuses in result["statuses"])
     assert all(status.accepted == RECORDS + 1 and identity_holds(status) for status in down)
     for status, stored in zip(up, result["stored"], strict=True):
         enter(plan.fault, result["ids"], stored, [status], spool=spool, counted=sum(status.dropped.values()))

@@ -12,7 +12,7 @@ import pytest
 
 from faults.ledger import enter
 from faults.torn import frames_of, last_segment, left_behind, recovered
-from llmspan.pipeline.spool import frames
+from llmspan.pipeline.spool import entries
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_at_every_byte(is_begun: bool, memory: Path, caplog: pytest.LogCaptureFi
         cut_off = [id_ for id_, _, end in found if end > size]
         assert stored == ids[: len(ids) - len(cut_off)]
         assert status.recovered == status.delivered == len(stored)
-        sound = [min(size, len(frames.MARK)), *(end for _, _, end in found if end <= size)]
+        sound = [min(size, len(entries.MARK)), *(end for _, _, end in found if end <= size)]
         assert _told(caplog) == size - max(sound)
         assert list(spool.iterdir()) == []
         enter("last segment cut off at every byte", ids, stored, [status], destroyed=cut_off)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from llmspan.pipeline import Status
-from llmspan.pipeline.counts import Counts
-from llmspan.pipeline.spool import Reader, Spool, frames
+from llmspan.pipeline import BackendStatus
+from llmspan.pipeline.spool import Spool, SpoolConsumer, entries
+from llmspan.pipeline.statistics import DeliveryStats
 from llmspan.settings import Settings
 from records import make_trace
 
 #: the id of a record, and where its frame begins and ends
 Found = tuple[str, int, int]
-READER = Reader("sqlite", "here", Counts())
+READER = SpoolConsumer("sqlite", "here", DeliveryStats())
 
 
 def last_segment(spool: Path) -> Path:
@@ -26,9 +26,9 @@ def last_segment(spool: Path) -> Path:
 def frames_of(segment: Path) -> list[Found]:
     """The records of a segment that is whole."""
     found: list[Found] = []
-    begin = len(frames.MARK)
-    for frame in frames.frames(segment.read_bytes(), int(segment.stem.removeprefix("seg-"), 16)):
-        assert isinstance(frame, frames.Frame)
+    begin = len(entries.MARK)
+    for frame in entries.read_entries(segment.read_bytes(), int(segment.stem.removeprefix("seg-"), 16)):
+        assert isinstance(frame, entries.Entry)
         found.append((json.loads(frame.payload)["id"], begin, frame.end))
         begin = frame.end
     return found
@@ -56,9 +56,9 @@ def left_behind(spool: Path, *, is_begun: bool) -> list[str]:
     return [trace.id for trace in traces][2 * is_begun :]
 
 
-def recovered(spool: Path) -> tuple[list[str], Status]:
+def recovered(spool: Path) -> tuple[list[str], BackendStatus]:
     """What a new process reads from ``spool``, and its accounts; then it is done with it."""
-    counts = Counts()
+    counts = DeliveryStats()
     reader = replace(READER, counts=counts)
     taking = Spool(spool, Settings(spool_sync="none"))
     backlog = taking.open([reader])[reader]

@@ -93,7 +93,7 @@ def test_mocks_of_time_are_not_asked_by_us(asked: list[str], tmp_path: Path) -> 
             call(api, streamed=streamed)
             asyncio.run(call_async(api, streamed=streamed))
     submit(pipeline, 200, response_json=json.dumps({"text": "x" * 50_000}))
-    assert pipeline.hand_over(60)
+    assert pipeline.wait_until_spooled(60)
     assert pipeline.flush(60)
     assert pipeline.close(60)
     assert len(ids_in(backend)) == 200 + 4 * len(ALL)

@@ -18,7 +18,7 @@ from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.otlp import OTLPSpanExporter, SizeLimitedSpanExporter
-from llmspan.pipeline.exits import _Ends
+from llmspan.pipeline.shutdown_hooks import _ExitHooks
 from records import make_trace
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, short_directory
@@ -118,7 +118,7 @@ def ends_a_server(when: str) -> None:
             ends.append("raised again")
 
     ends: list[str] = []
-    _Ends(lambda: ends.append("exit work")).watch_uvicorn(SimpleNamespace(Server=Server))
+    _ExitHooks(lambda: ends.append("exit work")).watch_uvicorn(SimpleNamespace(Server=Server))
     with Server().capture_signals():
         pass
     assert ends == (["raised again"] if when == "at once" else ["exit work", "raised again"])

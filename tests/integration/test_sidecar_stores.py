@@ -209,7 +209,7 @@ def test_with_a_spool_stored_means_in_the_spool_too(tmp_path: Path) -> None:
 def test_a_spool_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     """The first store has the records, and so they are acknowledged; for the others they wait in memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llmspan.pipeline.spool.make_root", _full)
+        patch.setattr("llmspan.pipeline.spool.spool.make_root", _full)
         first, second = Store(), Back()
         archive = Archive([first, second], Settings(spool_dir=tmp_path / "spool"))
         assert archive.store([make_trace(id="a")]) == {}

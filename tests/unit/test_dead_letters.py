@@ -29,7 +29,7 @@ def test_a_line_has_the_record_and_the_reason(tmp_path: Path) -> None:
     """The canonical form of the record can be read back from its line; the file is its owner's alone."""
     letters = DeadLetters(tmp_path / "made", "postgres")
     trace = full_trace()
-    assert letters.keep(trace, "postgres", REFUSED) is None
+    assert letters.store(trace, "postgres", REFUSED) is None
     (line,) = lines_of(letters)
     assert (line["backend"], line["reason"]) == ("postgres", "PermanentError: cannot hold this")
     assert ProviderTrace.from_json(json.dumps(line["record"])).id == trace.id
@@ -47,11 +47,11 @@ def test_a_name_is_no_path(tmp_path: Path) -> None:
 def test_a_full_file_keeps_numbers_first(tmp_path: Path) -> None:
     """What does not fit whole is kept without its payload; what does not fit at all is refused, with the remedy."""
     letters = DeadLetters(tmp_path, "sqlite", max_bytes=4000)
-    assert letters.keep(make_trace(request_json='"' + "x" * 5000 + '"'), "sqlite", REFUSED) is None
+    assert letters.store(make_trace(request_json='"' + "x" * 5000 + '"'), "sqlite", REFUSED) is None
     (line,) = lines_of(letters)
     assert (line["record"]["content"], line["record"]["request_json"]) == ("truncated", None)
     assert line["record"]["input_tokens"] == 10
-    while (refusal := letters.keep(make_trace(), "sqlite", REFUSED)) is None:
+    while (refusal := letters.store(make_trace(), "sqlite", REFUSED)) is None:
         pass
     assert str(letters.path) in refusal
     assert "move it away" in refusal
@@ -61,7 +61,7 @@ def test_a_full_file_keeps_numbers_first(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     """A bad directory is a reason, not an exception."""
     (tmp_path / "file").write_text("")
-    refusal = DeadLetters(tmp_path / "file" / "below", "sqlite").keep(make_trace(), "sqlite", REFUSED)
+    refusal = DeadLetters(tmp_path / "file" / "below", "sqlite").store(make_trace(), "sqlite", REFUSED)
     assert refusal is not None
     assert "below" in refusal
 
@@ -69,12 +69,12 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     """A line that the disk has no room for leaves the lines before it, and nothing of itself."""
     letters = DeadLetters(tmp_path, "sqlite")
-    assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+    assert letters.store(make_trace(), "sqlite", REFUSED) is None
     before = letters.path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
     try:
-        refusal = letters.keep(make_trace(), "sqlite", REFUSED)
+        refusal = letters.store(make_trace(), "sqlite", REFUSED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert refusal is not None
@@ -87,15 +87,15 @@ def test_what_was_kept_before_is_not_kept_twice(tmp_path: Path) -> None:
     traces = {id_: make_trace(id=id_, request_json='{"record":{"id":"d"}}') for id_ in ("a", "b", odd, "c", "d")}
     first = DeadLetters(tmp_path, "sqlite")
     for id_ in ("a", odd):
-        assert first.keep(traces[id_], 'a "record":{"id":"c"}', PermanentError('"record":{"id":"b"')) is None
+        assert first.store(traces[id_], 'a "record":{"id":"c"}', PermanentError('"record":{"id":"b"')) is None
     before = first.path.read_bytes()
     second = DeadLetters(tmp_path, "sqlite")
     second.look_for(traces)
     for id_ in ("a", odd):
-        assert second.keep(traces[id_], "sqlite", REFUSED) is None
+        assert second.store(traces[id_], "sqlite", REFUSED) is None
     assert first.path.read_bytes() == before
     for trace in traces.values():
-        assert second.keep(trace, "sqlite", REFUSED) is None
+        assert second.store(trace, "sqlite", REFUSED) is None
     assert [line["record"]["id"] for line in lines_of(second)] == ["a", odd, "b", "c", "d"]
 
 
@@ -105,16 +105,16 @@ def test_half_a_line_is_cut_off(tmp_path: Path, length: int) -> None:
     letters = DeadLetters(tmp_path, "sqlite")
     traces = [make_trace(request_json='"' + "x" * 300_000 + '"') for _ in range(2)]
     for trace in traces:
-        assert letters.keep(trace, "sqlite", REFUSED) is None
+        assert letters.store(trace, "sqlite", REFUSED) is None
     first, second, _ = letters.path.read_bytes().split(b"\n")
     letters.path.write_bytes(first + b"\n" + second[:-length])
     again = DeadLetters(tmp_path, "sqlite")
     again.look_for(trace.id for trace in traces)
     for trace in traces:
-        assert again.keep(trace, "sqlite", REFUSED) is None
+        assert again.store(trace, "sqlite", REFUSED) is None
     assert [line["record"]["id"] for line in lines_of(again)] == [trace.id for trace in traces]
     letters.path.write_bytes(second[:-length])
-    assert letters.keep(traces[0], "sqlite", REFUSED) is None
+    assert letters.store(traces[0], "sqlite", REFUSED) is None
     assert [line["record"]["id"] for line in lines_of(letters)] == [traces[0].id]
 
 
@@ -122,9 +122,9 @@ def test_what_is_kept_can_be_made_safe(tmp_path: Path) -> None:
     """``sync`` has nothing to do without a file, and needs the file once there is something to be safe."""
     letters = DeadLetters(tmp_path / "made", "sqlite")
     letters.sync()
-    assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+    assert letters.store(make_trace(), "sqlite", REFUSED) is None
     letters.sync()
-    assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+    assert letters.store(make_trace(), "sqlite", REFUSED) is None
     letters.path.unlink()
     with pytest.raises(FileNotFoundError):
         letters.sync()
@@ -149,7 +149,7 @@ def test_a_child_that_is_forked_meanwhile_holds_up_nobody(tmp_path: Path, monkey
 
     monkeypatch.setattr(dead_letters, "_write", write)
     letters = DeadLetters(tmp_path, "postgres")
-    assert letters.keep(full_trace(), "postgres", REFUSED) is None
+    assert letters.store(full_trace(), "postgres", REFUSED) is None
     with letters.path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(inherited[0])
@@ -163,5 +163,5 @@ def test_a_file_system_without_locks_costs_no_descriptor(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    assert "not supported" in (DeadLetters(tmp_path, "postgres").keep(full_trace(), "postgres", REFUSED) or "")
+    assert "not supported" in (DeadLetters(tmp_path, "postgres").store(full_trace(), "postgres", REFUSED) or "")
     assert len(list(Path("/proc/self/fd").iterdir())) == before

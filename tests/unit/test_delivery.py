@@ -121,7 +121,7 @@ def test_a_flush_waits_for_what_was_there_only() -> None:
     flushed: list[bool] = []
     flushing = threading.Thread(target=lambda: flushed.append(pipeline.flush(30)))
     flushing.start()
-    until(lambda: pipeline._deliveries[0]._asks)
+    until(lambda: pipeline._workers[0]._flush_requests)
     submit(pipeline, 1)
     first.set()
     assert stuck.wait(30)  # the later record is being written, and would be for ever
@@ -250,7 +250,7 @@ def test_halves_are_left_alone_at_the_end(refusals: int) -> None:
     gate, stuck = threading.Event(), threading.Event()
 
     def end(_: Sequence[ProviderTrace]) -> None:
-        pipeline._deliveries[0].stop()
+        pipeline._workers[0].stop()
         raise RetryableError("connection refused")
 
     refused = raising(PermanentError("cannot hold one of these"))
@@ -259,7 +259,7 @@ def test_halves_are_left_alone_at_the_end(refusals: int) -> None:
     submit(pipeline, 1)
     assert stuck.wait(30)
     submit(pipeline, 8)
-    until(lambda: len(pipeline._deliveries[0]._queue) == 8)
+    until(lambda: len(pipeline._workers[0]._queue) == 8)
     gate.set()
     assert pipeline.close(30)
     (status,) = pipeline.status()
@@ -289,6 +289,6 @@ def test_others_bytes_are_part_of_the_limit() -> None:
     trace = make_trace(request_json='"' + "x" * 50_000 + '"')
     queue = Queue(max_bytes=100_000, max_items=10)
     assert queue.put(trace) == (False, 0)
-    assert queue.put(trace, taken=60_000) == (True, 0)
-    assert queue.put(make_trace(request_json=None, response_json=None), taken=100_000) == (False, 0)
+    assert queue.put(trace, reserved_bytes=60_000) == (True, 0)
+    assert queue.put(make_trace(request_json=None, response_json=None), reserved_bytes=100_000) == (False, 0)
     assert queue.bytes == size_of(trace) + 2 * 2048

@@ -12,7 +12,7 @@ import pytest
 from llmspan._directories import make_private_directory
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.pipeline.dead_letters import DeadLetters
-from llmspan.pipeline.spool.home import make_root
+from llmspan.pipeline.spool.directory import make_root
 from llmspan.sidecar import listen
 from records import make_trace
 from stores.sidecar import short_directory
@@ -32,7 +32,7 @@ def write_sqlite(path: Path) -> None:
 
 
 def write_dead_letter(path: Path) -> None:
-    assert DeadLetters(path, "sqlite").keep(make_trace(), "sqlite", ValueError("x")) is None
+    assert DeadLetters(path, "sqlite").store(make_trace(), "sqlite", ValueError("x")) is None
 
 
 def listen_there(path: Path) -> None:

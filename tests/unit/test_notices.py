@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from llmspan.pipeline.notices import Notices
+from llmspan.pipeline.rate_limited_log import RateLimitedLog
 from records import make_trace
 from scripted import Ready, Scripted, pipeline_to, waiting
 
@@ -15,21 +15,21 @@ from scripted import Ready, Scripted, pipeline_to, waiting
 def test_one_line_a_subject_and_minute(caplog: pytest.LogCaptureFixture) -> None:
     """Within a minute a subject is told once; another one is told too."""
     now = [100.0]
-    notices = Notices(lambda: now[0])
+    notices = RateLimitedLog(lambda: now[0])
     for moment in (100.0, 130.0, 159.9, 160.0):
         now[0] = moment
-        notices.say("retry", "at %s", moment)
-        notices.say("other", "other at %s", moment)
+        notices.warning("retry", "at %s", moment)
+        notices.warning("other", "other at %s", moment)
     assert caplog.messages == ["at 100.0", "other at 100.0", "at 160.0", "other at 160.0"]
 
 
 def test_losses_add_up_to_what_was_lost(caplog: pytest.LogCaptureFixture) -> None:
     """What was not told within the minute is part of the next line."""
     now = [0.0]
-    notices = Notices(lambda: now[0])
+    notices = RateLimitedLog(lambda: now[0])
     for moment, dropped in ((0.0, 0), (1.0, 3), (2.0, 5), (30.0, 9), (62.0, 10), (200.0, 10)):
         now[0] = moment
-        notices.losses("sqlite", {"queue_full": dropped})
+        notices.report_losses("sqlite", {"queue_full": dropped})
     assert caplog.messages == [
         "llmspan: sqlite: 3 records were dropped (queue_full)",
         "llmspan: sqlite: 7 records were dropped (queue_full)",
@@ -46,8 +46,8 @@ def test_a_log_handler_that_raises_is_the_applications() -> None:
     logger, handler = logging.getLogger("llmspan"), Broken()
     logger.addHandler(handler)
     try:
-        Notices().say("retry", "a line")
-        Notices().always("another")
+        RateLimitedLog().warning("retry", "a line")
+        RateLimitedLog().error("another")
     finally:
         logger.removeHandler(handler)
 

@@ -13,7 +13,7 @@ import pytest
 from llmspan import _guard
 from llmspan.errors import PermanentError, RetryableError, ThrottledError
 from llmspan.pipeline import Pipeline
-from llmspan.pipeline.delivery import Delivery
+from llmspan.pipeline.backend_worker import BackendWorker
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, until, waiting
@@ -284,15 +284,15 @@ def test_a_thread_that_could_not_be_started_is_started_later(monkeypatch: pytest
     _guard.forget_failures()
     backend = Scripted()
     pipeline = pipeline_to(backend)
-    real, refused = Delivery.start, threading.Event()
+    real, refused = BackendWorker.start, threading.Event()
 
-    def start(delivery: Delivery) -> None:
+    def start(delivery: BackendWorker) -> None:
         if not refused.is_set():
             refused.set()
             raise RuntimeError("can't start new thread")
         real(delivery)
 
-    monkeypatch.setattr(Delivery, "start", start)
+    monkeypatch.setattr(BackendWorker, "start", start)
     ids = submit(pipeline, 3)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
@@ -329,7 +329,7 @@ def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.Monkey
     _guard.forget_failures()
     backend, gate = Scripted(), threading.Event()
     pipeline = pipeline_to(backend)
-    real = Pipeline._make_record
+    real = Pipeline._build_record
 
     def failing(pipeline: Pipeline, taken: Any) -> None:
         gate.wait(30)
@@ -338,7 +338,7 @@ def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.Monkey
         real(pipeline, taken)
 
     bad: list[str] = []
-    monkeypatch.setattr(Pipeline, "_make_record", failing)
+    monkeypatch.setattr(Pipeline, "_build_record", failing)
     ids = submit(pipeline, 6)
     bad += ids[:3]
     gate.set()
@@ -354,8 +354,8 @@ def test_a_store_that_is_down_is_not_waited_for() -> None:
     submit(pipeline, 1)
     until(lambda: pipeline.status()[0].failed_writes == 1)
     submit(pipeline, 4)
-    assert pipeline.hand_over(30)
-    (delivery,) = pipeline._deliveries
+    assert pipeline.wait_until_spooled(30)
+    (delivery,) = pipeline._workers
     assert delivery._queue.is_filling()
-    assert delivery._has_room()
+    assert delivery._has_capacity()
     pipeline.close(0)

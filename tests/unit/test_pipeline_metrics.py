@@ -52,7 +52,7 @@ def test_losses_are_told_by_reason() -> None:
     reader = InMemoryMetricReader()
     pipeline = pipeline_to(Scripted(place="here"))
     metrics.register(lambda: pipeline, MeterProvider([reader]))
-    pipeline._deliveries[0].counts.accepted()
-    pipeline._deliveries[0].counts.dropped("queue_full")
+    pipeline._workers[0].stats.accepted()
+    pipeline._workers[0].stats.dropped("queue_full")
     ((attributes, value),) = collected(reader)["llmspan.records.dropped"]
     assert (attributes["llmspan.drop.reason"], value) == ("queue_full", 1)

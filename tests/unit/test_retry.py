@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
-from llmspan.pipeline.retry import Breaker, is_retryable
+from llmspan.pipeline.retry import Backoff, is_retryable
 
 AWAY = RetryableError("away")
 
@@ -39,57 +39,57 @@ def test_what_is_tried_again(error: Exception, expected: bool) -> None:
 
 def test_pauses_double_up_to_a_bound() -> None:
     """The bound of the pause doubles from half a second to thirty."""
-    breaker = Breaker(longest)
-    assert [breaker.failed(AWAY) for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    breaker = Backoff(longest)
+    assert [breaker.next_delay(AWAY) for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_pauses_are_drawn_from_zero() -> None:
     """Full jitter: a pause may be anything from nothing, until the breaker opens."""
-    breaker = Breaker(shortest)
-    assert [breaker.failed(AWAY) for _ in range(6)] == [0, 0, 0, 0, 1, 1]
+    breaker = Backoff(shortest)
+    assert [breaker.next_delay(AWAY) for _ in range(6)] == [0, 0, 0, 0, 1, 1]
 
 
 def test_the_breaker_opens_tries_and_closes() -> None:
     """Five failures in a row open it; one write at a time finds out; an answer closes it and starts anew."""
-    breaker = Breaker(longest)
+    breaker = Backoff(longest)
     for _ in range(4):
-        breaker.trying()
-        breaker.failed(AWAY)
+        breaker.on_attempt()
+        breaker.next_delay(AWAY)
         assert breaker.state == "closed"
-    breaker.trying()
-    breaker.failed(AWAY)
+    breaker.on_attempt()
+    breaker.next_delay(AWAY)
     assert breaker.state == "open"
-    breaker.trying()
+    breaker.on_attempt()
     assert breaker.state == "half_open"
-    breaker.failed(AWAY)
+    breaker.next_delay(AWAY)
     assert breaker.state == "open"
-    breaker.trying()
-    breaker.succeeded()
+    breaker.on_attempt()
+    breaker.on_success()
     assert breaker.state == "closed"
-    assert breaker.failed(AWAY) == 0.5
+    assert breaker.next_delay(AWAY) == 0.5
 
 
 def test_a_store_is_believed_about_its_pause() -> None:
     """A throttled write waits exactly what was asked, hurried or not, but not for ever."""
-    breaker = Breaker(shortest)
-    assert breaker.failed(ThrottledError("busy", 7.0)) == 7.0
+    breaker = Backoff(shortest)
+    assert breaker.next_delay(ThrottledError("busy", 7.0)) == 7.0
     assert breaker.state == "open"
-    assert breaker.hurried(7.0) == 7.0
-    assert breaker.failed(ThrottledError("busy", 1e9)) == 600.0
-    assert breaker.failed(ThrottledError("busy", -1.0)) == 0.0
+    assert breaker.shortened_for_flush(7.0) == 7.0
+    assert breaker.next_delay(ThrottledError("busy", 1e9)) == 600.0
+    assert breaker.next_delay(ThrottledError("busy", -1.0)) == 0.0
 
 
 def test_a_hurry_shortens_pauses() -> None:
     """While somebody waits, tries come faster: a little, where the store is down."""
-    breaker = Breaker(longest)
-    assert breaker.hurried(breaker.failed(AWAY)) == 0.1
+    breaker = Backoff(longest)
+    assert breaker.shortened_for_flush(breaker.next_delay(AWAY)) == 0.1
     for _ in range(5):
-        pause = breaker.failed(AWAY)
-    assert breaker.hurried(pause) == 1.0
+        pause = breaker.next_delay(AWAY)
+    assert breaker.shortened_for_flush(pause) == 1.0
 
 
 def test_a_wrong_set_up_is_tried_slowly() -> None:
     """A store that is set up wrongly opens the breaker at once."""
-    breaker = Breaker(longest)
-    assert breaker.failed(SettingsError("no such database")) == 30.0
+    breaker = Backoff(longest)
+    assert breaker.next_delay(SettingsError("no such database")) == 30.0
     assert breaker.state == "open"

@@ -325,7 +325,7 @@ def test_a_full_disk_is_told_and_memory_takes_over(root: Path, caplog: pytest.Lo
     size = segment.stat().st_size
     with file_limit(size + 500):
         ids += submit(pipeline, 5, request_json=PAYLOAD)
-        until(lambda: sum(len(delivery._queue) for delivery in pipeline._deliveries) == 5)
+        until(lambda: sum(len(delivery._queue) for delivery in pipeline._workers) == 5)
     status = only(pipeline)
     assert (status.spooled, status.queued) == (5, 5)
     assert any(str(root) in message and "wait in memory" in message for message in caplog.messages)
@@ -337,12 +337,12 @@ def test_a_full_disk_is_told_and_memory_takes_over(root: Path, caplog: pytest.Lo
 
 def test_a_spool_that_fails_is_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk has room again, records go to the spool again."""
-    monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
+    monkeypatch.setattr("llmspan.pipeline.spool.writer._RETRY_AFTER", 0.0)
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root)
     with file_limit(10):
         submit(pipeline, 1)
-        until(lambda: sum(len(delivery._queue) for delivery in pipeline._deliveries) == 1 or backend.asked)
+        until(lambda: sum(len(delivery._queue) for delivery in pipeline._workers) == 1 or backend.asked)
     assert only(pipeline).spooled == 0
     submit(pipeline, 2)
     until(lambda: only(pipeline).spooled == 2)

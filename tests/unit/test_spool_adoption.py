@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from llmspan import _guard
-from llmspan.pipeline import spool as spools
-from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
 from llmspan.pipeline.spool import cursor as cursors
-from llmspan.pipeline.spool.home import make_home, orphans
+from llmspan.pipeline.spool import spool as spools
+from llmspan.pipeline.spool.directory import make_directory, orphaned_directories
+from llmspan.pipeline.statistics import DeliveryStats
 from scripted import Away, Noting, file_limit, identity_holds, ids_in, only, pipeline_to, submit, until
 
 pytestmark = pytest.mark.usefixtures("no_defects")
@@ -39,7 +39,7 @@ def left_behind(root: Path, *backends: Away, number: int = 3) -> list[str]:
     """What a process that ended with its stores down has left in the spool."""
     pipeline = pipeline_to(*backends, spool_dir=root)
     ids = submit(pipeline, number)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     pipeline.close(30)
     return ids
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_adopted_is_left_whole(root: Path, monkeypatch: pytest.Mo
 def test_an_adopted_log_is_kept_whatever_fails_after(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its records are counted here, nobody else can adopt it."""
     ids = left_behind(root, Away())
-    real, tried = Spool._tidy, threading.Event()
+    real, tried = Spool._remove_settled, threading.Event()
 
     def failing(spool: Spool, *args: Any, **options: Any) -> None:
         if not tried.is_set():
@@ -87,7 +87,7 @@ def test_an_adopted_log_is_kept_whatever_fails_after(root: Path, monkeypatch: py
             raise PermissionError(1, "not permitted")
         real(spool, *args, **options)
 
-    monkeypatch.setattr(Spool, "_tidy", failing)
+    monkeypatch.setattr(Spool, "_remove_settled", failing)
     one, two = Away(), Noting()
     first = pipeline_to(one, spool_dir=root)
     first.flush(0)
@@ -106,15 +106,15 @@ def test_what_was_adopted_and_delivered_is_forgotten(root: Path) -> None:
     pipeline = pipeline_to(Noting(), spool_dir=root)
     assert pipeline.flush(30)
     assert only(pipeline).recovered == 9
-    (delivery,) = pipeline._deliveries
+    (delivery,) = pipeline._workers
     assert isinstance(delivery.backlog, SpoolBacklog)
-    assert len(delivery.backlog.places) == 1
+    assert len(delivery.backlog.positions) == 1
 
 
 @pytest.mark.parametrize("by", ["a flush", "a call"])
 def test_many_logs_are_adopted_some_at_a_time(by: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each holds a descriptor, of which the program may need many; all of them are delivered nevertheless."""
-    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    monkeypatch.setattr(spools, "_max_adopted", lambda: 2)
     ids = [id_ for _ in range(9) for id_ in left_behind(root, Away())]
     held: list[int] = []
     real = Spool._adopt
@@ -139,26 +139,26 @@ def test_many_logs_are_adopted_some_at_a_time(by: str, root: Path, monkeypatch: 
 
 def test_a_flush_waits_for_logs_that_wait_for_their_turn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are held are done, and the next ones are not adopted yet: that is no reason to give up."""
-    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    monkeypatch.setattr(spools, "_max_adopted", lambda: 2)
     ids = [id_ for _ in range(5) for id_ in left_behind(root, Away())]
     real = Spool._adopt
 
     def adopting(spool: Spool, home: Any) -> bool:
         if spool.adoptions == 2:
-            until(lambda: pipeline._drains)  # the flush has seen that the first two are done, and asks again
+            until(lambda: pipeline._waiters)  # the flush has seen that the first two are done, and asks again
         return real(spool, home)
 
     class Gated(Noting):
         def write(self, traces: Any) -> None:
             if not self.asked:
-                until(lambda: pipeline._deliveries[0]._asks)  # the flush has seen the first two
+                until(lambda: pipeline._workers[0]._flush_requests)  # the flush has seen the first two
             super().write(traces)
 
     monkeypatch.setattr(Spool, "_adopt", adopting)
     backend = Gated()
     pipeline = pipeline_to(backend, spool_dir=root)
     pipeline.ensure_started()
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
 
@@ -166,13 +166,13 @@ def test_a_flush_waits_for_logs_that_wait_for_their_turn(root: Path, monkeypatch
 @pytest.mark.parametrize("by", ["a flush", "a call"])
 def test_a_disk_that_is_full_at_the_start_is_emptied(by: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without room for a log of one's own, those of the dead are delivered, all of them: that is what makes room."""
-    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    monkeypatch.setattr(spools, "_max_adopted", lambda: 2)
     ids = [id_ for _ in range(7) for id_ in left_behind(root, Away())]
     real = Spool._adopt
 
     def adopting(spool: Spool, home: Any) -> bool:
         if backend.asked:  # its thread has gone to sleep, and has to be woken
-            until(lambda: pipeline._deliveries[0]._changed.is_awaited)  # type: ignore[attr-defined]
+            until(lambda: pipeline._workers[0]._changed.is_awaited)  # type: ignore[attr-defined]
         return real(spool, home)
 
     monkeypatch.setattr(Spool, "_adopt", adopting)
@@ -193,11 +193,11 @@ def test_nobody_tidies_before_all_places_are_known(root: Path, monkeypatch: pyte
     """A backend that is quick with what was adopted must not remove what another one has not begun with."""
     ids = left_behind(root, Away(), OtherAway())
     seen: list[bool] = []
-    real_adopt, real = Spool._adopt, Counts.recovered
+    real_adopt, real = Spool._adopt, DeliveryStats.recovered
 
     def adopting(spool: Spool, home: Any) -> bool:
         with monkeypatch.context() as patch:
-            patch.setattr(Counts, "recovered", lambda *args: (seen.append(spool._tidying.locked()), real(*args)))
+            patch.setattr(DeliveryStats, "recovered", lambda *a: (seen.append(spool._removing.locked()), real(*a)))
             return real_adopt(spool, home)
 
     monkeypatch.setattr(Spool, "_adopt", adopting)
@@ -223,32 +223,32 @@ def test_a_cursor_of_others_that_cannot_be_read_holds_all(root: Path) -> None:
 def test_a_log_can_be_adopted_though_a_child_has_its_lock_open(root: Path) -> None:
     """A process that was forked, by whomever, has all descriptors of its parent: closing ours is not enough."""
     root.mkdir()
-    home = make_home(root, lambda _: None, durable=False)
+    home = make_directory(root, lambda _: None, durable=False)
     inherited = os.dup(home.descriptor)
-    assert list(orphans(root)) == []
-    home.leave()
-    (found,) = orphans(root)
-    assert found.directory == home.directory
+    assert list(orphaned_directories(root)) == []
+    home.release_lock()
+    (found,) = orphaned_directories(root)
+    assert found.path == home.path
     os.close(inherited)
-    found.leave()
+    found.release_lock()
 
 
 def test_descriptors_are_left_to_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """An eighth of them is ours at most, if that is more than a few."""
     for soft, most in ((256, 32), (1024, 128), (-1, sys.maxsize // 8 + 1)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert spools._most_adopted() == most
+        assert spools._max_adopted() == most
 
 
 def test_a_flush_that_can_adopt_no_more_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories that cannot be let go of: what they had is delivered; the others wait, and nobody waits for them."""
-    monkeypatch.setattr(spools, "_most_adopted", lambda: 2)
+    monkeypatch.setattr(spools, "_max_adopted", lambda: 2)
     ids = [id_ for _ in range(5) for id_ in left_behind(root, Away())]
 
     def failing(*_: Any, **__: Any) -> None:
         raise PermissionError(1, "not permitted")
 
-    monkeypatch.setattr(Spool, "_tidy", failing)
+    monkeypatch.setattr(Spool, "_remove_settled", failing)
     backend = Noting()
     pipeline = pipeline_to(backend, spool_dir=root)
     rounds: list[float] = []
@@ -278,9 +278,9 @@ def test_a_segment_that_cannot_be_removed_holds_up_nothing(root: Path, monkeypat
         patch.setattr(disk, "remove", refusing)
         pipeline = pipeline_to(backend, spool_dir=root)
         assert pipeline.flush(30)
-        (delivery,) = pipeline._deliveries
+        (delivery,) = pipeline._workers
         assert isinstance(delivery.backlog, SpoolBacklog)
-        assert len(delivery.backlog.places) == 1
+        assert len(delivery.backlog.positions) == 1
         pipeline.close(30)
     swallowed("spool.remove")
     assert pipeline_to(backend, spool_dir=root).flush(30)
@@ -292,7 +292,7 @@ def test_a_log_is_not_removed_while_a_cursor_is_written(root: Path, monkeypatch:
     ids = left_behind(root, Away(), OtherAway())
     (orphaned,) = root.glob("log-*")
     others_done = threading.Event()
-    real, real_settled = cursors.save, Spool._settled
+    real, real_settled = cursors.save, Spool._on_settled
 
     def saving(directory: Path, cursor: cursors.Cursor, *, durable: bool) -> None:
         if directory == orphaned and cursor.backend == "memory" and cursor.next > 1:
@@ -305,7 +305,7 @@ def test_a_log_is_not_removed_while_a_cursor_is_written(root: Path, monkeypatch:
             others_done.set()
 
     monkeypatch.setattr(cursors, "save", saving)
-    monkeypatch.setattr(Spool, "_settled", settled)
+    monkeypatch.setattr(Spool, "_on_settled", settled)
     backends = Noting(), Other()
     assert pipeline_to(*backends, spool_dir=root).flush(30)
     assert [ids_in(backend) for backend in backends] == [set(ids), set(ids)]

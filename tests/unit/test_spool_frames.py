@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmspan.pipeline.spool.frames import HEADER_SIZE, MARK, Damage, Frame, encode, frames, sound_size
+from llmspan.pipeline.spool.entries import HEADER_SIZE, MARK, Damage, Entry, encode, read_entries, valid_size
 from records import patient
 
 PAYLOADS = [b'{"id":"a"}', b"", b"x" * 50, MARK, encode(3, b"inner") + b"inner"]
@@ -19,7 +19,7 @@ def segment(payloads: Sequence[bytes], first: int = 1) -> bytes:
 
 
 def read(data: bytes, first: int = 1) -> dict[int, bytes]:
-    return {found.sequence: found.payload for found in frames(data, first) if isinstance(found, Frame)}
+    return {found.sequence: found.payload for found in read_entries(data, first) if isinstance(found, Entry)}
 
 
 @given(st.lists(st.binary(max_size=100)), st.integers(1, 2**63))
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(payloads: list[bytes], first: int) -> None:
     """All frames come back, in their order, and fill the segment to its end."""
     data = segment(payloads, first)
     assert list(read(data, first).items()) == list(enumerate(payloads, first))
-    assert sound_size(data, first) == (len(data), first + len(payloads))
+    assert valid_size(data, first) == (len(data), first + len(payloads))
 
 
 def test_truncation_at_every_byte() -> None:
@@ -40,7 +40,7 @@ def test_truncation_at_every_byte() -> None:
     for size in range(len(data)):
         whole = sum(end <= size for end in ends[1:])
         assert list(read(data[:size]).values()) == PAYLOADS[:whole]
-        assert sound_size(data[:size], 1) == (min(size, ends[whole]), 1 + whole)
+        assert valid_size(data[:size], 1) == (min(size, ends[whole]), 1 + whole)
 
 
 def test_a_flipped_bit_costs_one_frame() -> None:
@@ -60,7 +60,7 @@ def test_damage_says_where_it_is() -> None:
     second = len(MARK) + HEADER_SIZE + len(PAYLOADS[0])
     third = second + HEADER_SIZE
     data[second] ^= 1
-    assert Damage(second, third) in list(frames(bytes(data), 1))
+    assert Damage(second, third) in list(read_entries(bytes(data), 1))
 
 
 def test_frames_of_the_past_are_no_frames() -> None:
@@ -83,4 +83,4 @@ def test_the_next_frame_is_found_beyond_many(first: int, gone: int) -> None:
 @patient
 def test_any_bytes_can_be_read(data: bytes) -> None:
     """Noise is damage, never an exception."""
-    assert all(isinstance(found, Damage | Frame) for found in frames(MARK + data, 1))
+    assert all(isinstance(found, Damage | Entry) for found in read_entries(MARK + data, 1))

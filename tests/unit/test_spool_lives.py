@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from llmspan.errors import PermanentError, RetryableError
-from llmspan.pipeline.counts import Counts
 from llmspan.pipeline.dead_letters import DeadLetters
 from llmspan.pipeline.spool import Spool, SpoolBacklog, disk
 from llmspan.pipeline.spool.cursor import load
-from llmspan.pipeline.spool.home import Home, orphans
+from llmspan.pipeline.spool.directory import SpoolDirectory, orphaned_directories
+from llmspan.pipeline.statistics import DeliveryStats
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from scripted import Away, Noting, Ready, Scripted, ids_in, only, pipeline_to, raising, submit, until
@@ -62,19 +62,19 @@ def test_processes_that_start_at_the_same_time(
 ) -> None:
     """A directory in the making that another process takes for a dead one's is made anew; no record waits in memory."""
     real = getattr(disk, step)
-    others: list[list[Home]] = []
+    others: list[list[SpoolDirectory]] = []
 
     def meanwhile(path: Path) -> Any:
         made = real(path)
         if len(others) < 3:
-            others.append(list(orphans(root)))
+            others.append(list(orphaned_directories(root)))
         return made
 
     monkeypatch.setattr(disk, step, meanwhile)
     backend = Away()
     pipeline = pipeline_to(backend, spool_dir=root)
     submit(pipeline, 3)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     assert others == [[], [], []]
     assert (only(pipeline).spooled, only(pipeline).queued) == (3, 0)
     assert not any("wait in memory" in message for message in caplog.messages)
@@ -85,7 +85,7 @@ def test_a_backend_that_has_moved_has_one_cursor(root: Path, monkeypatch: pytest
     """At no moment are there two, of which one would hold on to what is delivered for ever."""
     pipeline = pipeline_to(Away("old place"), spool_dir=root)
     ids = submit(pipeline, 3)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     pipeline.close(30)
     seen: list[int] = []
     real = disk.rename
@@ -108,10 +108,10 @@ def test_a_backend_that_has_moved_has_one_cursor(root: Path, monkeypatch: pytest
 def test_handed_over_means_on_disk(root: Path) -> None:
     """``hand_over`` returns when the spool has all that was accepted, though the store has nothing."""
     pipeline = pipeline_to(Away(), spool_dir=root)
-    assert pipeline.hand_over(0)
+    assert pipeline.wait_until_spooled(0)
     for number in range(1, 21):
         submit(pipeline, 50)
-        assert pipeline.hand_over(30)
+        assert pipeline.wait_until_spooled(30)
         assert (only(pipeline).spooled, only(pipeline).queued) == (50 * number, 0)
     pipeline.close(0.01)
 
@@ -173,7 +173,7 @@ def test_what_is_set_aside_is_on_disk_before_it_leaves_the_spool(
 
 def test_nothing_is_taken_where_nothing_is() -> None:
     """What waited may have gone to make room, between the look and the take."""
-    assert SpoolBacklog("memory", Counts(), lambda _: None).take() == []
+    assert SpoolBacklog("memory", DeliveryStats(), lambda _: None).take() == []
 
 
 def test_what_comes_while_it_closes_is_in_the_spool(root: Path) -> None:
@@ -183,7 +183,7 @@ def test_what_comes_while_it_closes_is_in_the_spool(root: Path) -> None:
     class Slow(Ready):
         def build(self) -> ProviderTrace:
             begun.set()
-            until(lambda: pipeline._late)  # the deliveries are closed, and the spool is about to be
+            until(lambda: pipeline._deferred)  # the deliveries are closed, and the spool is about to be
             return super().build()
 
     class Busy(Noting):
@@ -205,10 +205,10 @@ def test_what_comes_while_it_closes_is_in_the_spool(root: Path) -> None:
 
 def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory half way through a write: the records wait in memory, and nothing of the half is read later."""
-    monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
+    monkeypatch.setattr("llmspan.pipeline.spool.writer._RETRY_AFTER", 0.0)
     pipeline = pipeline_to(Away(), spool_dir=root)
     ids = submit(pipeline, 1)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     real = disk.append
 
     def running_out(descriptor: int, buffers: Sequence[bytes]) -> None:
@@ -220,10 +220,10 @@ def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(disk, "append", running_out)
         submit(pipeline, 1)
-        assert pipeline.hand_over(30)
+        assert pipeline.wait_until_spooled(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (1, 1)
     ids += submit(pipeline, 1)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
     pipeline.close(0)
     backend = Noting()
@@ -233,7 +233,7 @@ def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.Mo
 
 def test_what_a_failed_write_could_not_take_back_is_no_hindrance(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was begun, and can be neither written nor removed, is replaced once the disk is well again."""
-    monkeypatch.setattr("llmspan.pipeline.spooling._RETRY_AFTER", 0.0)
+    monkeypatch.setattr("llmspan.pipeline.spool.writer._RETRY_AFTER", 0.0)
     pipeline = pipeline_to(Away(), spool_dir=root)
 
     def failing(*_: Any) -> None:
@@ -243,10 +243,10 @@ def test_what_a_failed_write_could_not_take_back_is_no_hindrance(root: Path, mon
         patch.setattr(disk, "remove", failing)
         patch.setattr(disk, "sync", lambda descriptor: failing() if os.fstat(descriptor).st_size > 300 else None)
         submit(pipeline, 1)
-        assert pipeline.hand_over(30)
+        assert pipeline.wait_until_spooled(30)
         assert (only(pipeline).spooled, only(pipeline).queued) == (0, 1)
     submit(pipeline, 2)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
     pipeline.close(0)
 
@@ -256,7 +256,7 @@ def test_a_forked_child_spools_whatever_fails_at_the_fork(root: Path, monkeypatc
     monkeypatch.chdir(root.parent)
     pipeline = pipeline_to(Away(), spool_dir=Path(root.name))
     submit(pipeline, 1)
-    assert pipeline.hand_over(30)
+    assert pipeline.wait_until_spooled(30)
 
     def failing(_: Spool) -> None:
         raise OSError(9, "bad file descriptor")
@@ -267,7 +267,7 @@ def test_a_forked_child_spools_whatever_fails_at_the_fork(root: Path, monkeypatc
     child = os.fork()
     if child == 0:  # no assertion may escape into pytest's copy
         submit(pipeline, 2)
-        handed = pipeline.hand_over(30)
+        handed = pipeline.wait_until_spooled(30)
         status = pipeline.status()[0]
         os.write(write, repr((handed, status.accepted, status.spooled, len(list(root.glob("log-*"))))).encode())
         os._exit(0)

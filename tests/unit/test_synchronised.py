@@ -121,7 +121,7 @@ def test_dead_letters_are_safe_once_synchronised(tmp_path: Path, disk: Disk) -> 
     """``sync`` returns when the file's bytes and its name are on the disk, each time that something was kept."""
     letters = DeadLetters(tmp_path, "sqlite")
     for _ in range(3):
-        assert letters.keep(make_trace(), "sqlite", REFUSED) is None
+        assert letters.store(make_trace(), "sqlite", REFUSED) is None
         letters.sync()
         assert disk.has(letters.path)
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import uvicorn
 
-from llmspan.pipeline.counts import Status
-from llmspan.pipeline.exits import at_exit
-from llmspan.pipeline.totals import Totals
+from llmspan.pipeline.run_summary import RunSummary
+from llmspan.pipeline.shutdown_hooks import register_exit_hook
+from llmspan.pipeline.statistics import BackendStatus
 
 SPOOL = Path("/spool")
 
 
-def told(*statuses: Status) -> str:
-    return Totals().line(statuses, SPOOL).rpartition(" reasoning); ")[2]
+def told(*statuses: BackendStatus) -> str:
+    return RunSummary().format(statuses, SPOOL).rpartition(" reasoning); ")[2]
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def told(*statuses: Status) -> str:
 )
 def test_what_became_of_the_records(numbers: dict[str, Any], text: str) -> None:
     """A backend that has all of them is where they are stored; of another one it is said what it has, and has not."""
-    assert told(Status("a", "x", **numbers)) == text
-    assert told(Status("b", "y", accepted=4, delivered=4), Status("a", "x", **numbers)) == (
+    assert told(BackendStatus("a", "x", **numbers)) == text
+    assert told(BackendStatus("b", "y", accepted=4, delivered=4), BackendStatus("a", "x", **numbers)) == (
         f"stored in b (y), {text.removeprefix('stored in ')}"
         if text.startswith("stored")
         else f"stored in b (y); {text}"
@@ -60,7 +60,7 @@ def test_nowhere() -> None:
 def test_a_server_that_a_program_stops_is_not_its_end() -> None:
     """A uvicorn server in a thread, or stopped by the program, does not run what belongs to the end of the process."""
     ends: list[str] = []
-    at_exit(lambda: ends.append("end"))
+    register_exit_hook(lambda: ends.append("end"))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise NotImplementedError

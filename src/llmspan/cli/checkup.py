@@ -22,8 +22,8 @@ from .._version import __version__
 from ..backends.base import Backend, Removes
 from ..content import Policy
 from ..errors import SettingsError
-from ..pipeline.spool.home import make_root
-from ..pipeline.spooling import checked_place
+from ..pipeline.spool.directory import make_root
+from ..pipeline.spool.writer import resolve_spool_directory
 from ..redaction import display_url
 from ..settings import TABLE, Settings
 from ..trace import ProviderTrace, new_id
@@ -205,7 +205,7 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     """A spool that cannot be written protects nothing: records wait in memory, and a crash loses them."""
     if settings.spool_dir is None:
         return
-    error = outcome(lambda: _write_probe(checked_place(settings.spool_dir or Path())))
+    error = outcome(lambda: _write_probe(resolve_spool_directory(settings.spool_dir or Path())))
     if error is None:
         yield Finding("spool", "ok", f"{settings.spool_dir} can be written")
         return

@@ -16,7 +16,7 @@ from .output import echo
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
-    from ..pipeline import Status
+    from ..pipeline import BackendStatus
     from ..sidecar import Sidecar
 
 __all__ = ["sidecar"]
@@ -95,7 +95,7 @@ def _no_circle(stores: Sequence[Backend], path: Path) -> None:
         raise SettingsError(f"the sidecar at {path} would send to itself; name its own stores with --backends")
 
 
-def _told(status: Status) -> str:
+def _told(status: BackendStatus) -> str:
     counts = {
         "stored": status.delivered,
         "kept as dead letters": status.dead_lettered,

@@ -178,11 +178,11 @@ class Call:
     """The state of one call. Attributes are set by the hooks; ``_record`` reads them once it is over."""
 
     __slots__ = (
-        "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id",
-        "end", "ended", "error", "has_native_span", "headers", "hides", "http_status", "id", "is_adopted",
-        "is_payload_dropped", "judge", "model", "options", "parameters", "parent", "path", "request", "response_id", "results", "route",
-        "scope", "source",
-        "span", "span_context", "span_facts", "started", "started_at", "stream", "target", "upload",
+        "__weakref__", "_generator", "_process", "attempts", "body", "brief", "conversation_id", "end", "ended",
+        "error", "has_native_span", "headers", "hides", "http_status", "id", "is_adopted", "is_payload_dropped",
+        "judge", "model", "options", "parameters", "parent", "path", "request", "response_id", "results", "route",
+        "scope", "source", "span", "span_context", "span_facts", "started", "started_at", "stream", "target",
+        "upload",
     )  # fmt: skip
 
     def __init__(self, *, id: str, route: Route, target: Target, judge: Judge) -> None:  # noqa: A002

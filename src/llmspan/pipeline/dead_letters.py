@@ -21,7 +21,7 @@ from .. import _json
 from .._directories import make_private_directory
 from .._guard import outcome
 from ..trace import ProviderTrace
-from .counts import text_of
+from .statistics import describe_error
 
 __all__ = ["DeadLetters", "default_directory"]
 
@@ -51,8 +51,8 @@ class DeadLetters:
         self._directory = default_directory() if directory is None else directory
         self._name = f"{safe}.jsonl"
         self._max_bytes = max_bytes
-        self._sought: dict[bytes, str] = {}
-        self._found: set[str] | None = None
+        self._wanted_ids: dict[bytes, str] = {}
+        self._stored_ids: set[str] | None = None
         self._is_synced = True
 
     @property
@@ -62,17 +62,17 @@ class DeadLetters:
 
     def look_for(self, ids: Iterable[str]) -> None:
         """Of these records some may have been kept already; if they come now, they are not kept twice."""
-        self._sought = {_json.dumps(id_).encode(): id_ for id_ in ids}
-        self._found = None
+        self._wanted_ids = {_json.dumps(id_).encode(): id_ for id_ in ids}
+        self._stored_ids = None
 
-    def keep(self, trace: ProviderTrace, backend: str, error: BaseException) -> str | None:
-        """Write ``trace`` down. None if it is kept; else why it is not."""
-        if self._is_kept(trace.id):
+    def store(self, record: ProviderTrace, backend: str, error: BaseException) -> str | None:
+        """Write ``record`` down. None if it is kept; else why it is not."""
+        if self._is_stored(record.id):
             return None
-        reason = text_of(error)[:_REASON_LIMIT]
+        reason = describe_error(error)[:_REASON_LIMIT]
         head = _json.dumps({"backend": backend, "reason": reason, "at": time_ns()})[:-1]
-        bare = replace(trace, request_json=None, response_json=None, content="truncated")
-        lines = [f'{head},"record":{kept.to_json_line()}}}\n'.encode(errors="replace") for kept in (trace, bare)]
+        bare = replace(record, request_json=None, response_json=None, content="truncated")
+        lines = [f'{head},"record":{version.to_json_line()}}}\n'.encode(errors="replace") for version in (record, bare)]
         failure = outcome(self._append, lines)
         return None if failure is None else str(failure)
 
@@ -92,21 +92,21 @@ class DeadLetters:
                 os.close(descriptor)
         self._is_synced = True
 
-    def _is_kept(self, id_: str) -> bool:
-        if self._found is None:
-            self._found = set()
-            outcome(self._search, self._found)  # of a file that cannot be read, nothing is known: better twice than not
-        return id_ in self._found
+    def _is_stored(self, id_: str) -> bool:
+        if self._stored_ids is None:
+            self._stored_ids = set()
+            outcome(self._search, self._stored_ids)  # an unreadable file tells nothing: better twice than never
+        return id_ in self._stored_ids
 
-    def _search(self, found: set[str]) -> None:
+    def _search(self, ids: set[str]) -> None:
         """All that is sought, in one pass."""
-        if not self._sought:
+        if not self._wanted_ids:
             return
         with self.path.expanduser().open("rb") as file:
             for line in file:
                 head = _HEAD.match(line)
-                if head is not None and line.endswith(b"\n") and head[1] in self._sought:
-                    found.add(self._sought[head[1]])
+                if head is not None and line.endswith(b"\n") and head[1] in self._wanted_ids:
+                    ids.add(self._wanted_ids[head[1]])
 
     def _append(self, lines: Sequence[bytes]) -> None:
         """The first of ``lines`` that fits, whole or not at all."""
@@ -145,9 +145,9 @@ def _whole_lines(descriptor: int) -> int:
 
 def _write(descriptor: int, line: bytes, size: int) -> None:
     try:
-        written = 0
-        while written < len(line):
-            written += os.write(descriptor, line[written:])
+        position = 0
+        while position < len(line):
+            position += os.write(descriptor, line[position:])
     except OSError:
         os.ftruncate(descriptor, size)
         raise

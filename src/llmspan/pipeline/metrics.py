@@ -11,7 +11,8 @@ from typing import Final
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 
 from .._version import __version__
-from . import Pipeline, Status
+from .pipeline import Pipeline
+from .statistics import BackendStatus
 
 __all__ = ["register"]
 
@@ -20,9 +21,9 @@ LOCATION: Final = "llmspan.backend.location"
 REASON: Final = "llmspan.drop.reason"
 MEDIUM: Final = "llmspan.medium"
 
-_Read = Callable[[Status], int]
+_GetValue = Callable[[BackendStatus], int]
 
-_COUNTERS: Final[Mapping[str, tuple[_Read, str]]] = {
+_COUNTERS: Final[Mapping[str, tuple[_GetValue, str]]] = {
     "llmspan.records.accepted": (lambda s: s.accepted, "Records taken in for a backend."),
     "llmspan.records.delivered": (lambda s: s.delivered, "Records that the backend has."),
     "llmspan.records.dead_lettered": (lambda s: s.dead_lettered, "Records that the backend refused for good, kept."),
@@ -30,7 +31,7 @@ _COUNTERS: Final[Mapping[str, tuple[_Read, str]]] = {
     "llmspan.records.without_payload": (lambda s: s.without_payload, "Records that lost their payload: no room."),
     "llmspan.writes.failed": (lambda s: s.failed_writes, "Writes that the backend did not take."),
 }
-_GAUGES: Final[Mapping[str, tuple[_Read, str]]] = {
+_GAUGES: Final[Mapping[str, tuple[_GetValue, str]]] = {
     "llmspan.records.queued": (lambda s: s.queued, "Records that wait in memory."),
     "llmspan.records.spooled": (lambda s: s.spooled, "Records that wait on disk."),
 }
@@ -43,36 +44,38 @@ def register(pipeline: Callable[[], Pipeline], meter_provider: MeterProvider | N
     ``pipeline`` gives the one to read.
     """
     meter = get_meter("llmspan", __version__, meter_provider)
-    for name, (read, text) in _COUNTERS.items():
-        meter.create_observable_counter(name, [_each(pipeline, read)], "{record}", text)
-    for name, (read, text) in _GAUGES.items():
-        meter.create_observable_up_down_counter(name, [_each(pipeline, read)], "{record}", text)
+    for name, (get_value, text) in _COUNTERS.items():
+        meter.create_observable_counter(name, [_observe_each(pipeline, get_value)], "{record}", text)
+    for name, (get_value, text) in _GAUGES.items():
+        meter.create_observable_up_down_counter(name, [_observe_each(pipeline, get_value)], "{record}", text)
 
     def dropped(_: CallbackOptions) -> Iterable[Observation]:
         for status in pipeline().status():
             for reason, number in status.dropped.items():
-                yield Observation(number, {**_whose(status), REASON: reason})
+                yield Observation(number, {**_attributes_of(status), REASON: reason})
 
     def size(_: CallbackOptions) -> Iterable[Observation]:
         for medium, number in pipeline().sizes().items():
             yield Observation(number, {MEDIUM: medium})
 
-    def breaker(status: Status) -> int:
+    def breaker(status: BackendStatus) -> int:
         return _BREAKER[status.breaker]
 
     text = "Records given up, by reason."
     meter.create_observable_counter("llmspan.records.dropped", [dropped], "{record}", text)
     meter.create_observable_up_down_counter("llmspan.waiting.size", [size], "By", "What waits, in memory and on disk.")
     text = "0 writes go through, 1 one write is trying, 2 the backend is given a pause."
-    meter.create_observable_gauge("llmspan.breaker.state", [_each(pipeline, breaker)], "1", text)
+    meter.create_observable_gauge("llmspan.breaker.state", [_observe_each(pipeline, breaker)], "1", text)
 
 
-def _each(pipeline: Callable[[], Pipeline], read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
+def _observe_each(
+    pipeline: Callable[[], Pipeline], get_value: _GetValue
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def observe(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(read(status), _whose(status)) for status in pipeline().status()]
+        return [Observation(get_value(status), _attributes_of(status)) for status in pipeline().status()]
 
     return observe
 
 
-def _whose(status: Status) -> dict[str, str]:
+def _attributes_of(status: BackendStatus) -> dict[str, str]:
     return {BACKEND: status.backend, LOCATION: status.location}

@@ -19,17 +19,17 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 _FLAT_SIZE: Final = 2048
 
 
-def size_of(trace: ProviderTrace) -> int:
-    """The bytes of memory that ``trace`` holds, roughly: its payloads and a flat sum for the rest."""
-    payloads = (text for text in (trace.request_json, trace.response_json) if text is not None)
+def size_of(record: ProviderTrace) -> int:
+    """The bytes of memory that ``record`` holds, roughly: its payloads and a flat sum for the rest."""
+    payloads = (text for text in (record.request_json, record.response_json) if text is not None)
     return _FLAT_SIZE + sum(map(sys.getsizeof, payloads))
 
 
-def without_payload(trace: ProviderTrace) -> ProviderTrace | None:
-    """``trace`` less its payload; None if it has none to give."""
-    if trace.request_json is None and trace.response_json is None:
+def without_payload(record: ProviderTrace) -> ProviderTrace | None:
+    """``record`` less its payload; None if it has none to give."""
+    if record.request_json is None and record.response_json is None:
         return None
-    return replace(trace, request_json=None, response_json=None, content="truncated")
+    return replace(record, request_json=None, response_json=None, content="truncated")
 
 
 class Queue:
@@ -40,7 +40,7 @@ class Queue:
         self._max_items = max_items
         self._entries: deque[tuple[ProviderTrace, int]] = deque()
         self._last = 0
-        self._in_hand: int | None = None
+        self._in_flight: int | None = None
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Queue:
 
     def is_done(self, position: int) -> bool:
         """Whether nothing up to ``position`` waits or is being written."""
-        return (self._oldest if self._in_hand is None else self._in_hand) > position
+        return (self._oldest if self._in_flight is None else self._in_flight) > position
 
     @property
     def _oldest(self) -> int:
@@ -63,37 +63,40 @@ class Queue:
         """Whether so much waits that it is time to hurry."""
         return self.bytes > self._max_bytes // 4 or len(self._entries) > self._max_items // 4
 
-    def put(self, trace: ProviderTrace, taken: int = 0) -> tuple[bool, int]:
-        """Add ``trace``, where ``taken`` bytes of the limit are others'; whether it lost its payload, how many went."""
-        limit = max(0, self._max_bytes - taken)
-        size = size_of(trace)
-        bare = without_payload(trace) if self.bytes + size > limit else None
+    def put(self, record: ProviderTrace, reserved_bytes: int = 0) -> tuple[bool, int]:
+        """Add ``record``; ``reserved_bytes`` of the limit are used elsewhere.
+
+        Returns whether the record lost its payload, and how many older records were evicted.
+        """
+        limit = max(0, self._max_bytes - reserved_bytes)
+        size = size_of(record)
+        bare = without_payload(record) if self.bytes + size > limit else None
         if bare is not None:
-            trace, size = bare, _FLAT_SIZE
-        self._entries.append((trace, size))
+            record, size = bare, _FLAT_SIZE
+        self._entries.append((record, size))
         self._last += 1
         self.bytes += size
-        gone = 0
+        evicted = 0
         while len(self._entries) > self._max_items or (self.bytes > self._max_bytes and len(self._entries) > 1):
             self.bytes -= self._entries.popleft()[1]
-            gone += 1
-        return bare is not None, gone
+            evicted += 1
+        return bare is not None, evicted
 
     def take(self) -> list[ProviderTrace]:
         """The next batch, to be given back by :meth:`settle`."""
         batch: list[ProviderTrace] = []
         size = 0
-        self._in_hand = self._oldest if self._entries else None
+        self._in_flight = self._oldest if self._entries else None
         while self._entries and len(batch) < BATCH_ITEMS and size < BATCH_BYTES:
-            trace, trace_size = self._entries.popleft()
-            self.bytes -= trace_size
-            size += trace_size
-            batch.append(trace)
+            record, record_size = self._entries.popleft()
+            self.bytes -= record_size
+            size += record_size
+            batch.append(record)
         return batch
 
     def settle(self) -> None:
         """What was taken is written or given up."""
-        self._in_hand = None
+        self._in_flight = None
 
     def clear(self) -> int:
         """Forget what waits; how many."""

@@ -16,8 +16,8 @@ from typing import Final
 from .._guard import logger, outcome
 from ..backends.base import Backend
 from ..errors import BackendError, RetryableError, SchemaError, SettingsError
-from ..pipeline import Pipeline, Status
-from ..pipeline.retry import not_opened
+from ..pipeline import BackendStatus, Pipeline
+from ..pipeline.retry import open_error
 from ..settings import Settings
 from ..trace import ProviderTrace
 
@@ -68,15 +68,15 @@ class Archive:
             if self._others.backends:
                 for trace in good:
                     self._others.submit(_Ready(trace))
-            if self._is_spooled and not self._others.hand_over(_PATIENCE):  # also what comes again after such a failure
+            if self._is_spooled and not self._others.wait_until_spooled(_PATIENCE):  # resent records, too
                 raise RetryableError(f"LLMSPAN_SPOOL_DIR: it has not taken the records within {_PATIENCE:g} s")
         return rejected
 
-    def status(self) -> list[Status]:
+    def status(self) -> list[BackendStatus]:
         """What became of the records, per backend."""
         told = self._told
         dropped = {"rejected": told["rejected"]} if told["rejected"] else {}
-        first = Status(
+        first = BackendStatus(
             self._primary.name, self._primary.location, accepted=told["stored"] + told["rejected"],
             delivered=told["stored"], dropped=dropped, last_error=self._last_error,
         )  # fmt: skip
@@ -111,7 +111,7 @@ class Archive:
 
     def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
         error = outcome(self._primary.open)
-        return outcome(self._primary.write, batch) if error is None else not_opened(error)
+        return outcome(self._primary.write, batch) if error is None else open_error(error)
 
 
 class _Ready:

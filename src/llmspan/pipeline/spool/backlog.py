@@ -1,4 +1,4 @@
-"""What waits for one backend: its place in every log, oldest log first.
+"""What waits for one backend: its position in every log, oldest log first.
 
 The batch that is taken is written down before it is sent (``Cursor.end``), so that after a failure or a new start the
 same records are sent again as the same batch. A batch does not go beyond a segment.
@@ -13,27 +13,27 @@ from dataclasses import dataclass, replace
 from ..._guard import guarded, logger
 from ...errors import RecordError
 from ...trace import ProviderTrace
-from ..counts import Counts
 from ..queue import BATCH_BYTES, BATCH_ITEMS
+from ..statistics import DeliveryStats
 from . import cursor as cursors
-from . import frames
+from . import entries
 from .cursor import Cursor
 from .log import Log, Segment
 
-__all__ = ["Place", "SpoolBacklog"]
+__all__ = ["ReadPosition", "SpoolBacklog"]
 
 
-class Place:
+class ReadPosition:
     """Where one backend is in one log. What moves is moved under the log's lock."""
 
     def __init__(self, log: Log, cursor: Cursor) -> None:
         self.log = log
         self.cursor = cursor
         #: the end of what was taken, and is neither settled nor given up
-        self._in_hand: int | None = None
+        self._in_flight: int | None = None
         #: whether it has moved since it was written down, which is being done
-        self._is_moving = False
-        self._near: tuple[Segment, int, int] | None = None
+        self._is_unsaved = False
+        self._last_entry: tuple[Segment, int, int] | None = None
 
     @property
     def is_at_end(self) -> bool:
@@ -43,7 +43,7 @@ class Place:
     @property
     def is_done(self) -> bool:
         """Whether its log is needed for nothing more, not even to write down that it is not."""
-        return self.is_at_end and not self._is_moving
+        return self.is_at_end and not self._is_unsaved
 
     @property
     def on_disk(self) -> int:
@@ -59,13 +59,13 @@ class Place:
 
     def skip(self, end: int) -> int:
         """Give up what is before ``end`` and not in hand; how many. Called with the lock held."""
-        begin = self.cursor.next if self._in_hand is None else self._in_hand
+        begin = self.cursor.next if self._in_flight is None else self._in_flight
         if end <= begin:
             return 0
-        if self._in_hand is None:
+        if self._in_flight is None:
             self.cursor = replace(self.cursor, next=end, end=end)
         else:
-            self._in_hand = end
+            self._in_flight = end
         return end - begin
 
     def take(self) -> tuple[list[bytes], int]:
@@ -74,105 +74,105 @@ class Place:
             begin = self.cursor.next
             segment = self.log.segment_of(begin)
             payloads, end = ([], self.log.end) if segment is None else self._read(segment, begin)
-            self._in_hand = end
+            self._in_flight = end
             self.cursor = replace(self.cursor, end=end)
         return payloads, end - begin
 
     def settle(self) -> None:
         """What was taken is written, or set aside; to be followed by :meth:`save_settled`."""
         with self.log.lock:
-            self._is_moving = True
-            end = max(self.cursor.end, self._in_hand or 0)
-            self._in_hand = None
+            self._is_unsaved = True
+            end = max(self.cursor.end, self._in_flight or 0)
+            self._in_flight = None
             self.cursor = replace(self.cursor, next=end, end=end)
 
     def save_settled(self) -> None:
         """Write down what was settled."""
         guarded("spool.cursor", self.save)
-        self._is_moving = False
+        self._is_unsaved = False
 
     def _read(self, segment: Segment, begin: int) -> tuple[list[bytes], int]:
         """Sound frames from ``begin`` on, and where they end: where the batch was frozen, or full, or the segment."""
         end = min(segment.end, self.log.end)
         frozen = self.cursor.end if begin < self.cursor.end <= end else None
-        number, offset = segment.first, len(frames.MARK)
-        if self._near is not None and self._near[0] is segment and self._near[1] <= begin:
-            _, number, offset = self._near
+        number, offset = segment.first, len(entries.MARK)
+        if self._last_entry is not None and self._last_entry[0] is segment and self._last_entry[1] <= begin:
+            _, number, offset = self._last_entry
         payloads: list[bytes] = []
         size = 0
-        for found in frames.frames(_bytes_of(segment, offset), number, 0):
-            if isinstance(found, frames.Damage):
+        for entry in entries.read_entries(_bytes_of(segment, offset), number, 0):
+            if isinstance(entry, entries.Damage):
                 continue
             is_full = len(payloads) >= BATCH_ITEMS or size >= BATCH_BYTES
-            if found.sequence >= end or (found.sequence >= frozen if frozen is not None else is_full):
-                return payloads, min(found.sequence, end) if frozen is None else frozen
-            self._near = (segment, found.sequence + 1, offset + found.end)
-            if found.sequence >= begin:
-                payloads.append(found.payload)
-                size += len(found.payload)
+            if entry.sequence >= end or (entry.sequence >= frozen if frozen is not None else is_full):
+                return payloads, min(entry.sequence, end) if frozen is None else frozen
+            self._last_entry = (segment, entry.sequence + 1, offset + entry.end)
+            if entry.sequence >= begin:
+                payloads.append(entry.payload)
+                size += len(entry.payload)
         return payloads, frozen or end
 
 
 @dataclass(slots=True)
 class _Batch:
-    place: Place
-    traces: Sequence[ProviderTrace]
+    position: ReadPosition
+    records: Sequence[ProviderTrace]
 
 
 class SpoolBacklog:
-    """The backlog of one delivery: used by its worker, but for ``places``, which is replaced as logs come and go."""
+    """The backlog of one worker: used by its worker, but for ``positions``, which is replaced as logs come and go."""
 
-    def __init__(self, backend: str, counts: Counts, settled: Callable[[Log], None]) -> None:
-        self.places: tuple[Place, ...] = ()
-        self.counts = counts
+    def __init__(self, backend: str, counts: DeliveryStats, on_settled: Callable[[Log], None]) -> None:
+        self.positions: tuple[ReadPosition, ...] = ()
+        self.stats = counts
         self._backend = backend
-        self._settled = settled
+        self._on_settled = on_settled
         self._batch: _Batch | None = None
 
     @property
     def is_replay(self) -> bool:
         """Whether a process that has died may have begun with what was taken."""
-        return self._batch is not None and self._batch.place.log.is_recovered
+        return self._batch is not None and self._batch.position.log.is_recovered
 
     def is_empty(self) -> bool:
         """Whether there is nothing to take."""
-        return all(place.is_at_end for place in self.places)
+        return all(position.is_at_end for position in self.positions)
 
     def end(self) -> object:
         """How far each log goes now."""
-        return {place.log: place.log.end for place in self.places}
+        return {position.log: position.log.end for position in self.positions}
 
     def is_past(self, end: object) -> bool:
         """Whether all before ``end`` is settled."""
         ends = end if isinstance(end, dict) else {}
-        return all(place.cursor.next >= ends.get(place.log, 0) for place in self.places)
+        return all(position.cursor.next >= ends.get(position.log, 0) for position in self.positions)
 
     def take(self) -> Sequence[ProviderTrace]:
         """The next batch, written down as such; the same one until it is settled. Empty if all has gone meanwhile."""
         if self._batch is None:
-            place = next((place for place in self.places if not place.is_at_end), None)
-            if place is None:
+            position = next((position for position in self.positions if not position.is_at_end), None)
+            if position is None:
                 return []
-            payloads, number = place.take()
-            traces = [trace for payload in payloads if (trace := _decoded(payload)) is not None]
-            self._batch = _Batch(place, traces)
-            if len(traces) < number:
-                self._count_lost(number - len(traces), place)
-            guarded("spool.freeze", place.save)
-        return self._batch.traces
+            payloads, number = position.take()
+            records = [record for payload in payloads if (record := _decode(payload)) is not None]
+            self._batch = _Batch(position, records)
+            if len(records) < number:
+                self._count_lost(number - len(records), position)
+            guarded("spool.freeze", position.save)
+        return self._batch.records
 
     def settle(self) -> None:
         """What was taken is written, or set aside."""
         batch, self._batch = self._batch, None
         if batch is not None:
-            batch.place.settle()
-            batch.place.save_settled()
-            guarded("spool.settled", self._settled, batch.place.log)
+            batch.position.settle()
+            batch.position.save_settled()
+            guarded("spool.settled", self._on_settled, batch.position.log)
 
-    def _count_lost(self, number: int, place: Place) -> None:
-        self.counts.dropped("corrupt", number, "spooled")
-        line = "llmspan: %s: %d records in %s cannot be read any more and are lost"
-        guarded("pipeline.log", logger.error, line, self._backend, number, place.log.directory)
+    def _count_lost(self, number: int, position: ReadPosition) -> None:
+        self.stats.dropped("corrupt", number, "spooled")
+        message = "llmspan: %s: %d records in %s cannot be read any more and are lost"
+        guarded("pipeline.log", logger.error, message, self._backend, number, position.log.directory)
 
 
 def _bytes_of(segment: Segment, offset: int) -> bytes:
@@ -191,7 +191,7 @@ def _bytes_of(segment: Segment, offset: int) -> bytes:
         os.close(descriptor)
 
 
-def _decoded(payload: bytes) -> ProviderTrace | None:
+def _decode(payload: bytes) -> ProviderTrace | None:
     try:
         return ProviderTrace.from_json(payload)
     except RecordError:

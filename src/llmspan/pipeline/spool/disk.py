@@ -30,14 +30,14 @@ def append(descriptor: int, buffers: Sequence[bytes]) -> None:
     """Write all of ``buffers``."""
     for start in range(0, len(buffers), _VECTOR):
         some = buffers[start : start + _VECTOR]
-        written = os.writev(descriptor, some)
-        if written < sum(map(len, some)):  # the disk is nearly full, or a signal came
-            _write_all(descriptor, memoryview(b"".join(some))[written:])
+        number = os.writev(descriptor, some)
+        if number < sum(map(len, some)):  # the disk is nearly full, or a signal came
+            _write_all(descriptor, memoryview(b"".join(some))[number:])
 
 
-def _write_all(descriptor: int, rest: memoryview) -> None:
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _write_all(descriptor: int, remaining: memoryview) -> None:
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
 
 
 def truncate(descriptor: int, size: int) -> None:

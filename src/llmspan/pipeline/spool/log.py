@@ -17,7 +17,7 @@ from typing import Final
 
 from ..._native import allocate_lock
 from ...settings import SpoolSync
-from . import disk, frames
+from . import disk, entries
 
 __all__ = ["Log", "Segment"]
 
@@ -31,7 +31,7 @@ class Segment:
     path: Path
     first: int
     end: int
-    size: int = len(frames.MARK)
+    size: int = len(entries.MARK)
 
 
 class Log:
@@ -44,7 +44,7 @@ class Log:
         #: the number after the last one that readers may see
         self.end = 1
         #: the bytes behind the last sound frame that recovery has cut off
-        self.cut = 0
+        self.bytes_cut = 0
         #: no longer ours: what is settled from now on is not written down
         self.is_closed = False
         #: left by a process that has died: what it had begun to send is sent again
@@ -70,9 +70,9 @@ class Log:
         return log
 
     def _cut_tail(self, segment: Segment) -> None:
-        sound, segment.end = frames.sound_size(segment.path.read_bytes(), segment.first)
-        self.cut = segment.size - sound
-        if self.cut:
+        sound, segment.end = entries.valid_size(segment.path.read_bytes(), segment.first)
+        self.bytes_cut = segment.size - sound
+        if self.bytes_cut:
             os.truncate(segment.path, sound)
         segment.size = sound
 
@@ -97,7 +97,7 @@ class Log:
         first = self._written
         buffers: list[bytes] = []
         for number, payload in enumerate(payloads, first):
-            buffers += (frames.encode(number, payload), payload)
+            buffers += (entries.encode(number, payload), payload)
         size = sum(map(len, buffers))
         try:
             descriptor = self._file_for(size)
@@ -135,7 +135,7 @@ class Log:
             self._active = _make_file(path)
             with self.lock:
                 self.segments.append(Segment(path, self._written, self._written))
-            disk.append(self._active, [frames.MARK])
+            disk.append(self._active, [entries.MARK])
             if self.durable:
                 disk.sync_directory(self.directory)
         return self._active
@@ -160,7 +160,7 @@ class Log:
 
     def segment_of(self, number: int) -> Segment | None:
         """The segment that has ``number``, or the first one after it, if readers may see it."""
-        return next((one for one in self.segments if one.end > number and one.first < self.end), None)
+        return next((segment for segment in self.segments if segment.end > number and segment.first < self.end), None)
 
     def drop_segment(self, segment: Segment) -> None:
         """Forget and remove a segment. Called with the lock held."""

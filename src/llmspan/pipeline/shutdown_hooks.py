@@ -18,19 +18,19 @@ import wrapt
 
 from .._guard import guarded, outcome
 
-__all__ = ["at_exit"]
+__all__ = ["register_exit_hook"]
 
 
-def at_exit(function: Callable[[], None]) -> None:
+def register_exit_hook(function: Callable[[], None]) -> None:
     """Have ``function`` called before this process ends, and before any that is forked from it does."""
     atexit.register(function)
-    ends = _Ends(function)
+    ends = _ExitHooks(function)
     wrapt.register_post_import_hook(ends.watch_multiprocessing, "multiprocessing.util")
     wrapt.register_post_import_hook(ends.watch_celery, "celery.signals")
     wrapt.register_post_import_hook(ends.watch_uvicorn, "uvicorn.server")
 
 
-class _Ends:
+class _ExitHooks:
     """Children that leave by ``os._exit``, past ``atexit``, once their own framework has told its listeners."""
 
     def __init__(self, function: Callable[[], None]) -> None:
@@ -39,8 +39,8 @@ class _Ends:
     def watch_multiprocessing(self, module: Any) -> None:
         """A forked child forgets its parent's finalizers before it runs: register ours after that."""
 
-        def register(ends: _Ends) -> None:
-            module.Finalize(None, _when_threads_have_ended, args=(ends._function,), exitpriority=0)
+        def register(ends: _ExitHooks) -> None:
+            module.Finalize(None, _call_after_threads, args=(ends._function,), exitpriority=0)
 
         module.register_after_fork(self, register)
 
@@ -68,25 +68,25 @@ class _Ends:
         module.Server.capture_signals = wraps(capture_signals)(capture_and_end)
 
 
-def _when_threads_have_ended(function: Callable[[], None]) -> None:
+def _call_after_threads(function: Callable[[], None]) -> None:
     """Call ``function`` now or, if threads still run, after them: a child's finalizers come before the wait for those.
 
     That wait is then for the thread, too, which does so.
     """
-    if not _others():
+    if not _other_threads():
         function()
         return
 
     def wait() -> None:
-        while others := _others():
-            others[0].join()
+        while threads := _other_threads():
+            threads[0].join()
         function()
 
     if outcome(threading.Thread(target=wait, name="llmspan-exit", daemon=False).start) is not None:
         function()  # the system is out of threads: better early than never
 
 
-def _others() -> list[threading.Thread]:
+def _other_threads() -> list[threading.Thread]:
     """The threads that Python waits for, other than this one."""
-    ours = (threading.main_thread(), threading.current_thread())
-    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ours]
+    excluded = (threading.main_thread(), threading.current_thread())
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in excluded]

@@ -19,7 +19,7 @@ from ...trace import new_id
 from . import disk
 from .cursor import is_cursor
 
-__all__ = ["Home", "make_home", "make_root", "orphans"]
+__all__ = ["SpoolDirectory", "make_directory", "make_root", "orphaned_directories"]
 
 _PREFIX: Final = "log-"
 _UNFINISHED: Final = "new-"
@@ -29,13 +29,13 @@ _TRIES: Final = 5
 
 
 @dataclass(slots=True)
-class Home:
+class SpoolDirectory:
     """A directory whose lock this process holds."""
 
-    directory: Path
+    path: Path
     descriptor: int
 
-    def leave(self) -> None:
+    def release_lock(self) -> None:
         """Let go of the lock: another process may adopt what is there."""
         if self.descriptor >= 0:
             with suppress(OSError):
@@ -50,10 +50,10 @@ class Home:
 
     def remove(self) -> None:
         """Remove the directory, in which nothing waits any more: cursors when no records are left, the lock last."""
-        for path in sorted(self.directory.iterdir(), key=lambda path: (path.name == _LOCK, is_cursor(path))):
+        for path in sorted(self.path.iterdir(), key=lambda path: (path.name == _LOCK, is_cursor(path))):
             disk.remove(path)
-        self.directory.rmdir()
-        self.leave()
+        self.path.rmdir()
+        self.release_lock()
 
 
 def make_root(root: Path) -> None:
@@ -61,20 +61,20 @@ def make_root(root: Path) -> None:
     make_private_directory(root)
 
 
-def make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Home:
+def make_directory(root: Path, fill: Callable[[Path], None], *, durable: bool) -> SpoolDirectory:
     """A new directory of our own. ``fill`` puts in what must be there from the start."""
     for _ in range(_TRIES - 1):
         # until its lock is held, a process that starts at the same time takes it for what a dead one has left
         with suppress(BlockingIOError, FileNotFoundError):
-            return _make_home(root, fill, durable=durable)
-    return _make_home(root, fill, durable=durable)
+            return _make_directory(root, fill, durable=durable)
+    return _make_directory(root, fill, durable=durable)
 
 
-def _make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Home:
+def _make_directory(root: Path, fill: Callable[[Path], None], *, durable: bool) -> SpoolDirectory:
     name = new_id()
     unfinished = root / f"{_UNFINISHED}{name}"
     disk.make_directory(unfinished)
-    home = Home(unfinished, disk.make_file(unfinished / _LOCK))
+    home = SpoolDirectory(unfinished, disk.make_file(unfinished / _LOCK))
     try:
         fcntl.flock(home.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fill(unfinished)
@@ -84,17 +84,17 @@ def _make_home(root: Path, fill: Callable[[Path], None], *, durable: bool) -> Ho
     except OSError:
         with suppress(OSError):
             home.remove()
-        home.leave()
+        home.release_lock()
         raise
-    return Home(root / f"{_PREFIX}{name}", home.descriptor)
+    return SpoolDirectory(root / f"{_PREFIX}{name}", home.descriptor)
 
 
-def orphans(root: Path) -> Iterator[Home]:
+def orphaned_directories(root: Path) -> Iterator[SpoolDirectory]:
     """The directories of dead processes, oldest first, now locked by us. Unfinished and empty ones are removed."""
     for directory in sorted(root.iterdir()):
         if not directory.name.startswith((_PREFIX, _UNFINISHED)):
             continue
-        home = _locked(directory)
+        home = _lock_directory(directory)
         if home is None:
             with suppress(OSError):  # it is not empty, but for what a process left that died as it made or removed it
                 directory.rmdir()
@@ -103,10 +103,10 @@ def orphans(root: Path) -> Iterator[Home]:
         else:
             with suppress(OSError):
                 home.remove()
-            home.leave()
+            home.release_lock()
 
 
-def _locked(directory: Path) -> Home | None:
+def _lock_directory(directory: Path) -> SpoolDirectory | None:
     path = directory / _LOCK
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -115,7 +115,7 @@ def _locked(directory: Path) -> Home | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.stat()):  # nobody has emptied it in the meantime
-            return Home(directory, descriptor)
+            return SpoolDirectory(directory, descriptor)
     except OSError:
         pass
     os.close(descriptor)

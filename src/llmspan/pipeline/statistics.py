@@ -17,12 +17,12 @@ from .._native import SerialExecutor
 from .retry import BreakerState
 
 #: where a record waits: in memory, or in the spool's files
-Place = Literal["queued", "spooled"]
+Location = Literal["queued", "spooled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """A snapshot of one backend's deliveries; ``dropped`` is by reason, ``breaker`` as in :mod:`.retry`."""
+class BackendStatus:
+    """A snapshot of one backend's workers; ``dropped`` is by reason, ``breaker`` as in :mod:`.retry`."""
 
     backend: str
     location: str
@@ -39,14 +39,14 @@ class Status:
     breaker: BreakerState = "closed"
 
 
-class Counts:
-    """The counters of one delivery; every change is atomic, and so is a snapshot. No change waits for another."""
+class DeliveryStats:
+    """The counters of one worker; every change is atomic, and so is a snapshot. No change waits for another."""
 
     def __init__(self) -> None:
         self._changes = SerialExecutor()
         self._accepted = 0
         self._delivered = 0
-        self._waiting: dict[Place, int] = {"queued": 0, "spooled": 0}
+        self._waiting: dict[Location, int] = {"queued": 0, "spooled": 0}
         self._dropped: Counter[str] = Counter()
         self._dead_lettered = 0
         self._without_payload = 0
@@ -54,14 +54,14 @@ class Counts:
         self._failed_writes = 0
         self._last_error: str | None = None
 
-    def accepted(self, *, shed: bool = False) -> None:
+    def accepted(self, *, without_payload: bool = False) -> None:
         """One record was taken in; ``shed``: without its payload."""
-        self._changes.execute(partial(self._add_accepted, shed))
+        self._changes.execute(partial(self._add_accepted, without_payload))
 
-    def _add_accepted(self, shed: bool) -> None:
+    def _add_accepted(self, without_payload: bool) -> None:
         self._accepted += 1
         self._waiting["queued"] += 1
-        self._without_payload += shed
+        self._without_payload += without_payload
 
     def recovered(self, number: int) -> None:
         """That many records of an earlier process were found in the spool."""
@@ -70,7 +70,7 @@ class Counts:
             self._recovered += number
             self._waiting["spooled"] += number
 
-    def shed(self) -> None:
+    def payload_dropped(self) -> None:
         """One record that waits gave up its payload."""
         with self._changes:
             self._without_payload += 1
@@ -81,36 +81,36 @@ class Counts:
             self._waiting["queued"] -= number
             self._waiting["spooled"] += number
 
-    def left_on_disk(self, number: int) -> None:
+    def close_spool(self, number: int) -> None:
         """The spool is closed, and has that many: what else waited in it went with its file, as there was no room."""
         with self._changes:
-            gone = max(0, self._waiting["spooled"] - number)
-            self._waiting["spooled"] -= gone
-            self._dropped["spool_full"] += gone
+            evicted = max(0, self._waiting["spooled"] - number)
+            self._waiting["spooled"] -= evicted
+            self._dropped["spool_full"] += evicted
 
-    def delivered(self, number: int, place: Place = "queued") -> None:
+    def delivered(self, number: int, location: Location = "queued") -> None:
         """That many records are in the store."""
         with self._changes:
-            self._waiting[place] -= number
+            self._waiting[location] -= number
             self._delivered += number
 
-    def dropped(self, reason: str, number: int = 1, place: Place = "queued") -> None:
+    def dropped(self, reason: str, number: int = 1, location: Location = "queued") -> None:
         """That many records are given up."""
-        self._changes.execute(partial(self._add_dropped, reason, number, place))
+        self._changes.execute(partial(self._add_dropped, reason, number, location))
 
-    def _add_dropped(self, reason: str, number: int, place: Place) -> None:
-        self._waiting[place] -= number
+    def _add_dropped(self, reason: str, number: int, location: Location) -> None:
+        self._waiting[location] -= number
         self._dropped[reason] += number
 
-    def dead_lettered(self, place: Place = "queued") -> None:
+    def dead_lettered(self, location: Location = "queued") -> None:
         """One record that the store can never hold is in the dead-letter file."""
         with self._changes:
-            self._waiting[place] -= 1
+            self._waiting[location] -= 1
             self._dead_lettered += 1
 
     def failed(self, error: BaseException) -> None:
         """A write did not succeed."""
-        text = text_of(error)
+        text = describe_error(error)
         with self._changes:
             self._failed_writes += 1
             self._last_error = text
@@ -124,10 +124,10 @@ class Counts:
             dropped = {reason: number for reason, number in self._dropped.items() if reason != "shutdown"}
             return {**dropped, "without_payload": self._without_payload}
 
-    def snapshot(self, backend: str, location: str, breaker: BreakerState = "closed") -> Status:
+    def snapshot(self, backend: str, location: str, breaker: BreakerState = "closed") -> BackendStatus:
         """The counters now."""
         with self._changes:
-            return Status(
+            return BackendStatus(
                 backend,
                 location,
                 accepted=self._accepted,
@@ -144,8 +144,8 @@ class Counts:
             )
 
 
-def text_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The type and the message of ``error``, which may be a backend's own and fail to say any."""
-    said: list[str] = []
-    outcome(lambda: said.append(str(error)))
-    return ": ".join([type(error).__name__, *said])
+    message: list[str] = []
+    outcome(lambda: message.append(str(error)))
+    return ": ".join([type(error).__name__, *message])

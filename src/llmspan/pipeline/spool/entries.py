@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HEADER_SIZE", "MARK", "RECORD", "Damage", "Frame", "encode", "frames", "sound_size"]
+__all__ = ["HEADER_SIZE", "MARK", "RECORD", "Damage", "Entry", "encode", "read_entries", "valid_size"]
 
 #: how a segment begins; the last byte is the version of the format
 MARK: Final = b"llmspan\x01"
@@ -20,17 +20,17 @@ MARK: Final = b"llmspan\x01"
 RECORD: Final = 1
 
 _HEADER: Final = struct.Struct("<IIQB")
-_COVERED: Final = struct.Struct("<IQB")
-_SOUGHT: Final = struct.Struct("<QB")
+_CHECKSUM_INPUT: Final = struct.Struct("<IQB")
+_SEARCH_KEY: Final = struct.Struct("<QB")
 HEADER_SIZE: Final = _HEADER.size
 #: how many lost frames in a row are looked beyond
-_REACH: Final = 1000
+_SEARCH_RANGE: Final = 1000
 #: the low bytes of a number, in which those within reach differ
-_VARIES: Final = 2
+_VARYING_BYTES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Entry:
     """One sound frame: its number, its bytes, and the offset at which the next one begins."""
 
     sequence: int
@@ -52,10 +52,10 @@ def encode(sequence: int, payload: bytes, kind: int = RECORD) -> bytes:
     return _HEADER.pack(len(payload), _checksum(sequence, kind, payload), sequence, kind)
 
 
-def frames(data: bytes | memoryview, sequence: int, offset: int = len(MARK)) -> Iterator[Frame | Damage]:
+def read_entries(data: bytes | memoryview, sequence: int, offset: int = len(MARK)) -> Iterator[Entry | Damage]:
     """All sound frames from ``offset`` on, where number ``sequence`` is expected, and the damage between them."""
     while offset < len(data):
-        frame = _frame_at(data, offset)
+        frame = _entry_at(data, offset)
         if frame is None or frame.sequence < sequence:
             start, (frame, offset) = offset, _next_after(data, offset, sequence)
             yield Damage(start, offset)
@@ -65,20 +65,20 @@ def frames(data: bytes | memoryview, sequence: int, offset: int = len(MARK)) -> 
         sequence, offset = frame.sequence + 1, frame.end
 
 
-def sound_size(data: bytes, sequence: int) -> tuple[int, int]:
+def valid_size(data: bytes, sequence: int) -> tuple[int, int]:
     """Where the last sound frame of a segment ends, and the number that comes after it."""
     end = min(len(MARK), len(data))
-    for found in frames(data, sequence):
-        if isinstance(found, Frame):
-            end, sequence = found.end, found.sequence + 1
+    for entry in read_entries(data, sequence):
+        if isinstance(entry, Entry):
+            end, sequence = entry.end, entry.sequence + 1
     return end, sequence
 
 
 def _checksum(sequence: int, kind: int, payload: bytes | memoryview) -> int:
-    return zlib.crc32(payload, zlib.crc32(_COVERED.pack(len(payload), sequence, kind)))
+    return zlib.crc32(payload, zlib.crc32(_CHECKSUM_INPUT.pack(len(payload), sequence, kind)))
 
 
-def _frame_at(data: bytes | memoryview, offset: int) -> Frame | None:
+def _entry_at(data: bytes | memoryview, offset: int) -> Entry | None:
     start = offset + HEADER_SIZE
     if start > len(data):
         return None
@@ -88,26 +88,26 @@ def _frame_at(data: bytes | memoryview, offset: int) -> Frame | None:
     payload = bytes(data[start : start + length])
     if checksum != _checksum(sequence, kind, payload):
         return None
-    return Frame(sequence, kind, payload, start + length)
+    return Entry(sequence, kind, payload, start + length)
 
 
-def _next_after(data: bytes | memoryview, offset: int, sequence: int) -> tuple[Frame | None, int]:
+def _next_after(data: bytes | memoryview, offset: int, sequence: int) -> tuple[Entry | None, int]:
     """Where number ``sequence`` should be, at ``offset``, it is not: the next sound frame, and where it begins.
 
     It is found by its number. No record can hold such bytes: there is no NUL in JSON text. What the numbers within
     reach have in common is looked for, so that much damage is gone through once or twice, not once for each number.
     """
-    whole = bytes(data)
-    numbers = range(sequence + 1, sequence + _REACH)
-    found: list[tuple[int, Frame]] = []
-    for shared in {_SOUGHT.pack(number, RECORD)[_VARIES:] for number in (numbers[0], numbers[-1])}:
-        at = whole.find(shared, offset)
+    content = bytes(data)
+    numbers = range(sequence + 1, sequence + _SEARCH_RANGE)
+    candidates: list[tuple[int, Entry]] = []
+    for shared in {_SEARCH_KEY.pack(number, RECORD)[_VARYING_BYTES:] for number in (numbers[0], numbers[-1])}:
+        at = content.find(shared, offset)
         while at >= 0:
-            start = at - _VARIES - (HEADER_SIZE - _SOUGHT.size)
-            frame = _frame_at(whole, start) if start >= offset else None
+            start = at - _VARYING_BYTES - (HEADER_SIZE - _SEARCH_KEY.size)
+            frame = _entry_at(content, start) if start >= offset else None
             if frame is not None and frame.sequence in numbers:
-                found.append((start, frame))
+                candidates.append((start, frame))
                 break
-            at = whole.find(shared, at + 1)
-    start, frame = min(found, key=lambda each: each[0], default=(len(data), None))
+            at = content.find(shared, at + 1)
+    start, frame = min(candidates, key=lambda each: each[0], default=(len(data), None))
     return frame, start

@@ -21,18 +21,18 @@ from .._pace import making_way
 from ..backends.base import Backend
 from ..settings import Settings
 from ..trace import ProviderTrace
-from .counts import Counts, Place, Status
 from .dead_letters import DeadLetters
-from .notices import Notices
 from .queue import Queue
-from .retry import Breaker, is_retryable, not_opened
+from .rate_limited_log import RateLimitedLog
+from .retry import Backoff, is_retryable, open_error
+from .statistics import BackendStatus, DeliveryStats, Location
 
-__all__ = ["Ask", "Backlog", "Delivery", "left"]
+__all__ = ["BackendWorker", "Backlog", "FlushRequest", "remaining"]
 
 #: a write that runs for so many times its time limit is shown as hanging
-_PATIENCE: Final = 2.0
+_HANG_FACTOR: Final = 2.0
 #: seconds that the pipeline waits at most for a store to get on, and a write may run before it is not waited for
-_WAIT_FOR_ROOM: Final = 1.0
+_CAPACITY_WAIT_SECONDS: Final = 1.0
 
 
 class Backlog(Protocol):
@@ -64,15 +64,15 @@ class Backlog(Protocol):
         ...
 
 
-class Ask:
+class FlushRequest:
     """Somebody waits until all that was put before is written, and safe."""
 
-    def __init__(self, deadline: float, position: int, end: object, *, last: bool) -> None:
+    def __init__(self, deadline: float, position: int, end: object, *, is_final: bool) -> None:
         self.deadline = deadline
         self.position = position
         self.end = end
         #: the program is about to end: what is in the spool may stay there if the store is down
-        self.last = last
+        self.is_final = is_final
         self.ok = False
         self._answered = Event()
 
@@ -83,10 +83,10 @@ class Ask:
 
     def wait(self) -> bool:
         """The answer; False at the deadline."""
-        return self._answered.wait(left(self.deadline)) and self.ok
+        return self._answered.wait(remaining(self.deadline)) and self.ok
 
 
-class Delivery:
+class BackendWorker:
     """Queue and worker of one backend. ``put`` never blocks for longer than it takes to move a reference."""
 
     def __init__(self, backend: Backend, settings: Settings) -> None:
@@ -95,16 +95,16 @@ class Delivery:
         self._settings = settings
         self._dead_letters = DeadLetters(settings.dead_letter_dir, backend.name)
         self._closing = False
-        self._start_empty()
+        self._reset()
 
-    def _start_empty(self) -> None:
-        self.counts = Counts()
+    def _reset(self) -> None:
+        self.stats = DeliveryStats()
         self._changed = Condition()
         self._starting = allocate_lock()
         self._queue = Queue(self._settings.queue_max_bytes, self._settings.queue_max_items)
-        self._breaker = Breaker()
-        self._notices = Notices()
-        self._asks: list[Ask] = []
+        self._backoff = Backoff()
+        self._log = RateLimitedLog()
+        self._flush_requests: list[FlushRequest] = []
         self._writing_since: float | None = None
         self._thread: Thread | None = None
 
@@ -115,27 +115,27 @@ class Delivery:
         """What the queue holds on to."""
         return self._queue.bytes
 
-    def put(self, trace: ProviderTrace, taken: int = 0) -> None:
+    def put(self, record: ProviderTrace, reserved_bytes: int = 0) -> None:
         """Queue a record that was counted as accepted; ``taken`` bytes of the limit are others'."""
         with self._changed:
             if self._closing:
-                self.counts.dropped("shutdown")
+                self.stats.dropped("shutdown")
                 return
-            shed, gone = self._queue.put(trace, taken)
-            if shed:
-                self.counts.shed()
-            self.counts.dropped("queue_full", gone)
+            payload_dropped, evicted = self._queue.put(record, reserved_bytes)
+            if payload_dropped:
+                self.stats.payload_dropped()
+            self.stats.dropped("queue_full", evicted)
             self._changed.notify_all()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """There is more in the spool."""
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for_room(self) -> None:
+    def wait_for_capacity(self) -> None:
         """Let a store get on that writes, if much waits for it; not one that is down, or hangs."""
         with self._changed:
-            self._changed.wait_for(self._has_room, _WAIT_FOR_ROOM)
+            self._changed.wait_for(self._has_capacity, _CAPACITY_WAIT_SECONDS)
 
     def start(self) -> None:
         """Have a thread, early: at the end of the program none can be started. Does not wait for who is doing so."""
@@ -147,23 +147,23 @@ class Delivery:
         finally:
             self._starting.release()
 
-    def ask(self, deadline: float, *, last: bool = False) -> Ask:
+    def request_flush(self, deadline: float, *, is_final: bool = False) -> FlushRequest:
         """Ask for all that was put so far to be written, until ``deadline`` (``monotonic``)."""
         with self._changed:
             end = self.backlog.end() if self.backlog is not None else None
-            ask = Ask(deadline, self._queue.last, end, last=last)
+            request = FlushRequest(deadline, self._queue.last, end, is_final=is_final)
             if self._thread is None:
-                ask.answer(ok=self._is_done(ask))
+                request.answer(ok=self._is_done(request))
             else:
-                self._asks.append(ask)
+                self._flush_requests.append(request)
                 self._changed.notify_all()
-            return ask
+            return request
 
     def stop(self) -> None:
         """Take nothing more. What waits in memory is dropped, and counted; what is in the spool stays there."""
         with self._changed:
             self._closing = True
-            self.counts.dropped("shutdown", self._queue.clear())
+            self.stats.dropped("shutdown", self._queue.clear())
             self._changed.notify_all()
 
     def join(self, deadline: float) -> bool:
@@ -172,36 +172,36 @@ class Delivery:
         if self._thread is None:
             outcome(self.backend.shutdown)
             return True
-        return self._thread.join(left(deadline))
+        return self._thread.join(remaining(deadline))
 
-    def status(self) -> Status:
+    def status(self) -> BackendStatus:
         """The counters now."""
-        status = self.counts.snapshot(self.backend.name, self.backend.location, self._breaker.state)
+        status = self.stats.snapshot(self.backend.name, self.backend.location, self._backoff.state)
         since = self._writing_since
         running = 0.0 if since is None else monotonic() - since
-        if running <= _PATIENCE * self._settings.write_timeout:
+        if running <= _HANG_FACTOR * self._settings.write_timeout:
             return status
         return replace(status, breaker="open", last_error=f"a write has not returned for {running:.0f} s")
 
-    def tell_failure(self, error: BaseException) -> None:
+    def report_failure(self, error: BaseException) -> None:
         """Say why nothing can be written now, not more than once a minute."""
         line = "llmspan: %s cannot be written now, will be tried again: %s"
-        self._notices.say("retry", line, self.backend.name, error)
+        self._log.warning("retry", line, self.backend.name, error)
 
     def report(self, *, final: bool = False) -> None:
         """Tell of what was dropped since the last time, once a minute; at the ``final`` time at once."""
-        self._notices.losses(self.backend.name, self.counts.losses(), final=final)
+        self._log.report_losses(self.backend.name, self.stats.losses(), final=final)
 
     def after_fork(self) -> None:
         """In a forked child: what was queued is the parent's to write; start with nothing, and with own locks."""
         self.backlog = None
-        self._start_empty()
+        self._reset()
 
     # -- the worker -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
-        with making_way(self._is_hurried):
+        with making_way(self._is_urgent):
             while not self._closing:
                 error = outcome(self._step)
                 if error is not None:
@@ -210,102 +210,102 @@ class Delivery:
         outcome(self.backend.shutdown)
         self._answer_all()
 
-    def _is_hurried(self) -> bool:
+    def _is_urgent(self) -> bool:
         """Whether somebody waits for what is written now, or much waits behind it."""
-        return self._closing or bool(self._asks) or self._queue.is_filling()
+        return self._closing or bool(self._flush_requests) or self._queue.is_filling()
 
     def _step(self) -> None:
         """Wait for something to do, and do it: a batch, or an answer to those who wait for an earlier one."""
         with self._changed:
             self._changed.wait_for(self._has_work)
             batch = [] if self._closing else self._queue.take()
-        settled = 0
+        finished = 0
         try:
             if batch:
-                settled = self._write(batch, "queued")
+                finished = self._write(batch, "queued")
             elif not self._closing and self.backlog is not None and not self.backlog.is_empty():
                 self._write_spooled(self.backlog)
         finally:
-            self.counts.dropped("shutdown" if self._closing else "internal_error", len(batch) - settled)
+            self.stats.dropped("shutdown" if self._closing else "internal_error", len(batch) - finished)
             with self._changed:
                 self._queue.settle()
                 self._changed.notify_all()
-        self._answer()
+        self._answer_requests()
         self.report()
 
     def _has_work(self) -> bool:
-        if self._closing or len(self._queue) or any(self._is_done(ask) for ask in self._asks):
+        if self._closing or len(self._queue) or any(self._is_done(ask) for ask in self._flush_requests):
             return True
         return self.backlog is not None and not self.backlog.is_empty()
 
-    def _has_room(self) -> bool:
+    def _has_capacity(self) -> bool:
         since = self._writing_since
-        hangs = since is not None and monotonic() - since > _WAIT_FOR_ROOM
-        return hangs or self._closing or self._breaker.is_failing or not self._queue.is_filling()
+        hangs = since is not None and monotonic() - since > _CAPACITY_WAIT_SECONDS
+        return hangs or self._closing or self._backoff.is_failing or not self._queue.is_filling()
 
     def _write_spooled(self, backlog: Backlog) -> None:
         batch = backlog.take()
-        self._dead_letters.look_for([trace.id for trace in batch] if backlog.is_replay else [])
+        self._dead_letters.look_for([record.id for record in batch] if backlog.is_replay else [])
         if self._write(batch, "spooled") == len(batch):
             guarded("pipeline.dead_letters", self._dead_letters.sync)
             backlog.settle()
 
-    def _write(self, batch: Sequence[ProviderTrace], place: Place) -> int:
+    def _write(self, batch: Sequence[ProviderTrace], location: Location) -> int:
         """Write ``batch``, or what of it can be written; how many records are settled: all, unless we are closing."""
         while batch:
-            self._breaker.trying()
-            error = self._try(batch)
+            self._backoff.on_attempt()
+            error = self._attempt(batch)
             if error is None:
-                self._breaker.succeeded()
-                self.counts.delivered(len(batch), place)
+                self._backoff.on_success()
+                self.stats.delivered(len(batch), location)
                 return len(batch)
-            self.counts.failed(error)
+            self.stats.failed(error)
             if is_retryable(error):
-                pause = self._breaker.failed(error)
-                self.tell_failure(error)
-                if not self._pause(pause):
+                pause = self._backoff.next_delay(error)
+                self.report_failure(error)
+                if not self._wait_before_retry(pause):
                     return 0
                 continue
-            self._breaker.succeeded()  # it has answered
+            self._backoff.on_success()  # it has answered
             if len(batch) == 1:
-                self._set_aside(batch[0], error, place)
+                self._dead_letter(batch[0], error, location)
                 return 1
             middle = len(batch) // 2
-            settled = self._write(batch[:middle], place)
-            return settled + self._write(batch[middle:], place) if settled == middle else settled
+            finished = self._write(batch[:middle], location)
+            return finished + self._write(batch[middle:], location) if finished == middle else finished
         return 0
 
-    def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
+    def _attempt(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
         self._writing_since = monotonic()
         try:
             error = outcome(self.backend.open)
-            return outcome(self.backend.write, batch) if error is None else not_opened(error)
+            return outcome(self.backend.write, batch) if error is None else open_error(error)
         finally:
             self._writing_since = None
 
-    def _set_aside(self, trace: ProviderTrace, error: BaseException, place: Place) -> None:
+    def _dead_letter(self, record: ProviderTrace, error: BaseException, location: Location) -> None:
         name = self.backend.name
-        failure = self._dead_letters.keep(trace, name, error)
+        failure = self._dead_letters.store(record, name, error)
         if failure is None:
-            self.counts.dead_lettered(place)
+            self.stats.dead_lettered(location)
             line = "llmspan: %s refused record %s, which is kept in %s: %s"
-            self._notices.always(line, name, trace.id, self._dead_letters.path, error)
+            self._log.error(line, name, record.id, self._dead_letters.path, error)
         else:
-            self.counts.dropped("rejected", place=place)
+            self.stats.dropped("rejected", location=location)
             line = "llmspan: %s refused record %s, which is dropped, as it cannot be kept either (%s): %s"
-            self._notices.always(line, name, trace.id, failure, error)
+            self._log.error(line, name, record.id, failure, error)
 
-    def _pause(self, pause: float) -> bool:
+    def _wait_before_retry(self, pause: float) -> bool:
         """Wait before the next try, shorter while somebody waits for us. False when closing."""
-        begun = monotonic()
+        started = monotonic()
         with self._changed:
-            self._give_up_last_asks()
+            self._fail_final_requests()
             while not self._closing:
-                whole = self._breaker.hurried(pause) if self._waited_for() else pause
-                rest = begun + whole - monotonic()
-                if rest <= 0:
+                delay = self._backoff.shortened_for_flush(pause) if self._is_flush_pending() else pause
+                seconds = started + delay - monotonic()
+                if seconds <= 0:
                     return True
-                self._changed.wait(rest)
+                self._changed.wait(seconds)
             return False
 
     def _sleep(self, pause: float) -> None:
@@ -314,41 +314,41 @@ class Delivery:
 
     # -- those who wait -------------------------------------------------------------------------------------------
 
-    def _is_done(self, ask: Ask) -> bool:
-        return self._queue.is_done(ask.position) and (self.backlog is None or self.backlog.is_past(ask.end))
+    def _is_done(self, request: FlushRequest) -> bool:
+        return self._queue.is_done(request.position) and (self.backlog is None or self.backlog.is_past(request.end))
 
-    def _waited_for(self) -> bool:
+    def _is_flush_pending(self) -> bool:
         """Whether somebody still waits; those whose time is over have gone."""
         now = monotonic()
-        self._asks = [ask for ask in self._asks if ask.deadline > now]
-        return bool(self._asks)
+        self._flush_requests = [ask for ask in self._flush_requests if ask.deadline > now]
+        return bool(self._flush_requests)
 
-    def _answer(self) -> None:
+    def _answer_requests(self) -> None:
         with self._changed:
-            done = [ask for ask in self._asks if self._is_done(ask)]
-            self._asks = [ask for ask in self._asks if ask not in done]
-        for ask in done:
-            safe: list[bool] = []
-            outcome(lambda: safe.append(self.backend.force_flush(left(ask.deadline))))  # noqa: B023 - called at once
-            if ask.last:  # at once, not when others are done too: the backend is to be closed in time
+            finished = [request for request in self._flush_requests if self._is_done(request)]
+            self._flush_requests = [ask for ask in self._flush_requests if ask not in finished]
+        for ask in finished:
+            flushed: list[bool] = []
+            outcome(lambda: flushed.append(self.backend.force_flush(remaining(ask.deadline))))  # noqa: B023 - called at once
+            if ask.is_final:  # at once, not when others are done too: the backend is to be closed in time
                 self.stop()
-            ask.answer(ok=safe == [True])
+            ask.answer(ok=flushed == [True])
 
-    def _give_up_last_asks(self) -> None:
+    def _fail_final_requests(self) -> None:
         """Do not hold up the end of the program for a store that is down if all that waits for it is on disk."""
-        if self._breaker.state == "closed" or not self._queue.is_done(self._queue.last):
+        if self._backoff.state == "closed" or not self._queue.is_done(self._queue.last):
             return
-        for ask in [ask for ask in self._asks if ask.last]:
-            self._asks.remove(ask)
-            ask.answer(ok=False)
+        for request in [ask for ask in self._flush_requests if ask.is_final]:
+            self._flush_requests.remove(request)
+            request.answer(ok=False)
 
     def _answer_all(self) -> None:
         with self._changed:
-            asks, self._asks = self._asks, []
-        for ask in asks:
-            ask.answer(ok=self._is_done(ask))
+            requests, self._flush_requests = self._flush_requests, []
+        for request in requests:
+            request.answer(ok=self._is_done(request))
 
 
-def left(deadline: float) -> float:
+def remaining(deadline: float) -> float:
     """The seconds until ``deadline`` (``monotonic``), not below zero."""
     return max(0.0, deadline - monotonic())

@@ -1,9 +1,14 @@
-"""Records that were not observed but handed over: by spans of other instrumentations, or by the program itself."""
+"""What the pipeline accepts: calls whose record is built later, on the worker.
+
+A call that llmspan observed builds its own record; :class:`PrebuiltRecord` is for records that come from spans of other
+instrumentations, from the program itself, or from a sender of the sidecar.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from ..content import Policy
 from ..trace import ProviderTrace
@@ -11,7 +16,24 @@ from ..trace import ProviderTrace
 _FLAT_SIZE = 2048
 
 
-class Made:
+class Pending(Protocol):
+    """A call whose record is still to be built."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of memory that it holds."""
+        ...
+
+    def build(self) -> ProviderTrace:
+        """Build the record; slow."""
+        ...
+
+    def drop_payload(self) -> None:
+        """Drop the payload."""
+        ...
+
+
+class PrebuiltRecord:
     """A record whose payload is still as it came; ``make`` may be slow, ``size`` is the payload's, in bytes."""
 
     def __init__(self, make: Callable[[], ProviderTrace], policy: Policy, size: int) -> None:

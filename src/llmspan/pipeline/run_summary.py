@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..trace import FAILED, ProviderTrace
-from .counts import Status
+from .statistics import BackendStatus
 
 
-class Totals:
+class RunSummary:
     """Running sums over the records that were made. Used by one thread, read by another when that is idle."""
 
     def __init__(self) -> None:
@@ -18,41 +18,41 @@ class Totals:
         self.tokens: dict[str, int] = {}
         self.without_usage = 0
 
-    def add(self, trace: ProviderTrace) -> None:
+    def add(self, record: ProviderTrace) -> None:
         """Count one record."""
         self.calls += 1
-        self.failures += trace.status in FAILED
-        self.without_usage += trace.usage.source == "none"
+        self.failures += record.status in FAILED
+        self.without_usage += record.usage.source == "none"
         for name in ("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens"):
-            value = getattr(trace.usage, name)
+            value = getattr(record.usage, name)
             if value is not None:
                 self.tokens[name] = self.tokens.get(name, 0) + value
 
-    def line(self, statuses: Sequence[Status], spool_dir: Path | None = None) -> str:
+    def format(self, statuses: Sequence[BackendStatus], spool_dir: Path | None = None) -> str:
         """The summary, once the backends are closed; numbers that nobody reported are ``-``, not 0."""
-        shown = (str(self.tokens.get(f"{name}_tokens", "-")) for name in ("input", "cache_read", "output", "reasoning"))
-        into, cached, out, reasoning = shown
+        sums = (str(self.tokens.get(f"{name}_tokens", "-")) for name in ("input", "cache_read", "output", "reasoning"))
+        into, cached, out, reasoning = sums
         calls = f"{self.calls} call{'' if self.calls == 1 else 's'}"
         unknown = f", {self.without_usage} without usage" if self.without_usage else ""
         return (
             f"llmspan: {calls}, {self.failures} failed; tokens {into} in ({cached} cached), {out} out"
-            f" ({reasoning} reasoning){unknown}; {_whereabouts(statuses, spool_dir)}"
+            f" ({reasoning} reasoning){unknown}; {_format_backends(statuses, spool_dir)}"
         )
 
 
-def _whereabouts(statuses: Sequence[Status], spool_dir: Path | None) -> str:
+def _format_backends(statuses: Sequence[BackendStatus], spool_dir: Path | None) -> str:
     """The backends that have every record, then each of the others with what it has and what it has not."""
-    others = [text for status in statuses if (text := _exceptions(status, spool_dir)) is not None]
-    complete = [_name(status) for status in statuses if _exceptions(status, spool_dir) is None]
-    stored = [f"stored in {', '.join(complete)}"] if complete else []
-    return "; ".join([*stored, *others]) or "stored nowhere"
+    exceptions = [text for status in statuses if (text := _format_exceptions(status, spool_dir)) is not None]
+    complete = [_name(status) for status in statuses if _format_exceptions(status, spool_dir) is None]
+    complete_text = [f"stored in {', '.join(complete)}"] if complete else []
+    return "; ".join([*complete_text, *exceptions]) or "stored nowhere"
 
 
-def _exceptions(status: Status, spool_dir: Path | None) -> str | None:
+def _format_exceptions(status: BackendStatus, spool_dir: Path | None) -> str | None:
     """What of a backend's records is not in it as it was made, or None."""
-    lost = sum(status.dropped.values()) + status.queued
+    number_lost = sum(status.dropped.values()) + status.queued
     numbers = {
-        "lost": lost,
+        "lost": number_lost,
         f"waiting in {spool_dir}": status.spooled,
         "refused and kept as dead letters": status.dead_lettered,
         "without payload": status.without_payload,
@@ -64,5 +64,5 @@ def _exceptions(status: Status, spool_dir: Path | None) -> str | None:
     return f"{_name(status)}: {status.delivered} of {status.accepted}{earlier} stored{exceptions and f', {exceptions}'}"
 
 
-def _name(status: Status) -> str:
+def _name(status: BackendStatus) -> str:
     return f"{status.backend} ({status.location})"

@@ -1,0 +1,432 @@
+"""The way from finished calls to stores: one inbox, one worker that makes records, one worker per backend.
+
+Callers only append to the inbox. It is bounded in bytes and items: out of bytes, a record gives up its payload; out
+of items, the oldest goes. Everything that happens to a record is counted, and nothing here can block or fail a caller.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from _queue import SimpleQueue  # not queue's, which gevent and eventlet replace
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Final, NamedTuple
+
+from .._clock import monotonic
+from .._guard import guarded, note, outcome
+from .._log import emit_held, emit_soon
+from .._native import Event, SerialExecutor, Thread, allocate_lock
+from .._pace import breathe, making_way
+from ..backends.base import Backend
+from ..content import Policy
+from ..settings import Settings
+from ..trace import ProviderTrace
+from .backend_worker import BackendWorker, remaining
+from .pending import Pending
+from .queue import size_of
+from .rate_limited_log import report_unwritten
+from .run_summary import RunSummary
+from .spool import SpoolWriter, resolve_spool_directory
+from .statistics import BackendStatus
+
+__all__ = ["Pipeline", "shared"]
+
+
+#: what of the made records goes into the spool together, at most
+_GROUP_ITEMS: Final = 256
+_GROUP_BYTES: Final = 1024 * 1024
+_GROUP_SECONDS: Final = 0.05
+
+
+class _InboxItem(NamedTuple):
+    """A call in the inbox, and where it was promised to."""
+
+    pending: Pending
+    size: int
+    workers: tuple[BackendWorker, ...]
+
+
+class _FlushWaiter:
+    """Somebody waits until the worker is through with all that was there when he came."""
+
+    def __init__(self) -> None:
+        self.position: int | None = None
+        self.processed = Event()
+
+
+class Pipeline:
+    """See the module. One per process, made by :func:`shared`."""
+
+    def __init__(self) -> None:
+        self.totals = RunSummary()
+        #: what of a payload is kept of records that are handed over; None until somebody has read the settings
+        self.policy: Policy | None = None
+        #: which program such records come from
+        self.source: str | None = None
+        self._settings = Settings()
+        self._spool_writer: SpoolWriter | None = None
+        self._workers: tuple[BackendWorker, ...] = ()
+        self._reset()
+        _instances.add(self)
+
+    def configure(self, settings: Settings) -> None:
+        """Take the limits of ``settings``; those of a worker hold for backends that are added from now on.
+
+        Raises:
+            SettingsError: the spool's place can never be a directory.
+        """
+        spool_directory = None if settings.spool_dir is None else resolve_spool_directory(settings.spool_dir)
+        self._settings = settings
+        if spool_directory is not None and self._spool_writer is None:
+            self._spool_writer = SpoolWriter(spool_directory, settings, self._wake_worker)
+
+    def add(self, backend: Backend) -> bool:
+        """Deliver to ``backend`` too; False if records go to that place already."""
+        with self._state:
+            if any(d.backend.name == backend.name and d.backend.location == backend.location for d in self._workers):
+                return False
+            self._workers = (*self._workers, BackendWorker(backend, self._settings))
+        if self._thread is not None:
+            self._start_workers()
+        return True
+
+    def report_failure(self, backend: Backend, error: Exception) -> None:
+        """``backend`` could not be opened: say so, once, also if the first writes fail as well."""
+        for worker in self._workers:
+            if worker.backend is backend:
+                worker.report_failure(error)
+
+    @property
+    def backends(self) -> list[Backend]:
+        """Where records go, the primary first."""
+        return [worker.backend for worker in self._workers]
+
+    # -- what callers call ------------------------------------------------------------------------------------------
+
+    def submit(self, pending: Pending) -> None:
+        """Take a finished call. Never raises, and takes no lock that another thread, or a greenlet, may hold."""
+        full = self._bytes + pending.size > self._capacity()
+        if full:
+            guarded("pipeline.shed", pending.drop_payload)
+        self._state.execute(partial(self._admit, pending, pending.size, full))
+        self._count_evicted()
+        if self._thread is None:
+            guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
+        self._wake_worker()
+        guarded("pipeline.log", emit_soon)
+
+    def _admit(self, pending: Pending, size: int, full: bool) -> None:
+        workers = self._workers
+        for worker in workers:
+            worker.stats.accepted(without_payload=full)
+        self._inbox.append(_InboxItem(pending, size, workers))
+        self._bytes += size
+        self._position += 1
+        while len(self._inbox) > self._settings.queue_max_items or (
+            self._exceeds_byte_limit() and len(self._inbox) > 1
+        ):
+            evicted = self._inbox.popleft()
+            self._bytes -= evicted.size
+            self._evicted.append(evicted)
+
+    def _count_evicted(self) -> None:
+        """Count what had to make room, and free it here, not under the lock: it may be large."""
+        while self._evicted:
+            with suppress(IndexError):  # another caller was faster
+                _count_dropped(self._evicted.popleft(), "queue_full")
+
+    def defer(self, function: Callable[[], None]) -> None:
+        """Run ``function`` on the worker. Takes no lock: it may be called by a finaliser, anywhere."""
+        self._deferred.append(function)
+        self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        if self._wake_signals.empty():  # else the worker has yet to look, and will find this too
+            self._wake_signals.put(None)
+
+    def ensure_started(self) -> None:
+        """Have a worker for what :meth:`defer` will be given; a finaliser could not start one."""
+        self._ensure_thread()
+
+    def _capacity(self) -> int:
+        """What the inbox may hold: the limit less what already waits further on, but half of it in any case."""
+        limit = self._settings.queue_max_bytes
+        return limit - min(self._waiting_bytes(), limit // 2)
+
+    def _waiting_bytes(self) -> int:
+        return max((worker.bytes for worker in self._workers), default=0)
+
+    def _exceeds_byte_limit(self) -> bool:
+        return self._bytes > self._settings.queue_max_bytes
+
+    # -- life cycle ---------------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything accepted so far is written and safe, or given up; False after ``timeout`` seconds.
+
+        With a spool, that includes what dead processes have left in it.
+        """
+        deadline, spooling = monotonic() + timeout, self._spool_writer
+        if spooling is None:
+            return self._flush(deadline, is_final=False)
+        self._ensure_thread()
+        adoptions_before, was_idle = spooling.adoptions, False
+        while self._flush(deadline, is_final=False):  # what was adopted meanwhile has to be waited for, too
+            has_more, adoptions = spooling.has_more, spooling.adoptions
+            is_idle, adoptions_before = adoptions == adoptions_before, adoptions
+            if is_idle and not has_more:
+                return True
+            if is_idle and was_idle:  # all that is held is done, and yet there is no place for more
+                return False
+            was_idle = is_idle
+        return False
+
+    def wait_until_spooled(self, timeout: float) -> bool:
+        """Wait until all that was accepted so far is in the spool; False after ``timeout`` seconds.
+
+        Without a spool, or while it cannot be written: in the queues of the backends.
+        """
+        return self._wait_until_processed(monotonic() + timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Flush, then stop all threads and close all backends. What could not be written is dropped, and counted."""
+        deadline = monotonic() + timeout
+        is_flushed = self._flush(deadline, is_final=True)
+        with self._state:
+            workers, self._workers = self._workers, ()
+        for worker in workers:
+            worker.stop()
+        if self._thread is None:
+            self._drop_inbox()
+        are_joined = [worker.join(deadline) for worker in workers]  # every one, not up to the first
+        self._close_spool(deadline)
+        if workers:  # else it was closed before
+            self._closed_statuses = [worker.status() for worker in workers]
+            report_unwritten(self._closed_statuses, self._settings.spool_dir)
+        guarded("pipeline.log", emit_held)
+        return is_flushed and all(are_joined)
+
+    def _drop_inbox(self) -> None:
+        """There never was a worker: what came, came too late."""
+        with self._state:
+            inbox, self._inbox = self._inbox, deque()
+            self._bytes = 0
+        for item in inbox:
+            _count_dropped(item, "shutdown")
+
+    def _close_spool(self, deadline: float) -> None:
+        if self._spool_writer is None:
+            return
+        if self._thread is None:  # it was never opened
+            self._spool_writer = None
+            return
+        closed = Event()
+        self.defer(lambda: self._close_spool_writer(closed))  # on the worker, which may be writing to it
+        closed.wait(remaining(deadline))
+
+    def _close_spool_writer(self, closed: Event) -> None:
+        guarded("pipeline.rest", self._process_remaining)
+        spooling, self._spool_writer = self._spool_writer, None
+        self._is_spool_open = False
+        if spooling is not None:
+            guarded("spool.close", spooling.close)
+        closed.set()
+
+    def _process_remaining(self) -> None:
+        """What was accepted while the workers were stopped is in the spool before that is closed."""
+        for _ in range(len(self._inbox)):  # what comes from now on is accepted for no backend
+            self._process_next()
+        self._store_group()
+
+    def _wait_until_processed(self, deadline: float) -> bool:
+        if self._thread is None and not self._starting.locked():
+            return not self._inbox
+        waiter = _FlushWaiter()
+        self._waiters.append(waiter)
+        self._wake_worker()
+        return waiter.processed.wait(remaining(deadline))
+
+    def _flush(self, deadline: float, *, is_final: bool) -> bool:
+        if self._thread is not None and not self._wait_until_processed(deadline):
+            return False
+        requests = [worker.request_flush(deadline, is_final=is_final) for worker in self._workers]
+        answers = [request.wait() for request in requests]
+        return all(answers)
+
+    def status(self) -> list[BackendStatus]:
+        """What became of the records, per backend; after :meth:`close`, what had become of them."""
+        return [worker.status() for worker in self._workers] or self._closed_statuses
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes that wait: in memory, for the backend with the longest queue, and on disk."""
+        spooled = self._spool_writer.bytes if self._spool_writer is not None else 0
+        return {"memory": self._bytes + self._waiting_bytes(), "disk": spooled}
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent keeps its queue; the child starts empty, with its own locks and threads."""
+        self.totals = RunSummary()
+        self._reset()
+        for worker in self._workers:
+            worker.after_fork()
+        if self._spool_writer is not None:
+            spooling = self._spool_writer
+            self._spool_writer = SpoolWriter(spooling.root, self._settings, self._wake_worker)
+            outcome(spooling.forget)  # a daemon may have closed all its descriptors before it forked
+
+    def _reset(self) -> None:
+        #: guards the inbox, its size and position, and the workers
+        self._state = SerialExecutor()
+        self._starting = allocate_lock()
+        self._inbox: deque[_InboxItem] = deque()
+        #: what had to make room, and is yet to be counted
+        self._evicted: deque[_InboxItem] = deque()
+        self._bytes = 0
+        self._position = 0
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._waiters: deque[_FlushWaiter] = deque()
+        self._wake_signals: SimpleQueue[None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._group: list[tuple[ProviderTrace, tuple[BackendWorker, ...]]] = []
+        self._group_bytes = 0
+        self._group_since = 0.0
+        self._is_spool_open = False
+        self._closed_statuses: list[BackendStatus] = []
+
+    # -- the worker -------------------------------------------------------------------------------------------------
+
+    def _ensure_thread(self) -> None:
+        """Start the worker, unless another thread is doing so: nobody waits for that."""
+        if self._thread is None and self._starting.acquire(blocking=False):
+            try:
+                self._thread = self._thread or Thread(self._run, "llmspan-pipeline")
+            finally:
+                self._starting.release()
+            self._start_workers()
+
+    def _start_workers(self) -> None:
+        """Their threads too: when the program ends, and the first record comes, it is too late to start any."""
+        for worker in self._workers:
+            guarded("pipeline.start", worker.start)
+
+    def _run(self) -> None:
+        with making_way(self._is_urgent):
+            while True:
+                processed = self._position - len(self._inbox)
+                error = outcome(self._process_all)
+                if error is not None:
+                    note("pipeline.worker", error)
+                if error is None or processed == self._position - len(self._inbox):  # else it cost one record: go on
+                    self._wake_signals.get()
+
+    def _is_urgent(self) -> bool:
+        """Whether somebody waits for the worker, or the inbox is filling up."""
+        settings = self._settings
+        is_filling = self._bytes > settings.queue_max_bytes // 4 or len(self._inbox) > settings.queue_max_items // 4
+        return is_filling or bool(self._waiters)
+
+    def _process_all(self) -> None:
+        """Everything that waits: late ends first, as what they add is what others wait for."""
+        self._start_workers()  # those that could not be started when they were needed first
+        if self._spool_writer is not None and (not self._is_spool_open or self._spool_writer.has_more):
+            self._is_spool_open = self._spool_writer.open(self._workers)
+        while self._deferred or self._inbox or self._waiters:
+            waiters = list(self._waiters)  # before the late ends: those that they wait for are there
+            while self._deferred:
+                self._run_deferred(self._deferred.popleft())
+            with self._state:
+                for waiter in waiters:
+                    waiter.position = self._position if waiter.position is None else waiter.position
+            self._process_next()
+            self._release_waiters()
+        for worker in self._workers:
+            worker.report()
+
+    def _run_deferred(self, function: Callable[[], None]) -> None:
+        """Run ``function``, and make records of as many as it brought: a batch's results come faster than they go."""
+        before = len(self._inbox)
+        guarded("pipeline.defer", function)
+        added = range(len(self._inbox) - before)
+        for worker in self._workers if added else ():
+            worker.wait_for_capacity()
+        for _ in added:
+            self._process_next()
+
+    def _process_next(self) -> None:
+        """Make a record of the oldest call in the inbox; store what was made, if it is time to."""
+        with self._state:
+            item = self._inbox.popleft() if self._inbox else None
+        if item is not None:
+            breathe()
+            self._build_record(item)
+        if self._group and (not self._inbox or self._is_group_full()):
+            self._store_group()
+
+    def _release_waiters(self) -> None:
+        """Let those go on for whom all is done."""
+        with self._state:
+            processed = self._position - len(self._inbox) - len(self._group)
+        for waiter in list(self._waiters):
+            if waiter.position is not None and waiter.position <= processed:
+                self._waiters.remove(waiter)
+                waiter.processed.set()
+
+    def _build_record(self, item: _InboxItem) -> None:
+        record = guarded("pipeline.build", item.pending.build)
+        with self._state:
+            self._bytes -= item.size
+        if record is None:
+            _count_dropped(item, "internal_error")
+            return
+        guarded("pipeline.totals", self.totals.add, record)
+        if self._spool_writer is not None:
+            self._group_since = self._group_since if self._group else monotonic()
+            self._group_bytes += size_of(record)
+            self._group.append((record, item.workers))
+            return
+        for worker in item.workers:
+            worker.put(record, self._bytes)
+
+    def _is_group_full(self) -> bool:
+        return (
+            len(self._group) >= _GROUP_ITEMS
+            or self._group_bytes >= _GROUP_BYTES
+            or monotonic() - self._group_since >= _GROUP_SECONDS
+        )
+
+    def _store_group(self) -> None:
+        """What was made goes into the spool together, with one ``fdatasync``."""
+        group, self._group, self._group_bytes = self._group, [], 0
+        if self._spool_writer is not None and group:
+            workers = self._workers or max((promised for _, promised in group), key=len)  # closing
+            self._spool_writer.store(group, workers)
+            return
+        for record, promised in group:
+            for worker in promised:
+                worker.put(record)
+
+
+def _count_dropped(item: _InboxItem, reason: str) -> None:
+    for worker in item.workers:
+        worker.stats.dropped(reason)
+
+
+_instances: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+_shared: Final[list[Pipeline]] = []
+
+
+def shared() -> Pipeline:
+    """The pipeline of this process."""
+    if not _shared:
+        _shared.append(Pipeline())
+    return _shared[0]
+
+
+def _after_fork(pipelines: Iterable[Pipeline] = _instances) -> None:
+    for pipeline in list(pipelines):
+        pipeline.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
