@@ -19,6 +19,8 @@ _UNSAFE_RANGES: Final = (
     (0x2028, 0x202E), (0x2060, 0x206F), (0xD800, 0xDFFF), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB), (0xE0000, 0xE007F),
 )  # fmt: skip
 _UNSAFE: Final = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSAFE_RANGES) + "]")
+#: the unsafe ones of ASCII text, as bytes
+_UNSAFE_ASCII: Final = bytes(code for code in range(128) if _UNSAFE.match(chr(code)))
 _LINE_BREAKS: Final = re.compile(r"\r\n|\n")
 _NAMED: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
@@ -46,7 +48,14 @@ def printable_traceback(error: BaseException) -> str:
 
 def json_printable(text: str) -> str:
     """JSON ``text`` on one line: white space between tokens becomes spaces, other characters the escapes of JSON."""
-    return _UNSAFE.sub(_escaped_in_json, text)
+    # Exports pass whole payloads through here. Each step is one pass in C; only text that needs it goes on to the next.
+    line = text.replace("\n", " ").replace("\r", " ").replace("\t", " ")  # in a string, they would not be JSON
+    if line.isascii():
+        encoded = line.encode()
+        is_safe = len(encoded.translate(None, _UNSAFE_ASCII)) == len(encoded)
+    else:
+        is_safe = line.isprintable()  # false for all that is unsafe, and for some that is not
+    return line if is_safe else _UNSAFE.sub(_escaped_in_json, line)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -58,7 +67,5 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _escaped_in_json(match: re.Match[str]) -> str:
-    if match[0] in _NAMED:  # in a string it would not be JSON
-        return " "
     units = match[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

@@ -11,7 +11,18 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from .backends import primary_backend
-from .backends.base import NO_RECORDS, Backend, Filters, GroupBy, OpensForReading, Page, StatsRow
+from .backends.base import (
+    NO_RECORDS,
+    Backend,
+    Filters,
+    GroupBy,
+    JsonPage,
+    OpensForReading,
+    Page,
+    StatsRow,
+    SupportsCount,
+    SupportsJsonPages,
+)
 from .errors import NoTablesError, RecordError, SettingsError, shorten_traceback
 from .settings import Settings
 from .trace import ProviderTrace
@@ -87,17 +98,53 @@ class Reader:
         """All records of a step, oldest first, with payloads."""
         return self._asked(lambda: self.backend.list_by_step_id(step_id), [])
 
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, without payloads; ``cursor`` is the ``next_cursor`` of the page before."""
-        return self._asked(lambda: self.backend.list(filters, limit=limit, cursor=cursor), Page([]))
+    def list(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None, payload: bool = False
+    ) -> Page:
+        """A page of records, newest first; ``cursor`` is the ``next_cursor`` of the page before.
 
-    def iterate(self, filters: Filters | None = None, *, page_size: int = 200) -> Iterator[ProviderTrace]:
-        """All records that are meant, newest first, without payloads, read page by page."""
-        page = self.list(filters, limit=page_size)
+        With ``payload``, the records have their requests and responses, and a page ends before ``limit`` records where
+        these are long: only a ``next_cursor`` of None says that no more follow.
+        """
+        options: dict[str, Any] = {"payload": True} if payload else {}  # older backends have no such parameter
+        return self._asked(lambda: self.backend.list(filters, limit=limit, cursor=cursor, **options), Page([]))
+
+    def iterate(
+        self, filters: Filters | None = None, *, page_size: int = 200, payload: bool = False
+    ) -> Iterator[ProviderTrace]:
+        """All records that are meant, newest first, read page by page; with requests and responses if ``payload``.
+
+        Records may arrive and be deleted meanwhile: none comes twice, and each that is there all the time comes.
+        """
+        options: dict[str, Any] = {"payload": True} if payload else {}
+        page = self.list(filters, limit=page_size, **options)
         yield from page.traces
         while page.next_cursor is not None:
-            page = self.list(filters, limit=page_size, cursor=page.next_cursor)
+            page = self.list(filters, limit=page_size, cursor=page.next_cursor, **options)
             yield from page.traces
+
+    def list_json(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> JsonPage:
+        """The page that :meth:`list` gives with ``payload``, each record as its ``to_json_line()``; this is faster."""
+        backend = self.backend
+        if isinstance(backend, SupportsJsonPages):
+            return self._asked(lambda: backend.list_json(filters, limit=limit, cursor=cursor), JsonPage([]))
+        page = self.list(filters, limit=limit, cursor=cursor, payload=True)
+        return JsonPage([trace.to_json_line() for trace in page.traces], page.next_cursor)
+
+    def iterate_json(self, filters: Filters | None = None, *, page_size: int = 200) -> Iterator[str]:
+        """The records that :meth:`iterate` gives with ``payload``, each as its ``to_json_line()``; this is faster."""
+        page = self.list_json(filters, limit=page_size)
+        yield from page.lines
+        while page.next_cursor is not None:
+            page = self.list_json(filters, limit=page_size, cursor=page.next_cursor)
+            yield from page.lines
+
+    def count(self, filters: Filters | None = None) -> int:
+        """How many records are meant."""
+        backend = self.backend
+        if isinstance(backend, SupportsCount):
+            return self._asked(lambda: backend.count(filters), 0)
+        return self.stats((), filters)[0].calls
 
     def stats(self, group_by: Sequence[GroupBy] = (), filters: Filters | None = None) -> Sequence[StatsRow]:
         """Calls, failures and tokens per group; without groups, one row over all."""
@@ -161,17 +208,38 @@ class AsyncReader:
         """All records of a step, oldest first, with payloads."""
         return await asyncio.to_thread(self._reader.list_by_step_id, step_id)
 
-    async def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+    async def list(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None, payload: bool = False
+    ) -> Page:
         """See :meth:`Reader.list`."""
-        return await asyncio.to_thread(self._reader.list, filters, limit=limit, cursor=cursor)
+        return await asyncio.to_thread(self._reader.list, filters, limit=limit, cursor=cursor, payload=payload)
 
-    async def iterate(self, filters: Filters | None = None, *, page_size: int = 200) -> AsyncIterator[ProviderTrace]:
+    async def iterate(
+        self, filters: Filters | None = None, *, page_size: int = 200, payload: bool = False
+    ) -> AsyncIterator[ProviderTrace]:
         """See :meth:`Reader.iterate`."""
         cursor = None
         while True:
-            page = await self.list(filters, limit=page_size, cursor=cursor)
+            page = await self.list(filters, limit=page_size, cursor=cursor, payload=payload)
             for trace in page.traces:
                 yield trace
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def list_json(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None
+    ) -> JsonPage:
+        """See :meth:`Reader.list_json`."""
+        return await asyncio.to_thread(self._reader.list_json, filters, limit=limit, cursor=cursor)
+
+    async def iterate_json(self, filters: Filters | None = None, *, page_size: int = 200) -> AsyncIterator[str]:
+        """See :meth:`Reader.iterate_json`."""
+        cursor = None
+        while True:
+            page = await self.list_json(filters, limit=page_size, cursor=cursor)
+            for line in page.lines:
+                yield line
             cursor = page.next_cursor
             if cursor is None:
                 return

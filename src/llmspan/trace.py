@@ -268,8 +268,8 @@ def nanoseconds_of(moment: datetime) -> int:
 
 
 def _format_time(nanoseconds: int) -> str:
-    whole = _EPOCH + timedelta(seconds=nanoseconds // 1_000_000_000)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 1_000_000_000:09d}Z"
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]}.{fraction:09d}Z"
 
 
 def _parse_time(value: object) -> int:

@@ -131,8 +131,10 @@ class WiredStore(SocketBackend):
     def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
         return self._store.list_by_step_id(step_id)
 
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        return self._store.list(filters, limit=limit, cursor=cursor)
+    def list(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None, payload: bool = False
+    ) -> Page:
+        return self._store.list(filters, limit=limit, cursor=cursor, payload=payload)
 
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
         return self._store.ids_with_prefix(prefix, limit)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from llmspan.backends.base import JsonPage
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import main
 from llmspan.errors import BackendError
@@ -67,13 +72,66 @@ def test_an_export_that_fails_keeps_the_old_file(db: str, tmp_path: Path, monkey
     target = tmp_path / "out.jsonl"
     target.write_text("old")
 
-    def broken(self: ProviderTrace) -> str:
-        raise BackendError("gone")
+    def broken(self: SQLiteBackend, *arguments: Any, cursor: str | None = None, **more: Any) -> JsonPage:
+        if cursor is not None:
+            raise BackendError("gone")
+        return JsonPage(["{}"], "the second page")
 
-    monkeypatch.setattr(ProviderTrace, "to_json_line", broken)
+    monkeypatch.setattr(SQLiteBackend, "list_json", broken)
     assert call("export", "--db", db, "-o", str(target)).exit_code == 3
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if "out.jsonl" in path.name] == ["out.jsonl"]
+
+
+_SENDS_ITSELF_A_SIGNAL = """
+import os, sys
+from llmspan.backends.base import JsonPage
+from llmspan.backends.sqlite import SQLiteBackend
+from llmspan.cli import export, main
+number, read = int(sys.argv.pop(1)), SQLiteBackend.list_json
+def interrupted(*arguments, cursor=None, **more):
+    if cursor is not None:
+        os.kill(os.getpid(), number)
+    return read(*arguments, cursor=cursor, **more)
+SQLiteBackend.list_json, export._PAGE = interrupted, 1
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_export_that_is_interrupted_leaves_nothing(db: str, tmp_path: Path, number: int) -> None:
+    """A signal in the middle of an export: the file is as it was, none stands beside it, the exit code says it."""
+    target = tmp_path / "out.jsonl"
+    target.write_text("old")
+    words = [sys.executable, "-c", _SENDS_ITSELF_A_SIGNAL, str(int(number)), "export", "--db", db, "-o", str(target)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if number == signal.SIGINT else 128 + number)
+    assert "Traceback" not in done.stderr
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if "out.jsonl" in path.name] == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a pipe", "the terminal"])
+def test_progress_is_shown_on_a_terminal_only(db: str, tmp_path: Path, kind: str) -> None:
+    """The bar is on standard error, if that is a terminal and the records do not go to one; piped, there is none."""
+    own, other = pty.openpty()
+    words = [sys.executable, "-m", "llmspan", "export", "--db", db]
+    words += ["-o", str(tmp_path / "out.jsonl")] if kind == "a file" else []
+    stdout = other if kind == "the terminal" else subprocess.PIPE
+    environ = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    done = subprocess.run(words, stdout=stdout, stderr=other, env=environ, timeout=60)
+    os.close(other)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(own, 65536):
+            shown += piece
+    os.close(own)
+    assert done.returncode == 0
+    assert (b"3/3" in shown) == (kind != "the terminal")
+    assert (b"3 records to " in shown) == (kind == "a file")
+    piped = subprocess.run(words, capture_output=True, timeout=60)
+    assert b"3/3" not in piped.stdout + piped.stderr
+    assert len((piped.stdout or (tmp_path / "out.jsonl").read_bytes()).splitlines()) == 3
 
 
 @pytest.mark.parametrize("module", ["llmspan", "llmspan.cli"])

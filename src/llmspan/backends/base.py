@@ -21,12 +21,15 @@ __all__ = [
     "Backend",
     "Filters",
     "GroupBy",
+    "JsonPage",
     "NoneOf",
     "OneOf",
     "OpensForReading",
     "Page",
     "Removes",
     "StatsRow",
+    "SupportsCount",
+    "SupportsJsonPages",
 ]
 
 GroupBy = Literal[
@@ -103,7 +106,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records, newest first and without payloads, and the cursor of the next page (None on the last)."""
+    """Records, newest first, and the cursor of the next page (None on the last)."""
 
     traces: Sequence[ProviderTrace]
     next_cursor: str | None = None
@@ -186,8 +189,15 @@ class Backend(Protocol):
         """All records of a step, oldest first, with payloads."""
         ...
 
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, never with payloads."""
+    def list(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None, payload: bool = False
+    ) -> Page:
+        """A page of records, newest first; with their payloads only if ``payload``.
+
+        A page with payloads may have fewer records than ``limit`` although more follow, so that it fits in memory.
+        The order, by time and then by id, never changes. So whoever follows the cursors meets no record twice, and
+        every record that is there from the first page to the last.
+        """
         ...
 
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
@@ -222,6 +232,32 @@ class Backend(Protocol):
 
     def shutdown(self) -> None:
         """Release connections and files. The backend can be opened again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPage:
+    """Records as :meth:`~llmspan.trace.ProviderTrace.to_json_line` writes them; otherwise as :class:`Page`."""
+
+    lines: Sequence[str]
+    next_cursor: str | None = None
+
+
+@runtime_checkable
+class SupportsCount(Protocol):
+    """A backend that counts records without summing up what is in them; no backend has to."""
+
+    def count(self, filters: Filters | None = None) -> int:
+        """How many records are meant."""
+        ...
+
+
+@runtime_checkable
+class SupportsJsonPages(Protocol):
+    """A backend that makes the JSON of its records without making the records, which is faster; no backend has to."""
+
+    def list_json(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> JsonPage:
+        """The page that ``list`` gives with payloads, as JSON."""
         ...
 
 

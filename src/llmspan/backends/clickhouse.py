@@ -13,13 +13,16 @@ from ..errors import SchemaError, SettingsError
 from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
+from .base import Filters
 from .clickhouse_client import Client, parameter, quoted
 from .clickhouse_dsn import parse, shown
 from .clickhouse_engine import EngineClient
 from .clickhouse_errors import MissingError
 from .clickhouse_otel import OTEL_COLUMNS, otel_rows
+from .clickhouse_pages import payload_page
 from .clickhouse_rows import as_rows, token
-from .clickhouse_schema import VERSION, Schema
+from .clickhouse_schema import LAST_TIMESTAMP, VERSION, Schema
+from .payload_pages import Row
 from .reads import Ask, SQLReads
 
 __all__ = ["ClickHouseBackend"]
@@ -38,6 +41,17 @@ _DAY: Final = (
 def _exact_sum(column: str) -> str:
     """Int64 wraps around without a word."""
     return f"sum(toInt128({column}))"
+
+
+def _partitions(since: int | None, until: int | None) -> Sequence[str]:
+    """Conditions on the column of the partitions, whose first and last time stand for those beyond."""
+    low = [] if since is None else [f"timestamp >= {_timestamp(since)}"]
+    high = [] if until is None else [f"timestamp <= {_timestamp(until - 1)}"]
+    return low + high
+
+
+def _timestamp(nanoseconds: int) -> str:
+    return f"fromUnixTimestamp64Nano({max(0, min(nanoseconds, LAST_TIMESTAMP)):d}, 'UTC')"
 
 
 class ClickHouseBackend(SQLReads):
@@ -140,6 +154,14 @@ class ClickHouseBackend(SQLReads):
         asked = ask(self._dialect())
         return self._with_tables(lambda: self._client().rows(asked.sql, asked.values))
 
+    def _payload_page(
+        self, filters: Filters | None, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Row], str | None]:
+        def run(asked: query.Query) -> Sequence[Row]:
+            return self._with_tables(lambda: self._client().tuples(asked.sql, asked.values))
+
+        return payload_page(run, self._dialect(), filters, limit, cursor)
+
     def _demand_all(self) -> None:
         missing = self._schema().missing(self._client())
         if missing:
@@ -161,5 +183,6 @@ class ClickHouseBackend(SQLReads):
 
     def _dialect(self) -> query.Dialect:
         return query.Dialect(
-            table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, total=_exact_sum
-        )
+            table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, total=_exact_sum,
+            bounds=_partitions,
+        )  # fmt: skip

@@ -65,9 +65,16 @@ class Client:
 
     def rows(self, sql: str, values: Mapping[str, Cell] | None = None) -> Sequence[dict[str, Any]]:
         """The answer to a query, each row by the names of its columns."""
+        result = self._result(sql, values or {})
+        return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+    def tuples(self, sql: str, values: Mapping[str, Cell] | None = None) -> Sequence[Sequence[Any]]:
+        """The answer to a query, each row with the values of its columns."""
+        return self._result(sql, values or {}).result_rows
+
+    def _result(self, sql: str, values: Mapping[str, Cell]) -> Any:
         with self._driven() as driver:
-            result = driver.query(sql, parameters=dict(values or {}), settings=_READING)
-            return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+            return driver.query(sql, parameters=dict(values), settings=_READING)
 
     def command(self, sql: str) -> None:
         """Run a statement that has no answer."""

@@ -21,10 +21,12 @@ from .clickhouse_client import Client, quoted
 from .clickhouse_errors import MissingError
 from .clickhouse_otel import view_columns, view_condition
 
-__all__ = ["VERSION", "Schema"]
+__all__ = ["LAST_TIMESTAMP", "VERSION", "Schema"]
 
 #: the newest schema, that of the last numbered file
 VERSION: Final = 1
+#: the last time of the column ``timestamp``, which stands for later ones too: 2100-01-01, in nanoseconds
+LAST_TIMESTAMP: Final = 4_102_444_800_000_000_000
 
 _ENGINE: Final = re.compile(r"(Replicated|Shared)?ReplacingMergeTree\s*(?:\((.*)\))?", re.DOTALL)
 _REPLICA: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"

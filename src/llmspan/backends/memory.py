@@ -11,8 +11,9 @@ from typing import ClassVar, Final
 
 from .._native import Lock
 from ..settings import Settings
-from ..trace import FAILED, ProviderTrace
+from ..trace import FAILED, KEYS, ProviderTrace
 from .base import Filters, GroupBy, NoneOf, OneOf, Page, StatsRow, check_groups
+from .payload_pages import take_page
 from .rows import LISTED_KEYS, Cell, as_page, check_limit, decode, decode_cursor, encode, plain_text
 
 __all__ = ["MemoryBackend"]
@@ -89,11 +90,16 @@ class MemoryBackend:
         """All records of a step, oldest first, with payloads."""
         return [decode(row) for row in self._select(Filters(step_id=step_id))]
 
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, without payloads."""
+    def list(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None, payload: bool = False
+    ) -> Page:
+        """A page of records, newest first; with their payloads only if ``payload``."""
         check_limit(limit)
         last = None if cursor is None else decode_cursor(cursor)
         rows = (row for row in reversed(self._select(filters)) if last is None or _place(row) < last)
+        if payload:
+            page, next_cursor = take_page(([row[key] for key in KEYS] for row in rows), limit)
+            return Page([decode(dict(zip(KEYS, row, strict=True))) for row in page], next_cursor)
         return as_page([decode({key: row[key] for key in LISTED_KEYS}) for row in islice(rows, limit + 1)], limit)
 
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
@@ -101,6 +107,10 @@ class MemoryBackend:
         with self._lock:
             ids = sorted(self._rows)
         return list(islice((found for found in ids if found.startswith(plain_text(prefix))), limit))
+
+    def count(self, filters: Filters | None = None) -> int:
+        """How many records are meant."""
+        return len(self._select(filters))
 
     def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
         """Sums per group, in the order of the group's values."""

@@ -7,15 +7,16 @@ backend is opened. ``postgres_store`` does the work, ``postgres_driver`` connect
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from ..errors import SettingsError
 from ..settings import ContentMode, Settings
 from ..trace import ProviderTrace
 from . import query
+from .payload_pages import Row
 from .reads import Ask, SQLReads
 from .rows import plain_text
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .postgres_store import Store
 
 __all__ = ["PostgresBackend"]
+
+T = TypeVar("T")
 
 _HOUR: Final = 3_600_000_000_000
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
@@ -128,6 +131,9 @@ class PostgresBackend(SQLReads):
 
     def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
         return self._store.rows(lambda place: ask(replace(_DIALECT, table=place.table)))
+
+    def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
+        return self._store.consume(lambda place: ask(replace(_DIALECT, table=place.table)), read)
 
 
 def _bounds(since: int | None, until: int | None) -> Sequence[str]:

@@ -6,18 +6,20 @@ INSERTs that pass over what is there: that is rare, and COPY is the cheapest by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import capabilities, errors, sql
 
 from .._clock import monotonic
 from .._guard import logger
 from ..errors import LlmspanError, RefusedError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from . import postgres_schema as schema
+from .payload_pages import Row
 from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
 from .postgres_schema import Place
 from .query import Query
@@ -39,6 +41,8 @@ _SERVERS_EPOCH: Final = 946_684_800_000_000
 _DAY: Final = 86_400_000_000_000
 #: seconds until partitions that could not be made or dropped are tried again
 _PATIENCE: Final = 600.0
+#: rows that the driver fetches together where libpq can: few, as a payload may be long
+_ROWS_AT_ONCE: Final = 10
 
 
 class Store:
@@ -138,6 +142,19 @@ class Store:
             cursor = connection.execute(asked.sql, asked.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        return self._with_schema(self._reader, work)
+
+    def consume(self, ask: Callable[[Place], Query], read: Callable[[Iterable[Row]], T]) -> T:
+        """What ``read`` makes of the rows that answer ``ask``, which come from the server as they are read."""
+
+        def work(connection: Connection) -> T:
+            place = self._place or schema.usable(schema.find(connection))
+            asked = ask(place)
+            size = _ROWS_AT_ONCE if capabilities.has_stream_chunked() else 1
+            rows: Any = connection.cursor().stream(asked.sql, asked.values, size=size)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            with closing(rows):  # an end before the last row cancels the query
+                return read(rows)
 
         return self._with_schema(self._reader, work)
 

@@ -13,7 +13,7 @@ from ..trace import FAILED, KEYS
 from .base import Filters, GroupBy, NoneOf, OneOf, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
 
-__all__ = ["Dialect", "Query", "by_id", "by_step", "ids_with_prefix", "listing", "stats", "stats_row"]
+__all__ = ["Dialect", "Query", "by_id", "by_step", "count", "ids_with_prefix", "listing", "stats", "stats_row"]
 
 _SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -71,8 +71,10 @@ def by_step(dialect: Dialect, step_id: str, *, newest: bool) -> Query:
     return _equal(dialect, "step_id", step_id, tail)
 
 
-def listing(dialect: Dialect, filters: Filters | None, limit: int, cursor: str | None) -> Query:
-    """A page, newest first and without payloads, and one record more if there is a next page.
+def listing(
+    dialect: Dialect, filters: Filters | None, limit: int, cursor: str | None, *, keys: Sequence[str] = LISTED_KEYS
+) -> Query:
+    """A page, newest first and with the columns of ``keys``, and one record more if there is a next page.
 
     Raises:
         SettingsError: the limit is too small, or the cursor is none of ours.
@@ -86,7 +88,7 @@ def listing(dialect: Dialect, filters: Filters | None, limit: int, cursor: str |
         conditions.append(f"({dialect.started_at}, id) < {place}")
         conditions.extend(dialect.bounds(None, at + 1))
     sql = (
-        f"SELECT {dialect.select(LISTED_KEYS)} FROM {dialect.table} {_where(conditions)}"  # noqa: S608 - all ours
+        f"SELECT {dialect.select(keys)} FROM {dialect.table} {_where(conditions)}"  # noqa: S608 - all ours
         f" ORDER BY {dialect.started_at} DESC, id DESC LIMIT {limit + 1:d}"
     )
     return Query(sql, values)
@@ -101,6 +103,12 @@ def ids_with_prefix(dialect: Dialect, prefix: str, limit: int) -> Query:
         f"SELECT id FROM {dialect.table} WHERE id >= {low} AND id < {high} ORDER BY id LIMIT {limit:d}",  # noqa: S608
         values,
     )
+
+
+def count(dialect: Dialect, filters: Filters | None) -> Query:
+    """How many records are meant, as ``records``."""
+    conditions, values = _conditions(dialect, filters)
+    return Query(f"SELECT count(*) AS records FROM {dialect.table} {_where(conditions)}", values)  # noqa: S608
 
 
 def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None) -> Query:

@@ -6,15 +6,19 @@ opens and closes by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from ..trace import ProviderTrace
+from ..trace import KEYS, ProviderTrace
 from . import query
-from .base import NO_RECORDS, Filters, GroupBy, Page, StatsRow
+from .base import NO_RECORDS, Filters, GroupBy, JsonPage, Page, StatsRow
+from .json_lines import json_line
+from .payload_pages import Row, take_page
 from .rows import as_page, decode
 
 __all__ = ["Ask", "SQLReads"]
+
+T = TypeVar("T")
 
 Ask = Callable[[query.Dialect], query.Query]
 
@@ -24,6 +28,10 @@ class SQLReads:
 
     def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
         """The rows that the database gives for ``ask`` in its dialect, by column name."""
+        raise NotImplementedError
+
+    def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
+        """What ``read`` makes of the rows of ``ask``; it gets them one by one, and may leave the last ones unread."""
         raise NotImplementedError
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
@@ -38,18 +46,41 @@ class SQLReads:
         """All records of a step, oldest first, with payloads."""
         return self._traces(lambda dialect: query.by_step(dialect, step_id, newest=False))
 
-    def list(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of records, newest first, without payloads."""
+    def list(
+        self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None, payload: bool = False
+    ) -> Page:
+        """A page of records, newest first; with their payloads only if ``payload``."""
+        if payload:
+            rows, next_cursor = self._payload_page(filters, limit, cursor)
+            return Page([decode(dict(zip(KEYS, row, strict=True))) for row in rows], next_cursor)
         return as_page(self._traces(lambda dialect: query.listing(dialect, filters, limit, cursor)), limit)
+
+    def list_json(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> JsonPage:
+        """The page that ``list`` gives with payloads, as JSON."""
+        rows, next_cursor = self._payload_page(filters, limit, cursor)
+        return JsonPage([json_line(row) for row in rows], next_cursor)
 
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
         """At most ``limit`` ids that begin with ``prefix``, in their order."""
         return [str(row["id"]) for row in self._rows(lambda dialect: query.ids_with_prefix(dialect, prefix, limit))]
 
+    def count(self, filters: Filters | None = None) -> int:
+        """How many records are meant."""
+        return sum(int(row["records"]) for row in self._rows(lambda dialect: query.count(dialect, filters)))
+
     def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
         """Sums per group, in the order of the group's values."""
         rows = self._rows(lambda dialect: query.stats(dialect, group_by, filters))
         return [query.stats_row(group_by, row) for row in rows] if rows or group_by else [NO_RECORDS]
+
+    def _payload_page(
+        self, filters: Filters | None, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Row], str | None]:
+        """The rows of a page, and the cursor of the next one."""
+        return self._consume(
+            lambda dialect: query.listing(dialect, filters, limit, cursor, keys=KEYS),
+            lambda rows: take_page(rows, limit),
+        )
 
     def _traces(self, ask: Ask) -> Sequence[ProviderTrace]:
         return [decode(row) for row in self._rows(ask)]

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from .._setting_values import BadValueError, sqlite_path
 from ..errors import SettingsError
 from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
+from .payload_pages import Row
 from .reads import Ask, SQLReads
 from .rows import Cell, encode, plain_text
 from .sqlite_file import Handle, refusals, transaction
 
 __all__ = ["SQLiteBackend", "default_path"]
+
+T = TypeVar("T")
 
 # Not OR IGNORE: that would also skip, silently, a row that breaks another rule of the table.
 _INSERT: Final = (
@@ -123,6 +127,17 @@ class SQLiteBackend(SQLReads):
             cursor = connection.execute(asked.sql, asked.values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
+        asked = ask(_DIALECT)
+        if self._reader.is_empty():
+            return read([])
+        with (
+            refusals(self._path),
+            self._reader.use() as connection,
+            closing(connection.execute(asked.sql, asked.values)) as cursor,
+        ):
+            return read(cursor)
 
 
 def _named(path: str | os.PathLike[str]) -> Path:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 import click
 
 from . import options
 from .output import echo
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..backends.base import Filters
+    from ..reader import Reader
 
 __all__ = ["export"]
+
+#: records that are read and written together; fewer where their payloads are long
+_PAGE: Final = 2_000
 
 
 @click.command()
@@ -38,17 +48,26 @@ def export(
 ) -> None:
     """Print whole records as JSON, newest first."""
     chosen = options.filters(since, until, where)
-    written = 0
     with options.open_reader(backend, db) as reader, _opened(output, reader.backend.location) as stream:
-        for listed in reader.iterate(chosen):
-            trace = reader.get(listed.id)
-            if trace is not None:
-                stream.write(trace.to_json_line() + "\n")
-                written += 1
+        with progress_bar(lambda: reader.count(chosen), to_stdout=output is None) as advance:
+            written = _write(reader, chosen, stream, advance)
         if not written:
             echo(options.nothing(reader, chosen=bool(where or since or until)), err=True)
     if output is not None:
         echo(f"{written} records to {output}", err=True)
+
+
+def _write(reader: Reader, filters: Filters, stream: TextIO, advance: Callable[[int], None]) -> int:
+    """Write the records page by page, each page read by one query; their number."""
+    written = 0
+    page = reader.list_json(filters, limit=_PAGE)
+    while True:
+        stream.writelines(f"{line}\n" for line in page.lines)
+        written += len(page.lines)
+        advance(len(page.lines))
+        if page.next_cursor is None:
+            return written
+        page = reader.list_json(filters, limit=_PAGE, cursor=page.next_cursor)
 
 
 @contextmanager
@@ -69,9 +88,29 @@ def _opened(path: str | None, source: str) -> Generator[TextIO]:
     except OSError as error:
         raise click.FileError(path, error.strerror or str(error)) from error
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with _signals_raise(), os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             yield stream
         os.replace(temporary, target)  # noqa: PTH105 - mkstemp's name is a text
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _signals_raise() -> Generator[None]:
+    """Have the signals that would end the process at once end it by an exception, so that temporary files go."""
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers: list[Any] = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: object) -> NoReturn:
+    del frame
+    raise SystemExit(128 + number)
