@@ -95,6 +95,52 @@ def test_old_records_go(backend):
         assert [trace.id for trace in kept.list().traces] == ["new"]
 
 
+@pytest.mark.parametrize("days", [2_227, 2_228, 3_650, 20_000, 30_000, 36_500, 49_709, 49_710, 10**6])
+def test_records_stay_for_as_long_as_is_asked(backend, days):
+    """However many days records are to stay, none goes before, whatever its time: sums do not begin anew in 1970."""
+    times = {
+        "now": time.time_ns(),
+        "old": time.time_ns() - 2_000 * DAY,
+        "far": 2**63 - 1,
+        "2099": 4_102_358_400 * 10**9,
+    }
+    with shutting_down(same_place(backend, clickhouse_ttl=days, clickhouse_otel_traces=True)) as kept:
+        kept.open()
+        kept.write([make_trace(id=name, started_at=at) for name, at in times.items()])
+        kept._client().command(f"OPTIMIZE TABLE {kept._table('provider_traces')} FINAL")
+        assert {trace.id for trace in kept.list().traces} == set(times)
+        assert kept.migrate() == []
+
+
+@pytest.mark.parametrize("days", [3_650, 30_000])
+def test_a_sum_that_began_anew_is_put_right(backend, days):
+    """``migrate`` gives the safe form to a table that has the one whose sums begin anew in 1970."""
+    table = backend._table("provider_traces")
+    backend.open()
+    backend._client().command(f"ALTER TABLE {table} MODIFY TTL toDateTime(timestamp) + INTERVAL {days} DAY")
+    with shutting_down(same_place(backend, clickhouse_ttl=days)) as other:
+        (done,) = other.migrate()
+        assert "least(toUnixTimestamp(timestamp)" in done
+        assert other.migrate() == []
+    with shutting_down(same_place(backend, clickhouse_ttl=None)) as other:
+        assert other.migrate() == ["provider_traces: REMOVE TTL"]
+
+
+@pytest.mark.parametrize("clock", [20, -20, 36_500])
+def test_a_writer_whose_clock_is_wrong(backend, clock, monkeypatch):
+    """The server's clock says what is old: a writer whose clock is days off takes nothing that others wrote."""
+    real = time.time_ns
+    history = {f"{days}": real() - days * DAY for days in (1, 12, 29, 32, 60)}
+    with shutting_down(same_place(backend, clickhouse_ttl=30)) as kept:
+        kept.open()
+        kept.write([make_trace(id=name, started_at=at) for name, at in history.items()])
+        monkeypatch.setattr(time, "time_ns", lambda: real() + clock * DAY)
+        kept.write([make_trace(id="own", started_at=time.time_ns())])
+        kept.migrate()
+        kept._client().command(f"OPTIMIZE TABLE {kept._table('provider_traces')} FINAL")
+        assert {trace.id for trace in kept.list().traces} == {"1", "12", "29", "own"}
+
+
 def test_newer_schema(backend):
     """A table of a newer version is refused, with both versions and the remedy."""
     backend.open()

@@ -40,6 +40,14 @@ _TTL: Final = (
 _DATABASES: Final = "SELECT name FROM system.databases WHERE name = {database:String}"
 
 
+_DAY_SECONDS: Final = 86_400
+#: a day before the end of 32 bits, as a day may have 25 hours where the server is
+_LAST_SECOND: Final = 2**32 - 1 - _DAY_SECONDS
+#: as long as this, no record's time, which is before 2100 or taken for it, goes beyond that
+_PLAIN_TTL_DAYS: Final = (_LAST_SECOND - 4_102_444_800) // _DAY_SECONDS
+_LONGEST_TTL_DAYS: Final = _LAST_SECOND // _DAY_SECONDS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
     """What a database must hold."""
@@ -143,9 +151,9 @@ class Schema:
         """Let records be kept for as long as the settings say; what was changed."""
         made: list[str] = []
         for row in client.rows(_TTL, {"database": self.database}):
-            found = re.search(r"toDateTime\((\w+)\) \+ toIntervalDay\((\d+)\)", row["ttl"])
-            if (int(found[2]) if found else None) != self.ttl_days:
-                change = f"MODIFY {self._ttl('timestamp')}" if self.ttl_days is not None else "REMOVE TTL"
+            days = self._ttl_days
+            if _ttl_of(row["ttl"]) != (None if days is None else (days, days > _PLAIN_TTL_DAYS)):
+                change = f"MODIFY {self._ttl('timestamp')}" if days is not None else "REMOVE TTL"
                 table = f"{quoted(self.database)}.{row['name']}{self._on_cluster()}"
                 client.command(f"ALTER TABLE {table} {change}")
                 made.append(f"{row['name']}: {change}")
@@ -176,7 +184,19 @@ class Schema:
         return f" ON CLUSTER {quoted(self.cluster)}" if self.cluster is not None else ""
 
     def _ttl(self, column: str) -> str:
-        return f"TTL toDateTime({column}) + INTERVAL {self.ttl_days:d} DAY" if self.ttl_days is not None else ""
+        """When records go, by the server's clock. Beyond the last ``DateTime`` sums begin anew, and all would go."""
+        days = self._ttl_days
+        if days is None:
+            return ""
+        if days <= _PLAIN_TTL_DAYS:
+            return f"TTL toDateTime({column}) + INTERVAL {days:d} DAY"
+        latest = _LAST_SECOND - days * _DAY_SECONDS
+        return f"TTL toDateTime(least(toUnixTimestamp({column}), {latest:d})) + INTERVAL {days:d} DAY"
+
+    @property
+    def _ttl_days(self) -> int | None:
+        """None also for a time that reaches past all that a ``DateTime`` can say."""
+        return self.ttl_days if self.ttl_days is not None and self.ttl_days <= _LONGEST_TTL_DAYS else None
 
     def _indexes(self) -> str:
         numbers = [int(number) for number in re.findall(r"\d+", self.version)[:2]]
@@ -196,6 +216,13 @@ class Schema:
         if not parameters or parameters[-1] != "precedence":
             parameters.append("precedence")
         return f"{prefix}ReplacingMergeTree({', '.join(parameters)})"
+
+
+def _ttl_of(expression: str) -> tuple[int, bool] | None:
+    """The days of a table's TTL, and whether its sum is bounded; None if it has none, or one that we do not write."""
+    column = r"toDateTime\((?:\w+|(least)\(toUnixTimestamp\(\w+\), \d+\))\)"
+    match = re.search(rf"{column} \+ toIntervalDay\((\d+)\)", expression)
+    return (int(match[2]), match[1] is not None) if match else None
 
 
 def _parts(engine: str) -> tuple[str, list[str]]:
