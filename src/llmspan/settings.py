@@ -302,7 +302,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "postgres_retention_days", "LLMSPAN_POSTGRES_RETENTION_DAYS", _count, "a whole number above 0", "for ever",
-        "Day partitions older than so many days are dropped.",
+        "Day partitions older than so many days are dropped, by the clock of the server.",
     ),
     Setting(
         "clickhouse_dsn", "LLMSPAN_CLICKHOUSE_DSN", _text,

@@ -1,28 +1,25 @@
-"""What is special about the Postgres backend: where records are, how exact they are, how days come and go."""
+"""What is special about the Postgres backend: where records are, and how exact they are."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 from psycopg import sql
 
-from llmspan.backends import postgres_schema, query
+from llmspan.backends import query
 from llmspan.backends.base import Filters
 from llmspan.backends.postgres import _DIALECT, PostgresBackend, _near
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
 from llmspan.settings import Settings
-from llmspan.trace import KEYS, ProviderTrace
+from llmspan.trace import KEYS
 from records import DAY, NOON, full_trace, make_trace, this_day
-from stores.postgres import PASSWORD, execute, locked, new_schema, superuser
+from stores.postgres import PASSWORD, execute, new_schema, superuser
+from stores.postgres_partitions import days_ago, named, partition_of, partitions
 
 ODD_TIMES = [0, -1, 1_999, -1_999, 2**63 - 1, -(2**63)]
 
@@ -44,27 +41,6 @@ def make(dsn: str) -> Iterator[Callable[..., PostgresBackend]]:
             return backend
 
         yield make
-
-
-def days_ago(days: int) -> ProviderTrace:
-    return make_trace(started_at=this_day() - days * DAY + 5)
-
-
-def partition_of(dsn: str, trace: ProviderTrace) -> str:
-    statement = sql.SQL("SELECT tableoid::regclass::text FROM provider_traces WHERE id = {}").format(trace.id)
-    ((name,),) = execute(dsn, statement)
-    return name
-
-
-def partitions(dsn: str) -> list[str]:
-    rows = execute(
-        dsn, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'provider_traces'::regclass"
-    )
-    return sorted(name for (name,) in rows)
-
-
-def named(day: int) -> str:
-    return f"provider_traces_{time.strftime('%Y%m%d', time.gmtime(day // 1_000_000_000))}"
 
 
 # -- without a driver
@@ -235,122 +211,12 @@ def test_redelivery_with_other_boundaries(make):
     assert {trace.id for trace in backend.list_by_step_id("other")} == {trace.id for trace in traces[5:]}
 
 
-# -- days
-
-
-def test_a_day_has_its_partition(dsn, make):
-    """Records of today, of the days before and of those not far ahead are in the partitions of their days."""
-    traces = [days_ago(days) for days in (0, 1, 30, 400, -3)]
-    make().write(traces)
-    assert [partition_of(dsn, trace) for trace in traces] == [named(trace.started_at) for trace in traces]
-
-
-@pytest.mark.parametrize("at", [*ODD_TIMES, this_day() - 402 * DAY, this_day() + 6 * DAY])
-def test_odd_times_have_no_partition(dsn, make, at):
-    """A time long past or far ahead goes to the default partition, and is read like any other."""
-    trace = make_trace(started_at=at)
-    make().write([trace])
-    assert partition_of(dsn, trace) == "provider_traces_default"
-    assert make().get(trace.id) == trace
-    assert [one.id for one in make().list(Filters(since=at)).traces] == [trace.id]
-
-
-def test_days_are_made_ahead(dsn, make):
-    """The first write makes partitions for today and the next three days; no write after it makes more."""
-    backend = make()
-    backend.write([days_ago(0)])
-    expected = ["provider_traces_default", *(named(this_day() + day * DAY) for day in range(4))]
-    assert partitions(dsn) == sorted(expected)
-    backend.write([days_ago(0)])
-    assert partitions(dsn) == sorted(expected)
-
-
-def test_days_go_on(dsn, make, monkeypatch):
-    """A writer that is still there tomorrow makes one day more."""
-    backend = make()
-    backend.write([days_ago(0)])
-    monkeypatch.setattr(postgres_schema, "today", lambda: this_day() // DAY + 1)
-    backend.write([days_ago(0)])
-    assert named(this_day() + 4 * DAY) in partitions(dsn)
-
-
-def test_writers_at_once(dsn):
-    """Writers that all come to an empty database at the same moment make everything once, and none of them fails."""
-    backends = [PostgresBackend(dsn) for _ in range(6)]
-    together = threading.Barrier(len(backends))
-
-    def work(backend: PostgresBackend) -> None:
-        together.wait()
-        backend.write([days_ago(days) for days in range(3)])
-        backend.shutdown()
-
-    with ThreadPoolExecutor(len(backends)) as pool:
-        list(pool.map(work, backends))
-    assert execute(dsn, "SELECT count(*), count(DISTINCT tableoid) FROM provider_traces") == [(18, 3)]
-    assert execute(dsn, "SELECT version, name FROM llmspan_schema") == [(1, "0001_provider_traces.sql")]
-    assert len(partitions(dsn)) == 1 + 2 + 4
-
-
-def test_a_day_that_began_in_the_default_partition(dsn, make):
-    """A day of which records are in the default partition already goes on there; no write fails."""
-    early, late = days_ago(0), days_ago(0)
-    make().write([early])
-    today = named(this_day())
-    execute(
-        dsn,
-        f"ALTER TABLE provider_traces DETACH PARTITION {today}",
-        f"INSERT INTO provider_traces SELECT * FROM {today}",
-        f"DROP TABLE {today}",
-        f"DROP TABLE {named(this_day() + DAY)}",
-    )
-    make().write([late])
-    assert [partition_of(dsn, trace) for trace in (early, late)] == ["provider_traces_default"] * 2
-    assert named(this_day() + DAY) in partitions(dsn)
-
-
-def test_retention(dsn, make):
-    """Partitions of days before the last thirty are dropped, and what the default partition has of them; no other."""
-    traces = {days: days_ago(days) for days in (0, 29, 30, 31, 200, 500)}
-    make().write(list(traces.values()))
-    ahead = make_trace(started_at=this_day() + 50 * DAY)
-    make(retention_days=30).write([ahead])
-    left = {trace.id for trace in make().list(limit=100).traces}
-    assert left == {traces[days].id for days in (0, 29, 30)} | {ahead.id}
-    assert partitions(dsn)[0] == named(this_day() - 30 * DAY)
-
-
-def test_without_retention_nothing_goes(make):
-    """Nothing is dropped unless the setting says how old is too old."""
-    old = days_ago(300)
-    make().write([old])
-    make().write([days_ago(0)])
-    make().migrate()
-    assert make().get(old.id) == old
-
-
-def test_days_that_are_locked_wait(dsn, make, caplog, monkeypatch):
-    """If somebody holds a lock that a new day needs, records are written without it, and it is made later."""
-    caplog.set_level(logging.WARNING, "llmspan")
-    backend = make()
-    backend.write([days_ago(0)])
-    monkeypatch.setattr(postgres_schema, "today", lambda: this_day() // DAY + 1)
-    trace = days_ago(0)
-    with locked(dsn, "LOCK TABLE provider_traces_default IN ROW EXCLUSIVE MODE"):
-        backend.write([trace])
-    assert "day partitions could not be kept" in caplog.text
-    assert "lock timeout" in caplog.text
-    assert named(this_day() + 4 * DAY) not in partitions(dsn)
-    assert backend.get(trace.id) == trace
-    make().write([days_ago(0)])
-    assert named(this_day() + 4 * DAY) in partitions(dsn)
-
-
 # -- the schema
 
 
 def test_migrate_says_what_it_did(dsn, make):
     """The first ``migrate`` names what it applied, the next one nothing; it makes the days of a month."""
-    assert make().migrate() == ["0001_provider_traces.sql"]
+    assert make().migrate() == ["0001_provider_traces.sql", "0002_days_by_the_servers_clock.sql"]
     assert make().migrate() == []
     assert named(this_day() + 29 * DAY) in partitions(dsn)
     assert make().check().startswith("Postgres ")
@@ -373,7 +239,7 @@ def test_a_newer_schema(dsn, make):
     make().open()
     execute(dsn, "INSERT INTO llmspan_schema (version, name) VALUES (999, 'from the future')")
     for use in (make().open, make().check, make().migrate, lambda: make().write([make_trace()]), make().list):
-        with pytest.raises(SchemaError, match="version 999 of the tables, this llmspan knows 1; upgrade llmspan"):
+        with pytest.raises(SchemaError, match="version 999 of the tables, this llmspan knows 2; upgrade llmspan"):
             use()
 
 

@@ -1,4 +1,4 @@
-"""The tables in Postgres: found, made, brought to the newest version, a partition a day, old days dropped.
+"""The tables in Postgres: found, made, brought to the newest version.
 
 All of ours is in one schema: the first on the search path that has a table ``llmspan_schema``, else the current one.
 What changes tables runs in a transaction under one advisory lock, whoever else may be doing the same.
@@ -6,13 +6,9 @@ What changes tables runs in a transaction under one advisory lock, whoever else 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
-from time import time_ns
 from typing import Final
 
 from psycopg import errors, sql
@@ -21,28 +17,8 @@ from ..errors import NoTablesError, RefusedError, SchemaError
 from ..trace import KEYS
 from .postgres_driver import Connection, transaction
 
-__all__ = [
-    "AHEAD",
-    "FURTHEST",
-    "OLDEST",
-    "Place",
-    "add_days",
-    "drop_days",
-    "find",
-    "migrate",
-    "outdated",
-    "today",
-    "usable",
-]
+__all__ = ["Place", "find", "migrate", "outdated", "usable"]
 
-#: for how many days after today there are partitions
-AHEAD: Final = 3
-#: for how many `migrate` makes them, for writers who may not
-FURTHEST: Final = 30
-#: days past that still get a partition of their own
-OLDEST: Final = 400
-
-_DAY: Final = 86_400_000_000_000
 #: what everybody locks who changes our tables in this database; the functions in the migrations do, too
 _LOCK: Final = 7812739796155067950
 _DDL_TIMEOUT: Final = 10.0
@@ -145,29 +121,6 @@ def migrate(connection: Connection) -> list[str]:
         ) from error
 
 
-def add_days(connection: Connection, place: Place, days: Iterable[int]) -> None:
-    """Make the partitions of ``days`` (since the epoch, UTC) that there are not, and that may be made.
-
-    A day of which the default partition has records already stays without a partition.
-    """
-    if missing := sorted(set(days).difference(_days(connection, place))):
-        _call(connection, place, "provider_traces_add_day", missing)
-
-
-def drop_days(connection: Connection, place: Place, before: int) -> int:
-    """Drop the partitions of the days before ``before``, and the older records of the default one; how many days."""
-    old = sorted(day for day in _days(connection, place) if day < before)
-    for day in old:  # one by one: each holds a lock that everybody waits for
-        _call(connection, place, "provider_traces_drop_day", [day])
-    _call(connection, place, "provider_traces_trim_default", [before])
-    return len(old)
-
-
-def today() -> int:
-    """The day, UTC, in days since the epoch."""
-    return time_ns() // _DAY
-
-
 def _check_server(connection: Connection) -> None:
     version = connection.info.server_version
     if version < _OLDEST_SERVER:
@@ -204,10 +157,6 @@ SELECT nspname::text, ours, current_user::text,
             AND has_function_privilege(pg_proc.oid, 'EXECUTE')
     )
 FROM place LEFT JOIN pg_class AS found ON relnamespace = namespace AND relname = 'provider_traces'
-"""
-_DAYS: Final = """
-SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-WHERE inhparent = to_regclass(%(table)s)
 """
 
 
@@ -257,22 +206,6 @@ def _migrations() -> dict[int, tuple[str, str]]:
     folder = files("llmspan.backends").joinpath("sql", "postgres")
     names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
     return {int(name[:4]): (name, folder.joinpath(name).read_text("utf-8")) for name in names}
-
-
-def _days(connection: Connection, place: Place) -> set[int]:
-    """The days that have a partition of ours."""
-    rows = connection.execute(_DAYS, {"table": place.table}).fetchall()
-    found = (re.fullmatch(r"provider_traces_(\d{4})(\d\d)(\d\d)", name) for (name,) in rows)
-    return {(date(int(match[1]), int(match[2]), int(match[3])) - _EPOCH).days for match in found if match}
-
-
-_EPOCH: Final = date(1970, 1, 1)
-
-
-def _call(connection: Connection, place: Place, function: str, days: Sequence[int]) -> None:
-    query = sql.SQL("SELECT {}(day) FROM unnest(%s::date[]) AS day").format(sql.Identifier(place.schema, function))
-    with transaction(connection, _DDL_TIMEOUT):
-        connection.execute(query, [[_EPOCH + timedelta(days=day) for day in days]])
 
 
 def _quoted(name: str) -> str:

@@ -11,15 +11,14 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-import psycopg
 from psycopg import capabilities, errors, sql
 
-from .._clock import monotonic
 from .._guard import logger
 from ..errors import LlmspanError, RefusedError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from . import postgres_schema as schema
 from .payload_pages import Row
+from .postgres_days import DayPartitions, clock_difference, server_time
 from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
 from .postgres_schema import Place
 from .query import Query
@@ -38,9 +37,6 @@ _TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(KINDS.get(name, "int
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: 2000-01-01, from where Postgres counts, in microseconds since the epoch
 _SERVERS_EPOCH: Final = 946_684_800_000_000
-_DAY: Final = 86_400_000_000_000
-#: seconds until partitions that could not be made or dropped are tried again
-_PATIENCE: Final = 600.0
 #: rows that the driver fetches together where libpq can: few, as a payload may be long
 _ROWS_AT_ONCE: Final = 10
 
@@ -56,13 +52,10 @@ class Store:
         self._reader = Handle(given, timeout, writes=False)
         self._location = location(given)
         self._keep_payload = keep_payload
-        self._retention_days = retention_days
         self._auto_migrate = auto_migrate
         self._timeout = timeout
         self._place: Place | None = None
-        self._days: set[int] = set()
-        self._dropped_on: int | None = None
-        self._not_before = 0.0
+        self._days = DayPartitions(self._location, retention_days)
 
     def open(self) -> None:
         """Find the tables; make or update them where that is wanted and allowed."""
@@ -87,11 +80,7 @@ class Store:
             self._forget()
             applied = schema.migrate(connection)
             place = schema.usable(schema.find(connection))
-            now = schema.today()
-            if place.may_add_days:
-                schema.add_days(connection, place, range(now, now + schema.FURTHEST))
-            if self._retention_days and place.may_drop_days:
-                schema.drop_days(connection, place, now - self._retention_days)
+            self._days.make_month(connection, place)
             return applied
 
         return self._or_close(work)
@@ -107,7 +96,7 @@ class Store:
                     f"Postgres at {self._location}: the user {place.user!r} may only read provider_traces; GRANT INSERT"
                     f" ON {place.table} to it, or name another user in LLMSPAN_POSTGRES_DSN"
                 )
-            self._keep_days(connection, place, traces)
+            self._days.keep(connection, place, traces)
             try:
                 self._copy(connection, place, traces)
             except errors.UniqueViolation:
@@ -183,9 +172,7 @@ class Store:
 
     def _forget(self) -> None:
         self._place = None
-        self._days = set()
-        self._dropped_on = None
-        self._not_before = 0.0
+        self._days.forget()
 
     def _describe(self, connection: Connection) -> str:
         place = schema.usable(schema.find(connection))
@@ -197,8 +184,12 @@ class Store:
         version = connection.info.server_version
         return (
             f"Postgres {version // 10000}.{version % 10000}, schema {place.schema} version {place.version},"
-            f" {self._location}"
+            f" {self._location}{self._describe_clock(connection)}"
         )
+
+    def _describe_clock(self, connection: Connection) -> str:
+        difference = clock_difference(server_time(connection))
+        return f"; this machine's clock is {difference} the server's: set the one that is wrong" if difference else ""
 
     # -- writing
 
@@ -236,45 +227,6 @@ class Store:
             row.insert(_AT, row[_AT])
             row[_STREAM] = bool(row[_STREAM])
             yield row
-
-    # -- days
-
-    def _keep_days(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
-        """Have partitions for the days of ``traces`` and the next ones; drop those past. Never fails a write."""
-        now = schema.today()
-        given = {trace.started_at // _DAY for trace in traces if isinstance(trace.started_at, int)}
-        wanted = {day for day in given if now - schema.OLDEST <= day <= now + schema.AHEAD}
-        wanted |= set(range(now, now + schema.AHEAD + 1))
-        wanted -= self._days
-        dropping = self._retention_days is not None and self._dropped_on != now
-        if not (wanted or dropping) or monotonic() < self._not_before:
-            return
-        try:
-            if wanted and place.may_add_days:
-                schema.add_days(connection, place, wanted)
-            if dropping and place.may_drop_days:
-                schema.drop_days(connection, place, now - (self._retention_days or 0))
-        except psycopg.Error as error:
-            if connection.closed:
-                raise
-            self._not_before = monotonic() + _PATIENCE
-            logger.warning("llmspan: postgres: day partitions could not be kept, will be tried again: %s", error)
-            return
-        self._tell_rights(place, dropping=dropping)
-        self._days |= wanted
-        self._dropped_on = now
-
-    def _tell_rights(self, place: Place, *, dropping: bool) -> None:
-        if not place.may_add_days and not self._days:
-            logger.warning(
-                "llmspan: postgres: the user %r may not make day partitions at %s; records of days that have none go to"
-                " provider_traces_default. See docs/postgres.md, Roles", place.user, self._location,
-            )  # fmt: skip
-        if dropping and not place.may_drop_days and self._dropped_on is None:
-            logger.warning(
-                "llmspan: postgres: the user %r may not drop day partitions at %s, LLMSPAN_POSTGRES_RETENTION_DAYS has"
-                " no effect. See docs/postgres.md, Roles", place.user, self._location,
-            )  # fmt: skip
 
 
 _NO_PAYLOAD: Final[Mapping[str, Cell]] = {**dict.fromkeys(PAYLOAD_KEYS), "content": "metadata"}
