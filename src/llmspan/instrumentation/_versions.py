@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from typing import Any, Final
 
@@ -44,8 +45,9 @@ def is_known(package: str, newest: int, base_client: Any) -> bool:
 
 
 def forget_told() -> None:
-    """Warn anew. For tests."""
+    """Warn anew, and look for the versions anew. For tests."""
     _told.clear()
+    _version.cache_clear()
 
 
 def _misfits(base_client: Any) -> Iterator[str]:
@@ -64,7 +66,9 @@ def _takes(function: Any, names: tuple[str, ...]) -> bool:
     return set(names) <= set(parameters) or any(given.kind in any_kind for given in parameters.values())
 
 
+@cache
 def _version(package: str) -> str:
+    """The version that is installed; it is read from a long file, and programs may instrument many times."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
