@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Literal, get_args
 
 from llmspan.pipeline import BackendStatus
@@ -83,6 +83,20 @@ def enter(
         line.struck = (line.struck or 0) + struck
     assert (lost, twice) == (counted, 0), fault
     assert spool != "yes" or not lost, fault
+
+
+def dump() -> list[tuple[str, HasSpool, dict[str, int | None]]]:
+    """The books, of simple types, for another process."""
+    return [(fault, spool, asdict(line)) for (fault, spool), line in LINES.items()]
+
+
+def add(books: Iterable[tuple[str, HasSpool, dict[str, int | None]]]) -> None:
+    """Add another process's books to ours."""
+    for fault, spool, columns in books:
+        line = LINES.setdefault((fault, spool), Line())
+        for name, count in columns.items():
+            if count is not None:
+                setattr(line, name, (getattr(line, name) or 0) + count)
 
 
 def table() -> list[str]:
