@@ -29,7 +29,7 @@ from .pipeline import Pipeline
 from .settings import Settings
 from .trace import ProviderTrace, Status, nanoseconds_of, new_id
 from .usage import Usage
-from .wire import READERS, read_error, reassemble
+from .wire import PARSERS, read_error, reassemble
 
 __all__ = ["create", "record"]
 
@@ -241,7 +241,7 @@ def _read(api: str, received: str | bytes | None) -> tuple[str | None, dict[str,
     """The response's JSON text, and the record's values that are in it."""
     if received is None:
         return None, {}
-    if api not in READERS:
+    if api not in PARSERS:
         text = _json.canonical(received)
         usage = _usage_in(text)
         return text, {"usage": usage}

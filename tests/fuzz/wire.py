@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["llmspan"]):
     from llmspan import messages, wire
-    from llmspan.wire import batches
+    from llmspan.wire.apis import anthropic_batches as batches
 
 from replay import RECORDINGS, Recording, recording_ids
 from wires import check_sane
 
-APIS = sorted(wire.READERS)
+APIS = sorted(wire.PARSERS)
 MEDIA = ("", "text/event-stream", "application/json", "application/vnd.amazon.eventstream", "audio/mpeg")
 #: longer recordings make a slow corpus
 LONGEST = 8192

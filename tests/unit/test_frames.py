@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from frames import chunk, exception, frame
 from llmspan.wire import reassemble, summarize
+from llmspan.wire.aws_eventstream import as_events, read_frames
 from llmspan.wire.error_types import error_type
-from llmspan.wire.frames import as_events, frames
 from records import patient
 from streams import MESSAGES
 
@@ -34,7 +34,7 @@ def test_a_stream_reads_as_the_same_events() -> None:
 @pytest.mark.parametrize("end", range(0, len(BODY), 211))
 def test_a_stream_that_was_cut(end: int) -> None:
     """Half a frame is none: what came before it counts, and nothing is invented."""
-    whole = list(frames(BODY[:end]))
+    whole = list(read_frames(BODY[:end]))
     assert len(whole) == sum(1 for number in range(1, len(FRAMES) + 1) if len(b"".join(FRAMES[:number])) <= end)
     reply, _ = reassemble("messages", BODY[:end])
     assert reply.terminal is False or end >= len(BODY) - len(FRAMES[-1]) - len(FRAMES[-2])
@@ -65,7 +65,7 @@ def test_all_kinds_of_headers_are_passed_over() -> None:
         ]
     )  # fmt: skip
     body = struct.pack(">III", 16 + len(head), len(head), 0) + head + b"\x00" * 4
-    (found,) = frames(body)
+    (found,) = read_frames(body)
     assert found.headers == {"x": "ok"}
     assert found.end == len(body)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from llmspan.usage import Usage
-from llmspan.wire import READERS, Reply, read_error, reassemble, summarize
+from llmspan.wire import PARSERS, Reply, read_error, reassemble, summarize
 from wires import both, created, ended, piece, start, wire
 
 
@@ -40,7 +40,7 @@ def test_vectors_are_not_read_on_the_callers_thread():
     assert summarize("images", body).usage == Usage()
 
 
-@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize("api", PARSERS)
 @pytest.mark.parametrize(("body", "message"), [
     (b'{"error": {"type": "t", "message": "m"}}', "m"),
     (b'[{"error": {"code": 400, "message": "m"}}]', "m"),
@@ -54,7 +54,7 @@ def test_error_bodies(api, body, message):
     assert (reply.error.message, reply.terminal, reply.usage) == (message, True, Usage())
 
 
-@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize("api", PARSERS)
 @pytest.mark.parametrize("body", [b"", b'{"id": "c", "cho', b"{", b"[", b'"'])
 def test_bodies_cut_short(api, body):
     """Nothing, or JSON that breaks off, is neither a response nor an end."""

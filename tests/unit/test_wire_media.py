@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmspan.wire import Reply, reassemble, summarize
-from llmspan.wire.batches import read_result
+from llmspan.wire.apis.anthropic_batches import read_result
 from streams import sse
 
 USAGE = {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmspan.usage import Usage
-from llmspan.wire import READERS, Reply
-from llmspan.wire.body import BodyReader
+from llmspan.wire import PARSERS, Reply
+from llmspan.wire.apis.json_body import BodyParser
 from records import patient
 from replay import recording_ids
 from wires import STREAMS, both, check_sane, load, plain_events, wire
@@ -74,7 +74,7 @@ def test_any_value_of_an_event_may_be_odd(kind):
 
 
 @pytest.mark.recordings
-@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize("api", PARSERS)
 def test_any_value_of_a_body_may_be_odd(api):
     """The same for the bodies of calls that do not stream."""
     names = [name for name in recording_ids() if "-unary-" in name and load(name).record_api == api]
@@ -122,26 +122,26 @@ def test_any_mixture_is_read(data, edits):
             half = second % (len(text) + 1)
             blocks[here] = text[:half] if what == "cut" else text[:half] + b"\xff\x00" + text[half + 1 :]
     body = b"".join(block if isinstance(block, bytes) else wire(block) for block in blocks)
-    check_sane(data.draw(st.sampled_from([api, *READERS])), body)
+    check_sane(data.draw(st.sampled_from([api, *PARSERS])), body)
 
 
 @patient
-@given(api=st.sampled_from(sorted(READERS)), body=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+@given(api=st.sampled_from(sorted(PARSERS)), body=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_read(api, body):
     """Bytes that are neither JSON nor events give no response, and no usage, but for the APIs that answer so."""
     reply, response = both(api, body)
     assert replace(reply.usage, raw=None) == Usage()
     assert response is None or reply.plain or isinstance(json.loads(body), dict)
-    assert not reply.plain or READERS[api].plain or body[:1] == b"\x00"
+    assert not reply.plain or PARSERS[api].plain or body[:1] == b"\x00"
 
 
-@pytest.mark.parametrize("api", READERS)
+@pytest.mark.parametrize("api", PARSERS)
 def test_nesting_without_end(api):
     """JSON nested deeper than Python can go is passed over, in a body, in an event, in a tool's input."""
     deep = "[" * 100_000 + "]" * 100_000
     both(api, f'{{"id":{deep}}}'.encode())
     body = f'data: {{"id":{deep}}}\n\n'.encode()
-    assert both(api, body) == (Reply(terminal=issubclass(READERS[api], BodyReader), chunk_count=0), None)
+    assert both(api, body) == (Reply(terminal=issubclass(PARSERS[api], BodyParser), chunk_count=0), None)
     both(
         api,
         wire({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": deep}}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmspan.wire import READERS, reassemble, sse, summarize
+from llmspan.wire import PARSERS, reassemble, sse, summarize
 from replay import recording_ids
 from wires import STREAMS, Plain, both, load, plain_events
 
@@ -134,7 +134,7 @@ def test_text_only_grows(name):
     recording = load(name)
     body = sse.unix_lines(recording.wire)
     _, whole = reassemble(recording.record_api, body)
-    final, reader, unlike = dict(texts(whole)), READERS[recording.record_api](), []
+    final, reader, unlike = dict(texts(whole)), PARSERS[recording.record_api](), []
     for event in sse.events(body):
         if event.data is not None:
             reader.event(event.data, event.name)

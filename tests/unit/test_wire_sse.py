@@ -89,8 +89,8 @@ def test_events_are_the_sdks(lines, ends, tail):
     """Any framing gives the events that the SDK's own decoder gives: same names, same objects, none more."""
     text = "".join(line + end for line, end in zip(lines, ends, strict=False)) + ("data: {}" if tail else "")
     theirs = [(event.event, event.data) for event in SSEDecoder().iter_bytes(iter([text.encode()])) if event.data]
-    ours = [event for event in sse.events(sse.unix_lines(text.encode())) if event.data is not None or event.done]
-    assert [event.name or None for event in ours if event.done] == [
+    ours = [event for event in sse.events(sse.unix_lines(text.encode())) if event.data is not None or event.is_done]
+    assert [event.name or None for event in ours if event.is_done] == [
         name for name, data in theirs if data.startswith("[DONE]")
     ]
     objects = [(name, json_object(data)) for name, data in theirs]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmspan.wire import READERS, reassemble, summarize
+from llmspan.wire import PARSERS, reassemble, summarize
 from llmspan.wire.repeats import end_of_run
 from records import patient
 from replay import recording_ids
@@ -40,7 +40,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(reader, "event", lambda self, *args: (apis.append(api), event(self, *args))[1])
 
     for api in ("chat_completions", "messages", "responses"):
-        count(api, READERS[api])
+        count(api, PARSERS[api])
     return apis
 
 

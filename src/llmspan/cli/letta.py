@@ -19,7 +19,7 @@ from ..content import Policy
 from ..errors import RecordError
 from ..trace import ProviderTrace, Status, nanoseconds_of
 from ..usage import Usage
-from ..wire import READERS, Reply, read_error
+from ..wire import PARSERS, Reply, read_error
 
 __all__ = ["COLUMNS", "record_id", "to_record"]
 
@@ -114,8 +114,8 @@ def record_id(letta_id: str, created: int) -> str:
 def _reply(api: str, response: dict[str, Any]) -> Reply:
     """What the response says; where only parts of its shape are there, as in Letta's streams, at least its usage."""
     reply = Reply()
-    if api in READERS:
-        reader = READERS[api]()
+    if api in PARSERS:
+        reader = PARSERS[api]()
         reader.body(response)
         reply = reader.reply()
     if reply.usage.source == "none":

@@ -20,7 +20,7 @@ from ..content import Policy
 from ..limits import id_key
 from ..trace import ProviderTrace, Status, nanoseconds_of
 from ..wire import error_type
-from ..wire.batches import BatchResult, read_result
+from ..wire.apis.anthropic_batches import BatchResult, read_result
 from ._body import Body
 from ._call import Call
 from ._decoding import UndecodableError, decoder

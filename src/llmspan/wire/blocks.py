@@ -93,9 +93,9 @@ class Blocks:
         return next((block for block in reversed(self._blocks) if block.index == index), None)
 
 
-def _tool_input(given: str) -> Any:
+def _tool_input(text: str) -> Any:
     """The tool input that the deltas spell; cut short or invalid, it is kept as Anthropic's guide proposes."""
     try:
-        return json.loads(given)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return {"INVALID_JSON": given}
+        return {"INVALID_JSON": text}

@@ -44,8 +44,8 @@ _TOOL_CALLS: Final = frozenset(
 
 def normalized(reasons: Iterable[str | None]) -> tuple[str, ...]:
     """The reasons of a call's choices; one that was expected and did not come is ``error``, by the conventions."""
-    found = ("error" if not reason else _REASONS.get(reason, reason) for reason in reasons)
-    return tuple(reason for reason in found if reason is not None)
+    spelled = ("error" if not reason else _REASONS.get(reason, reason) for reason in reasons)
+    return tuple(reason for reason in spelled if reason is not None)
 
 
 def response_reason(response: JsonObject) -> str | None:

@@ -34,19 +34,19 @@ def end_of_run(lines: bytes, start: int, end: int) -> int:
     """Where the run of events ends that repeat the one between ``start`` and ``end`` in all but their texts."""
     if _FACTS.search(lines, start, end):
         return end
-    kinds = "".join("N" if found[1] is None else "T" for found in _VARYING.finditer(lines, start, end))
+    kinds = "".join("N" if match[1] is None else "T" for match in _VARYING.finditer(lines, start, end))
     if len(kinds) > _MOST_VARYING:
         return end
-    run = _run(kinds).match(lines, start)
+    run = _run_pattern(kinds).match(lines, start)
     return end if run is None else run.end()
 
 
 @functools.lru_cache(maxsize=64)
-def _run(kinds: str) -> re.Pattern[bytes]:
+def _run_pattern(kinds: str) -> re.Pattern[bytes]:
     """An event with varying members of these kinds, and behind it any number of events with the same other bytes."""
-    first, others = "", ""
+    first, repeated = "", ""
     for number, kind in enumerate(kinds, 1):
         member, value = (_TEXT_MEMBER, _TEXT) if kind == "T" else (_NUMBER_MEMBER, _NUMBER)
         first += rf"({_REST}*?{member}){value}"
-        others += rf"\{number}{value}"
-    return re.compile(rf"{first}({_REST}*+\n\n)(?:{others}\{len(kinds) + 1})*+".encode())
+        repeated += rf"\{number}{value}"
+    return re.compile(rf"{first}({_REST}*+\n\n)(?:{repeated}\{len(kinds) + 1})*+".encode())

@@ -1,7 +1,7 @@
-"""What a provider answered, as far as the wire tells: the vocabulary shared by the readers of this room.
+"""The facts of a response, and the base class of the parsers that read them.
 
-A reader is fed either the events of a stream (``event``) or one JSON body (``body``) and can then be asked for a
-:class:`Reply` and for the whole response. Readers are pure: no I/O, no OpenTelemetry, no SDK. They accept whatever a
+A parser is fed either the events of a stream (``event``) or one JSON body (``body``) and can then be asked for a
+:class:`Reply` and for the whole response. Parsers are pure: no I/O, no OpenTelemetry, no SDK. They accept whatever a
 gateway sends; a value of an unexpected type is passed over, never raised about by design (and guarded all the same).
 """
 
@@ -65,11 +65,11 @@ class Reply:
     first_output_at: int | None = None
 
 
-class Reader:
-    """Base of the readers: one per API. Subclasses fill in the four methods."""
+class ResponseParser:
+    """Base of the parsers: one per API. Subclasses fill in the methods."""
 
     #: whether an event that differs from the one before in its text only leaves the :class:`Reply` as it is
-    repeats: ClassVar[bool] = True
+    skips_repeats: ClassVar[bool] = True
     #: what the API may answer with beside JSON and events
     plain: ClassVar[Literal["", "text", "bytes"]] = ""
     #: stream events that the SDK keeps to itself
@@ -83,7 +83,7 @@ class Reader:
         """Take the one body of a call that does not stream."""
         raise NotImplementedError
 
-    def thinned(self, body: bytes) -> bytes:
+    def strip_bulk(self, body: bytes) -> bytes:
         """``body`` (the JSON of a call that does not stream) without what makes it large and is no fact."""
         return body
 
@@ -112,7 +112,7 @@ def text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def said(value: object) -> str | None:
+def meaningful_text(value: object) -> str | None:
     """``value`` if it is a string that says something: neither empty nor the text ``null``.
 
     Servers that turn a missing value into text send ``"null"`` where OpenAI sends null or nothing.
@@ -120,7 +120,7 @@ def said(value: object) -> str | None:
     return value if isinstance(value, str) and value not in ("", "null") else None
 
 
-def says(value: object) -> bool:
+def has_value(value: object) -> bool:
     """Whether a value says something: it is neither null nor empty text nor the text ``null``."""
     return value is not None and value not in ("", "null")
 
@@ -156,9 +156,9 @@ def read_error(value: object) -> ReplyError | None:
     if not isinstance(value, Mapping) or not value:
         return ReplyError(message=value, json=value) if isinstance(value, str) and value else None
     body: JsonObject = dict(value)
-    inner = body.get("error")
-    fields = obj(inner) or body
-    message = inner if isinstance(inner, str) else fields.get("message") or fields.get("detail")
+    error = body.get("error")
+    fields = obj(error) or body
+    message = error if isinstance(error, str) else fields.get("message") or fields.get("detail")
     return ReplyError(
         type=_word(fields.get("type")) or _word(fields.get("error_type")),
         code=_code(fields),

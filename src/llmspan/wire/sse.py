@@ -27,7 +27,7 @@ class Event(NamedTuple):
     name: str | None
     data: JsonObject | None
     end: int
-    done: bool = False
+    is_done: bool = False
 
 
 #: what a body is made of: one JSON value, server-sent events, AWS frames around such, or what the API says it may be
@@ -35,7 +35,7 @@ Shape = Literal["json", "events", "frames", "text", "bytes"]
 _EVENT_STREAM = "text/event-stream"
 _JSON = "application/json"
 #: what most bodies begin with: an object, ``data:`` or ``event:``, the length of an AWS frame
-_USUAL: Final[dict[int, Shape]] = {ord("{"): "json", ord("d"): "events", ord("e"): "events", 0: "frames"}
+_FIRST_BYTES: Final[dict[int, Shape]] = {ord("{"): "json", ord("d"): "events", ord("e"): "events", 0: "frames"}
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -49,8 +49,8 @@ def shape_of(body: bytes, media_type: str = "", plain: Literal["", "text", "byte
         kind = media_type.partition(";")[0].strip().lower()
         if kind != _JSON and kind != _EVENT_STREAM and (kind or not _looks_marked(body)):
             return plain
-    elif body[0] in _USUAL:
-        return _USUAL[body[0]]
+    elif body[0] in _FIRST_BYTES:
+        return _FIRST_BYTES[body[0]]
     start = body[:64].lstrip(_BLANK)[:1]
     return "events" if bool(start) and start[0] not in _NOT_JSON else "json"
 
@@ -97,7 +97,7 @@ def parse(block: bytes, end: int) -> Event | None:
     if data is None:
         return None
     if data.startswith(b"[DONE]"):
-        return Event(name, None, end, done=True)
+        return Event(name, None, end, is_done=True)
     return Event(name, json_object(data), end)
 
 

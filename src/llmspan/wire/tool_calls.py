@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from .deltas import merge
-from .reply import JsonObject, obj, said, string
+from .reply import JsonObject, meaningful_text, obj, string
 
 
 class ToolCalls:
@@ -28,7 +28,7 @@ class ToolCalls:
         """Take the fragments of one chunk."""
         for fragment in fragments:
             call = self._call_of(fragment)
-            if call is None or _begins_another(call, fragment):
+            if call is None or _starts_new_call(call, fragment):
                 call = {}
                 self.calls.append(call)
             _extend(call, fragment)
@@ -45,19 +45,19 @@ class ToolCalls:
 
     def finished(self) -> list[JsonObject]:
         """The calls as a non-streaming response lists them: in the order of their indices, without the indices."""
-        calls = _without_strays(self.calls)
+        calls = _attach_strays(self.calls)
         if all(isinstance(call.get("index"), int) for call in calls):
             calls.sort(key=lambda call: call["index"])
-        return [finished_call(call) for call in calls]
+        return [finish_call(call) for call in calls]
 
     def _call_of(self, fragment: JsonObject) -> JsonObject | None:
-        identifier, index = said(fragment.get("id")), fragment.get("index")
+        identifier, index = meaningful_text(fragment.get("id")), fragment.get("index")
         if identifier is not None:
-            known = next((call for call in self._backwards() if call.get("id") == identifier), None)
-            if known is not None:
-                return known
+            call = next((call for call in self._backwards() if call.get("id") == identifier), None)
+            if call is not None:
+                return call
         candidate = self._latest if index is None else self._at(index)
-        if candidate is not None and identifier is not None and said(candidate.get("id")):
+        if candidate is not None and identifier is not None and meaningful_text(candidate.get("id")):
             return None
         return candidate
 
@@ -74,29 +74,29 @@ class ToolCalls:
         return reversed(self.calls)
 
 
-def finished_call(call: JsonObject) -> JsonObject:
+def finish_call(call: JsonObject) -> JsonObject:
     """A call without its index, and with the keys that every call of a non-streaming response has."""
-    done = {key: value for key, value in call.items() if key != "index"}
-    done.setdefault("id", "")
-    if not done.get("type"):
-        done["type"] = "custom" if "custom" in done else "function"
-    inner = done.get("function")
-    if isinstance(inner, dict) and done["type"] == "function":
-        done["function"] = {"name": "", "arguments": "", **{k: v for k, v in inner.items() if v is not None}}
-    return done
+    finished = {key: value for key, value in call.items() if key != "index"}
+    finished.setdefault("id", "")
+    if not finished.get("type"):
+        finished["type"] = "custom" if "custom" in finished else "function"
+    function = finished.get("function")
+    if isinstance(function, dict) and finished["type"] == "function":
+        finished["function"] = {"name": "", "arguments": "", **{k: v for k, v in function.items() if v is not None}}
+    return finished
 
 
-def _begins_another(call: JsonObject, fragment: JsonObject) -> bool:
+def _starts_new_call(call: JsonObject, fragment: JsonObject) -> bool:
     """Whether a fragment that seems to continue ``call`` is the start of another one, as its name tells."""
-    name, known = _name(fragment), _name(call)
-    if name is None or known is None:
+    name, current_name = _name(fragment), _name(call)
+    if name is None or current_name is None:
         return False
     same_index = fragment.get("index") is None or fragment.get("index") == call.get("index")
-    if said(fragment.get("id")) is not None and fragment.get("id") == call.get("id") and same_index:
+    if meaningful_text(fragment.get("id")) is not None and fragment.get("id") == call.get("id") and same_index:
         return False  # a server that repeats id and name on each fragment
-    if name != known:
+    if name != current_name:
         return bool(_arguments(call)) or fragment.get("index") is None
-    return bool(_arguments(fragment)) and _is_whole(_arguments(call))
+    return bool(_arguments(fragment)) and _is_complete_json(_arguments(call))
 
 
 def _extend(call: JsonObject, fragment: JsonObject) -> None:
@@ -105,38 +105,38 @@ def _extend(call: JsonObject, fragment: JsonObject) -> None:
     Gateways in front of Anthropic send ``{}``, the input with which a block opens, before the real arguments; others
     repeat the whole call in the last chunk.
     """
-    arguments, more = _arguments(call), _arguments(fragment)
-    if more.startswith("{") and (arguments == "null" or _is_whole(arguments)):
+    arguments, new_arguments = _arguments(call), _arguments(fragment)
+    if new_arguments.startswith("{") and (arguments == "null" or _is_complete_json(arguments)):
         call["function"] = {**call["function"], "arguments": ""}
-    elif more == "null" and _is_whole(arguments):
+    elif new_arguments == "null" and _is_complete_json(arguments):
         fragment = {**fragment, "function": {**fragment["function"], "arguments": ""}}
     if "index" in call and call["index"] is not None:
         fragment = {key: value for key, value in fragment.items() if key != "index"}
-    name, known = _name(fragment), _name(call)
+    name, current_name = _name(fragment), _name(call)
     merge(call, fragment)
-    if name is not None and known is not None:
+    if name is not None and current_name is not None:
         key = "function" if "function" in fragment else "custom"
-        call[key] = {**obj(call.get(key)), "name": known if arguments else _grown_name(known, name)}
+        call[key] = {**obj(call.get(key)), "name": current_name if arguments else _merge_names(current_name, name)}
 
 
-def _grown_name(known: str, more: str) -> str:
+def _merge_names(old: str, new: str) -> str:
     """A name that came twice, or piece by piece as the SDK's own accumulator puts it together."""
-    return more if more.startswith(known) else known + more
+    return new if new.startswith(old) else old + new
 
 
-def _without_strays(calls: list[JsonObject]) -> list[JsonObject]:
+def _attach_strays(calls: list[JsonObject]) -> list[JsonObject]:
     """The calls, those that never got a name merged into the one that they continue.
 
     Some vLLM versions make up a new id for every fragment: an id alone does not make a call.
     """
-    kept: list[JsonObject] = []
+    remaining: list[JsonObject] = []
     for call in copy.deepcopy(calls) if any(map(_is_stray, calls)) else calls:
-        owner = _owner(kept, call) if _is_stray(call) else None
+        owner = _owner(remaining, call) if _is_stray(call) else None
         if owner is None:
-            kept.append(call)
+            remaining.append(call)
         else:
             _extend(owner, {key: value for key, value in call.items() if key != "id"})
-    return kept
+    return remaining
 
 
 def _is_stray(call: JsonObject) -> bool:
@@ -150,14 +150,16 @@ def _owner(calls: list[JsonObject], stray: JsonObject) -> JsonObject | None:
 
 
 def _name(call: JsonObject) -> str | None:
-    return said(obj(call.get("function")).get("name")) or said(obj(call.get("custom")).get("name"))
+    return meaningful_text(obj(call.get("function")).get("name")) or meaningful_text(
+        obj(call.get("custom")).get("name")
+    )
 
 
 def _arguments(call: JsonObject) -> str:
     return string(obj(call.get("function")).get("arguments")) or ""
 
 
-def _is_whole(arguments: str) -> bool:
+def _is_complete_json(arguments: str) -> bool:
     """Whether arguments are a complete JSON object."""
     if not arguments.startswith("{") or not arguments.rstrip().endswith("}"):
         return False

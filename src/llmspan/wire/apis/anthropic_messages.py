@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from ..usage import Usage, merge_reports
-from .blocks import Blocks
-from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, objects, read_error, said, says, text
+from ...usage import Usage, merge_reports
+from ..blocks import Blocks
+from ..reply import (
+    JsonObject,
+    Reply,
+    ReplyError,
+    ResponseParser,
+    has_error,
+    has_value,
+    meaningful_text,
+    obj,
+    objects,
+    read_error,
+    text,
+)
 
 #: blocks that open empty and are filled by deltas
 _FILLED_LATER: Final = ("text", "thinking")
 
 
-class MessagesReader(Reader):
+class MessagesParser(ResponseParser):
     """Reads messages."""
 
     silent_events: ClassVar = frozenset({"ping"})
@@ -38,7 +50,7 @@ class MessagesReader(Reader):
         elif kind == "message_delta":
             changes = {k: v for k, v in data.items() if k not in ("type", "delta", "usage")}
             for change in (obj(data.get("delta")), changes):
-                self._message |= {k: v for k, v in change.items() if says(v) or k not in self._message}
+                self._message |= {k: v for k, v in change.items() if has_value(v) or k not in self._message}
             self._take_usage(obj(data.get("usage")))
         elif kind == "message_stop":
             self._stopped = True
@@ -55,10 +67,10 @@ class MessagesReader(Reader):
 
         Of a message that is given up nothing counts: neither its blocks nor its usage.
         """
-        known, new = text(self._message.get("id")), text(message.get("id"))
-        if known is not None and new in (None, known):
+        previous, new = text(self._message.get("id")), text(message.get("id"))
+        if previous is not None and new in (None, previous):
             return
-        if known is not None:
+        if previous is not None:
             self._message, self._blocks, self._later_usages, self._stopped = {}, Blocks(), [], False
         self._message = merge_reports([message, self._message])
         self._first_usage = obj(message.get("usage"))
@@ -93,7 +105,7 @@ class MessagesReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        reason = said(self._message.get("stop_reason"))
+        reason = meaningful_text(self._message.get("stop_reason"))
         usage = self._merged_usage()
         return Reply(
             response_id=text(self._message.get("id")),
@@ -112,13 +124,13 @@ class MessagesReader(Reader):
             return self._body
         if not self._message:
             return None
-        whole = dict(self._message)
-        if self._blocks or not whole.get("content"):
-            whole["content"] = self._blocks.finished()
+        response = dict(self._message)
+        if self._blocks or not response.get("content"):
+            response["content"] = self._blocks.finished()
         usage = self._merged_usage()
         if usage:
-            whole["usage"] = usage
-        return whole
+            response["usage"] = usage
+        return response
 
     def _merged_usage(self) -> JsonObject:
         return merge_reports([self._first_usage, *self._later_usages])

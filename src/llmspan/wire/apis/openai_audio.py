@@ -10,12 +10,12 @@ from __future__ import annotations
 import base64
 from typing import Any, ClassVar
 
-from ..usage import Usage
-from .media import describe
-from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, read_error, string
+from ...usage import Usage
+from ..media import describe
+from ..reply import JsonObject, Reply, ReplyError, ResponseParser, has_error, obj, read_error, string
 
 
-class SpeechReader(Reader):
+class SpeechParser(ResponseParser):
     """Reads speech that came as events (``stream_format="sse"``) or an error that came as JSON."""
 
     plain: ClassVar = "bytes"
@@ -62,7 +62,7 @@ class SpeechReader(Reader):
         return describe(audio) | ({"usage": self._usage} if self._usage else {})
 
 
-class TranscriptionReader(Reader):
+class TranscriptionParser(ResponseParser):
     """Reads transcriptions and translations."""
 
     plain: ClassVar = "text"
@@ -111,11 +111,11 @@ class TranscriptionReader(Reader):
             return self._body
         if self._done is None and not self._words and not self._segments:
             return None
-        whole: JsonObject = {"text": "".join(self._words)}
-        whole |= {key: value for key, value in (self._done or {}).items() if key != "type"}
+        response: JsonObject = {"text": "".join(self._words)}
+        response |= {key: value for key, value in (self._done or {}).items() if key != "type"}
         if self._segments:
-            whole.setdefault("segments", self._segments)
-        return whole
+            response.setdefault("segments", self._segments)
+        return response
 
 
 def _decoded(piece: str) -> bytes:

@@ -31,18 +31,18 @@ class Frame(NamedTuple):
     end: int
 
 
-class Events(NamedTuple):
+class EventText(NamedTuple):
     """Frames as server-sent events; ``ends`` says, for each, how far it reaches here and there."""
 
     text: bytes
     ends: list[tuple[int, int]]
 
-    def origin(self, offset: int) -> int:
+    def wire_offset(self, offset: int) -> int:
         """Where in the frames something ended that ends at ``offset`` of the text."""
         return next((there for here, there in self.ends if here >= offset), 0)
 
 
-def frames(body: bytes) -> Iterator[Frame]:
+def read_frames(body: bytes) -> Iterator[Frame]:
     """The complete frames of a body, in order; what is not a frame ends them."""
     start = 0
     while start + _SMALLEST <= len(body):
@@ -55,37 +55,37 @@ def frames(body: bytes) -> Iterator[Frame]:
         start = end
 
 
-def as_events(body: bytes) -> Events:
+def as_events(body: bytes) -> EventText:
     """The events in a body of frames."""
     parts: list[bytes] = []
     ends: list[tuple[int, int]] = []
     size = 0
-    for frame in frames(body):
+    for frame in read_frames(body):
         event = _event(frame)
         if event is not None:
             parts.append(event)
             size += len(event)
             ends.append((size, frame.end))
-    return Events(b"".join(parts), ends)
+    return EventText(b"".join(parts), ends)
 
 
 def _headers(block: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    at = 0
-    while at < len(block):
-        name_end = at + 1 + block[at]
-        name, kind = block[at + 1 : name_end], block[name_end : name_end + 1]
-        at = name_end + 1
+    headers: dict[str, str] = {}
+    position = 0
+    while position < len(block):
+        name_end = position + 1 + block[position]
+        name, kind = block[position + 1 : name_end], block[name_end : name_end + 1]
+        position = name_end + 1
         if not kind:
             break
         length = _FIXED.get(kind[0])
         if length is None:
-            length = int.from_bytes(block[at : at + 2])
-            at += 2
+            length = int.from_bytes(block[position : position + 2])
+            position += 2
         if kind[0] == _STRING:
-            found[name.decode(errors="replace")] = block[at : at + length].decode(errors="replace")
-        at += length
-    return found
+            headers[name.decode(errors="replace")] = block[position : position + length].decode(errors="replace")
+        position += length
+    return headers
 
 
 def _event(frame: Frame) -> bytes | None:

@@ -11,27 +11,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from ..usage import Usage
-from .finish_reasons import response_reason
-from .reply import (
+from ...usage import Usage
+from ..finish_reasons import response_reason
+from ..reply import (
     Background,
     JsonObject,
-    Reader,
     Reply,
     ReplyError,
+    ResponseParser,
     has_error,
     http_status,
+    meaningful_text,
     obj,
     objects,
     read_error,
-    said,
     seconds,
     text,
 )
 
-_OVER: Final = ("completed", "failed", "incomplete", "cancelled")
+_TERMINAL_STATES: Final = ("completed", "failed", "incomplete", "cancelled")
 #: events that end a response, and the status that it has then, should the event not say
-_ENDS: Final = {f"response.{status}": status for status in _OVER} | {"response.done": "completed"}
+_ENDS: Final = {f"response.{status}": status for status in _TERMINAL_STATES} | {"response.done": "completed"}
 
 #: delta events that grow one string of an item: event type -> the item's key
 _ITEM_TEXT: Final = {
@@ -49,7 +49,7 @@ _PART_TEXT: Final = {
 }
 
 
-class ResponsesReader(Reader):
+class ResponsesParser(ResponseParser):
     """Reads responses."""
 
     def __init__(self) -> None:
@@ -66,7 +66,9 @@ class ResponsesReader(Reader):
         end = _ENDS.get(kind) if isinstance(kind, str) else None
         if end is not None:
             status = response.get("status")
-            self._take_response({**(response or self._response), "status": status if status in _OVER else end})
+            self._take_response(
+                {**(response or self._response), "status": status if status in _TERMINAL_STATES else end}
+            )
         elif response:
             self._take_response(response)
         elif kind == "error" or (kind is None and has_error(data)):
@@ -89,8 +91,8 @@ class ResponsesReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        status = said(self._response.get("status"))
-        is_over = status in _OVER
+        status = meaningful_text(self._response.get("status"))
+        is_over = status in _TERMINAL_STATES
         is_cut = self._streamed and not is_over
         return Reply(
             response_id=text(self._response.get("id")),
@@ -121,13 +123,13 @@ class ResponsesReader(Reader):
         """A ``response`` object."""
         if not self._response and not self._items:
             return None
-        whole = dict(self._response)
-        if self._items and not whole.get("output"):
-            whole["output"] = self._items.in_order()
-        return whole
+        response = dict(self._response)
+        if self._items and not response.get("output"):
+            response["output"] = self._items.in_order()
+        return response
 
     def _take_response(self, response: JsonObject) -> None:
-        if self._response.get("status") in _OVER and response.get("status") not in _OVER:
+        if self._response.get("status") in _TERMINAL_STATES and response.get("status") not in _TERMINAL_STATES:
             return
         self._response = response
         if has_error(response):
@@ -135,11 +137,11 @@ class ResponsesReader(Reader):
 
     def _take_item_event(self, kind: str, data: JsonObject) -> None:
         if kind in ("response.output_item.added", "response.output_item.done"):
-            self._items.whole(obj(data.get("item")), data.get("output_index"), is_done=kind.endswith(".done"))
+            self._items.set_item(obj(data.get("item")), data.get("output_index"), is_done=kind.endswith(".done"))
             return
         change = _change_of(kind)
         if change is not None:
-            change(self._items.of_event(data), data)
+            change(self._items.item_of_event(data), data)
 
 
 def _change_of(kind: str) -> Callable[[JsonObject, JsonObject], None] | None:
@@ -197,7 +199,7 @@ class _Items:
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def whole(self, item: JsonObject, index: object, *, is_done: bool) -> None:
+    def set_item(self, item: JsonObject, index: object, *, is_done: bool) -> None:
         """Take an item that was added, or that is done."""
         entry = self._by_id(item.get("id"))
         if entry is None:
@@ -210,7 +212,7 @@ class _Items:
         entry.item, entry.is_done = dict(item), is_done
         self._latest = entry
 
-    def of_event(self, data: JsonObject) -> JsonObject:
+    def item_of_event(self, data: JsonObject) -> JsonObject:
         """The item that an event is about; made, empty, if it was never added."""
         index = data.get("output_index")
         entry = self._by_id(data.get("item_id")) or self._by_index(index)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, read_error
+from ...usage import Usage
+from ..reply import JsonObject, Reply, ReplyError, ResponseParser, has_error, obj, read_error
 
 _IMAGE_KEYS = ("b64_json", "url", "revised_prompt")
 _OF_THE_EVENT = frozenset({"type", "created_at", "usage", "sequence_number", "partial_image_index", *_IMAGE_KEYS})
 
 
-class ImagesReader(Reader):
+class ImagesParser(ResponseParser):
     """Reads images."""
 
     def __init__(self) -> None:
@@ -65,9 +65,9 @@ class ImagesReader(Reader):
         events = self._completed or ([self._partial] if self._partial is not None else [])
         if not events:
             return None
-        whole: JsonObject = {"created": events[0].get("created_at")}
-        whole["data"] = [{key: event[key] for key in _IMAGE_KEYS if key in event} for event in events]
-        whole |= {key: value for key, value in events[-1].items() if key not in _OF_THE_EVENT}
+        response: JsonObject = {"created": events[0].get("created_at")}
+        response["data"] = [{key: event[key] for key in _IMAGE_KEYS if key in event} for event in events]
+        response |= {key: value for key, value in events[-1].items() if key not in _OF_THE_EVENT}
         if self._usage:
-            whole["usage"] = self._usage
-        return whole
+            response["usage"] = self._usage
+        return response

@@ -10,12 +10,12 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .body import BodyReader
-from .messages import MessagesReader
-from .reply import Reply, ReplyError, obj, read_error, text
+from ..reply import Reply, ReplyError, obj, read_error, text
+from .anthropic_messages import MessagesParser
+from .json_body import BodyParser
 
 
-class BatchesReader(BodyReader):
+class BatchesParser(BodyParser):
     """Reads a batch. Of results, which are lines, it only knows that they came: :func:`read_result` reads those."""
 
     plain: ClassVar = "text"
@@ -44,9 +44,9 @@ def read_result(line: bytes) -> BatchResult | None:
         return None
     message = result.get("message")
     if isinstance(message, dict):
-        reader = MessagesReader()
-        reader.body(message)
-        return BatchResult(text(data.get("custom_id")), kind, reader.reply(), message)
+        parser = MessagesParser()
+        parser.body(message)
+        return BatchResult(text(data.get("custom_id")), kind, parser.reply(), message)
     error = read_error(result.get("error"))
     if error is None and kind == "expired":
         error = ReplyError(type=kind)

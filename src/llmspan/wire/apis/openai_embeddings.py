@@ -6,17 +6,17 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from ..usage import Usage
-from .body import BodyReader
-from .reply import JsonObject, Reply, obj
+from ...usage import Usage
+from ..reply import JsonObject, Reply, obj
+from .json_body import BodyParser
 
 _VECTOR: Final = re.compile(rb'"embedding":\s*([\["])')
 
 
-class EmbeddingsReader(BodyReader):
+class EmbeddingsParser(BodyParser):
     """Reads embeddings. They have neither output tokens nor an id: a vendor's stay in ``usage.raw`` and the body."""
 
-    def thinned(self, body: bytes) -> bytes:
+    def strip_bulk(self, body: bytes) -> bytes:
         """``body`` without its vectors: megabytes, if they are asked for as numbers."""
         parts: list[bytes] = []
         at = 0
@@ -38,5 +38,5 @@ class EmbeddingsReader(BodyReader):
 
     def _usage(self, data: JsonObject) -> Usage:
         raw = obj(data.get("usage"))
-        known = Usage.from_raw({key: value for key, value in raw.items() if key != "completion_tokens"})
-        return replace(known, raw=raw or None)
+        usage = Usage.from_raw({key: value for key, value in raw.items() if key != "completion_tokens"})
+        return replace(usage, raw=raw or None)

@@ -1,14 +1,14 @@
-"""APIs that answer with one JSON body and never stream: the base of their readers, and those that need no more."""
+"""APIs that answer with one JSON body and never stream: the base of their parsers, and the plain parsers."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..usage import Usage
-from .reply import JsonObject, Reader, Reply, has_error, obj, read_error, text
+from ...usage import Usage
+from ..reply import JsonObject, Reply, ResponseParser, has_error, obj, read_error, text
 
 
-class BodyReader(Reader):
+class BodyParser(ResponseParser):
     """Reads an object with ``id``, ``model`` and ``usage``, as far as they are there."""
 
     repeats: ClassVar = False
@@ -48,7 +48,7 @@ class BodyReader(Reader):
         return Usage.from_raw(obj(data.get("usage")))
 
 
-class CountReader(BodyReader):
+class CountParser(BodyParser):
     """``POST /v1/messages/count_tokens`` and ``POST /responses/input_tokens``: the body is the count.
 
     Source: anthropic ``MessageTokensCount``, openai ``InputTokenCountResponse``. Nothing was spent: the number is what

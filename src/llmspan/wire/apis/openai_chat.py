@@ -9,15 +9,26 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..usage import Usage
-from .deltas import merge
-from .reply import JsonObject, Reader, Reply, ReplyError, has_error, obj, objects, read_error, says, string
-from .tool_calls import ToolCalls, finished_call
+from ...usage import Usage
+from ..deltas import merge
+from ..reply import (
+    JsonObject,
+    Reply,
+    ReplyError,
+    ResponseParser,
+    has_error,
+    has_value,
+    obj,
+    objects,
+    read_error,
+    string,
+)
+from ..tool_calls import ToolCalls, finish_call
 
 _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
 
 
-class ChatReader(Reader):
+class ChatParser(ResponseParser):
     """Reads chat completions; :class:`~llmspan.wire.completions.CompletionsReader` shares what they have in common."""
 
     object_name: ClassVar[str] = "chat.completion"
@@ -38,7 +49,7 @@ class ChatReader(Reader):
             if name == "error" or "choices" not in data:
                 return
         #: a stream that goes on as another response, behind the end of the first
-        self._is_another = says(data.get("id")) and data["id"] != self._top.get("id", data["id"])
+        self._is_another = has_value(data.get("id")) and data["id"] != self._top.get("id", data["id"])
         self._take_top(data)
         for choice in objects(data.get("choices")):
             self._take_choice(choice)
@@ -63,15 +74,15 @@ class ChatReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        known, choices = self._top.get, self._choices
+        value_of, choices = self._top.get, self._choices
         reasons = [_reason(choices[index]) for index in sorted(choices)]
         return Reply(
-            response_id=string(known("id")),
-            response_model=string(known("model")),
+            response_id=string(value_of("id")),
+            response_model=string(value_of("model")),
             finish_reasons=tuple(reasons),
             usage=Usage.from_raw(self._usage),
-            service_tier=string(known("service_tier")),
-            system_fingerprint=string(known("system_fingerprint")),
+            service_tier=string(value_of("service_tier")),
+            system_fingerprint=string(value_of("system_fingerprint")),
             error=self._error,
             terminal=bool(reasons) and all(reasons),
         )
@@ -83,31 +94,31 @@ class ChatReader(Reader):
         if not self._top and not self._choices:
             return None
         head = {key: value for key, value in self._top.items() if key not in _TOP_LEVEL}
-        whole: JsonObject = {"id": head.pop("id", ""), "object": self.object_name, **head}
-        whole["choices"] = [self._finished(self._choices[index]) for index in sorted(self._choices)]
+        response: JsonObject = {"id": head.pop("id", ""), "object": self.object_name, **head}
+        response["choices"] = [self._finish_choice(self._choices[index]) for index in sorted(self._choices)]
         if self._usage is not None:
-            whole["usage"] = self._usage
-        return whole
+            response["usage"] = self._usage
+        return response
 
     def _take_top(self, data: JsonObject) -> None:
         for key, value in data.items():
             # the first chunk of some gateways has an empty id and model; later ones may rename them
-            if says(value) and (key not in ("id", "created") or not self._top.get(key)):
+            if has_value(value) and (key not in ("id", "created") or not self._top.get(key)):
                 self._top[key] = value
         self._usage = _usage_in(data) or self._usage
 
     def _take_choice(self, choice: JsonObject) -> None:
         index = _index_of(choice)
-        kept = self._choices.setdefault(index, {"message": {}})
+        merged = self._choices.setdefault(index, {"message": {}})
         for key, value in choice.items():
             if key == "delta":
-                self._take_delta(index, kept["message"], obj(value))
+                self._take_delta(index, merged["message"], obj(value))
             elif key == "message":  # Perplexity repeats the message so far beside each delta
-                kept["message"] = kept["message"] if choice.get("delta") else obj(value)
+                merged["message"] = merged["message"] if choice.get("delta") else obj(value)
             elif key == "logprobs":
-                kept[key] = _merged_logprobs(kept.get(key), value)
-            elif says(value) or key not in kept:
-                kept[key] = None if value == "null" else value
+                merged[key] = _merge_logprobs(merged.get(key), value)
+            elif has_value(value) or key not in merged:
+                merged[key] = None if value == "null" else value
 
     def _take_delta(self, index: int, message: JsonObject, delta: JsonObject) -> None:
         fragments = delta.get("tool_calls")
@@ -121,21 +132,21 @@ class ChatReader(Reader):
             delta = {key: value for key, value in delta.items() if key != "tool_calls"}
         merge(message, delta)
 
-    def _finished(self, choice: JsonObject) -> JsonObject:
+    def _finish_choice(self, choice: JsonObject) -> JsonObject:
         message: JsonObject = {"role": "assistant", "content": None, **choice["message"]}
-        message["role"] = message["role"] if says(message["role"]) else "assistant"
+        message["role"] = message["role"] if has_value(message["role"]) else "assistant"
         calls = message.get("tool_calls")
         if isinstance(calls, ToolCalls):
             message["tool_calls"] = calls.finished()
         elif objects(calls):
-            message["tool_calls"] = [finished_call(call) for call in objects(calls)]
-        rest = {key: value for key, value in choice.items() if key not in ("message", "index")}
+            message["tool_calls"] = [finish_call(call) for call in objects(calls)]
+        remaining = {key: value for key, value in choice.items() if key not in ("message", "index")}
         return {
             "index": _index_of(choice),
             "message": message,
             "finish_reason": None,
             "logprobs": None,
-            **rest,
+            **remaining,
         }
 
 
@@ -155,7 +166,7 @@ def _usage_in(data: JsonObject) -> JsonObject | None:
     return obj(data.get("usage")) or obj(obj(data.get("x_groq")).get("usage")) or None
 
 
-def _merged_logprobs(old: object, new: object) -> Any:
+def _merge_logprobs(old: object, new: object) -> Any:
     """``content`` and ``refusal`` token lists are concatenated (they have no index)."""
     if not isinstance(new, dict):
         return old

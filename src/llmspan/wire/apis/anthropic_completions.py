@@ -7,10 +7,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .reply import JsonObject, Reader, Reply, ReplyError, has_error, read_error, said, says, string, text
+from ..reply import (
+    JsonObject,
+    Reply,
+    ReplyError,
+    ResponseParser,
+    has_error,
+    has_value,
+    meaningful_text,
+    read_error,
+    string,
+    text,
+)
 
 
-class CompleteReader(Reader):
+class CompleteParser(ResponseParser):
     """Reads text completions."""
 
     silent_events: ClassVar = frozenset({"ping"})
@@ -25,7 +36,7 @@ class CompleteReader(Reader):
             self._error = read_error(data)
             return
         before = string(self._whole.get("completion")) or ""
-        news = {key: value for key, value in data.items() if says(value) or key not in self._whole}
+        news = {key: value for key, value in data.items() if has_value(value) or key not in self._whole}
         self._whole = {**self._whole, **news, "completion": before + (string(data.get("completion")) or "")}
 
     def body(self, data: JsonObject) -> None:
@@ -40,7 +51,7 @@ class CompleteReader(Reader):
 
     def reply(self) -> Reply:
         """What is known by now."""
-        reason = said(self._whole.get("stop_reason"))
+        reason = meaningful_text(self._whole.get("stop_reason"))
         return Reply(
             response_id=text(self._whole.get("id")),
             response_model=text(self._whole.get("model")),

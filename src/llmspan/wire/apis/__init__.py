@@ -1,0 +1,1 @@
+"""One parser for each API of the providers; :data:`llmspan.wire.reading.PARSERS` names them."""

@@ -1,0 +1,169 @@
+"""Reads a finished response body: bytes in, facts and the whole response out.
+
+One parser per API. :func:`summarize` skips events that only add text and is cheap enough for the caller's thread;
+:func:`reassemble` reads everything and belongs on a worker. Both feed the same parser, and the skipped events change
+no fact, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from .._pace import breathe
+from . import aws_eventstream, media, sse
+from .apis.anthropic_batches import BatchesParser
+from .apis.anthropic_completions import CompleteParser
+from .apis.anthropic_messages import MessagesParser
+from .apis.json_body import BodyParser, CountParser
+from .apis.openai_audio import SpeechParser, TranscriptionParser
+from .apis.openai_chat import ChatParser
+from .apis.openai_completions import CompletionsParser
+from .apis.openai_embeddings import EmbeddingsParser
+from .apis.openai_images import ImagesParser
+from .apis.openai_responses import ResponsesParser
+from .repeats import end_of_run
+from .reply import Reply, ResponseParser, read_error
+
+__all__ = ["PARSERS", "may_be_plain", "reassemble", "summarize"]
+
+#: the parser of each API, by the record's ``api``
+PARSERS: Final[dict[str, type[ResponseParser]]] = {
+    "chat_completions": ChatParser,
+    "complete": CompleteParser,
+    "completions": CompletionsParser,
+    "count_tokens": CountParser,
+    "decisions": BodyParser,
+    "embeddings": EmbeddingsParser,
+    "images": ImagesParser,
+    "input_tokens": CountParser,
+    "message_batches": BatchesParser,
+    "messages": MessagesParser,
+    "moderations": BodyParser,
+    "responses": ResponsesParser,
+    "responses_compact": ResponsesParser,
+    "speech": SpeechParser,
+    "transcriptions": TranscriptionParser,
+    "translations": TranscriptionParser,
+}
+
+
+def may_be_plain(api: str) -> bool:
+    """Whether an API may answer with text or bytes, which are told by their media type alone."""
+    return bool(PARSERS[api].plain)
+
+
+def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
+    """The facts of a response body (decoded bytes of any shape that the API has). Does not count chunks."""
+    if not body:
+        return Reply()
+    parser = PARSERS[api]()
+    shape = sse.shape_of(body, media_type, parser.plain)
+    if shape in ("bytes", "text"):
+        return Reply(plain=True)
+    if shape == "json":
+        stripped = parser.strip_bulk(body)
+        return _read_json(parser, body if stripped is body or sse.json_object(stripped) is None else stripped)
+    lines, wire_offset = _lines(body, shape)
+    if not lines:
+        return Reply(plain=True)
+    first_output, is_done = _feed_changes(parser, lines)
+    return _finish_stream(parser, wire_offset, first_output, is_done=is_done)
+
+
+def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
+    """The facts, and the response as the non-streaming call would have returned it (None if nothing came).
+
+    Bytes (audio) are only described: their type, their number and their SHA-256.
+    """
+    if not body:
+        return Reply(), None
+    parser = PARSERS[api]()
+    shape = sse.shape_of(body, media_type, parser.plain)
+    if shape == "bytes":
+        return Reply(plain=True), media.describe(body, media_type)
+    if shape == "text":
+        return Reply(plain=True), body.decode(errors="replace")
+    if shape == "json":
+        reply = _read_json(parser, body)
+        return reply, parser.response()
+    lines, wire_offset = _lines(body, shape)
+    if not lines:
+        return Reply(plain=True), None
+    chunks, first_output, is_done = 0, None, False
+    for event in sse.events(lines):
+        is_done = is_done or event.is_done
+        if event.data is None or event.name in parser.silent_events:
+            continue
+        chunks += 1
+        parser.event(event.data, event.name)
+        breathe()
+        if first_output is None and parser.carries_output(event.data):
+            first_output = event.end
+    reply = _finish_stream(parser, wire_offset, first_output, is_done=is_done)
+    reply.chunk_count = chunks
+    return reply, parser.response()
+
+
+def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
+    """The events of a body with unix line ends, and where in the body something is that is at an offset of them."""
+    if shape == "frames":
+        events = aws_eventstream.as_events(body)
+        return events.text, events.wire_offset
+    return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
+
+
+def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[int | None, bool]:
+    """Feed the events of a stream, less those that repeat the one before them but for their text.
+
+    Returns where the first output ends, and whether the stream said that it was done.
+    """
+    start, first_output, is_done = 0, None, False
+    while (stop := lines.find(b"\n\n", start)) != -1:
+        begin, start = start, stop + 2
+        event = sse.parse(lines[begin:stop], start)
+        if event is None:
+            continue
+        is_done = is_done or event.is_done
+        if event.data is None or event.name in parser.silent_events:
+            continue
+        parser.event(event.data, event.name)
+        if first_output is None and parser.carries_output(event.data):
+            first_output = start
+        if first_output is not None and parser.skips_repeats:
+            start = end_of_run(lines, begin, start)
+    return first_output, is_done
+
+
+def _finish_stream(
+    parser: ResponseParser, wire_offset: Callable[[int], int], first_output: int | None, *, is_done: bool
+) -> Reply:
+    reply = parser.reply()
+    reply.first_output_at = None if first_output is None else wire_offset(first_output)
+    reply.terminal = reply.terminal or is_done or reply.error is not None
+    if not reply.terminal:
+        reply.usage = reply.usage.as_partial()
+    return reply
+
+
+def _read_json(parser: ResponseParser, body: bytes) -> Reply:
+    data = sse.json_object(body)
+    if data is None:
+        return _read_non_object(parser, body)
+    parser.body(data)
+    reply = parser.reply()
+    reply.terminal = True
+    return reply
+
+
+def _read_non_object(parser: ResponseParser, body: bytes) -> Reply:
+    """Of JSON that is no object: an error, if it is whole."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return Reply()
+    reply = parser.reply()
+    reply.terminal = True
+    reply.error = read_error(data)
+    return reply
