@@ -28,6 +28,9 @@ class Ready:
     def build(self) -> ProviderTrace:
         return self.trace
 
+    def publish(self, record: ProviderTrace) -> None:
+        """Nothing."""
+
     def drop_payload(self) -> None:
         self.is_payload_dropped = True
         self.size = 100

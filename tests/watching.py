@@ -13,9 +13,10 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from llmspan import _guard
 from llmspan.content import Policy
-from llmspan.instrumentation import Observer, Pending
+from llmspan.instrumentation import Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
+from llmspan.sink import PendingRecord
 from llmspan.trace import ProviderTrace
 
 
@@ -26,7 +27,7 @@ class Watch:
         self.exporter = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(sampler=sampler)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.pending: list[Pending] = []
+        self.pending: list[PendingRecord] = []
         self.hooks: list[Any] = []
         self._late: list[Callable[[], None]] = []
         tracer = self.tracer_provider.get_tracer("llmspan")
@@ -35,7 +36,7 @@ class Watch:
     def ensure_started(self) -> None:
         """Nothing to start."""
 
-    def submit(self, pending: Pending) -> None:
+    def submit(self, pending: PendingRecord) -> None:
         self.pending.append(pending)
 
     def defer(self, function: Callable[[], None]) -> None:
@@ -49,7 +50,7 @@ class Watch:
     @property
     def records(self) -> list[ProviderTrace]:
         self._run_late()
-        return [pending.build() for pending in self.pending]
+        return [_built(pending) for pending in self.pending]
 
     def only(self) -> tuple[ProviderTrace, ReadableSpan]:
         """The one record and the one span."""
@@ -59,6 +60,12 @@ class Watch:
     def _run_late(self) -> None:
         while self._late:
             self._late.pop(0)()
+
+
+def _built(pending: PendingRecord) -> ProviderTrace:
+    record = pending.build()
+    pending.publish(record)
+    return record
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ._native import Lock
 from .backends import load_backend
 from .content import Policy
 from .errors import SettingsError
-from .instrumentation import is_bound, is_bound_response
+from .instrumentation import is_recorded, is_response_recorded
 from .settings import ContentMode, Settings, SocketFraming
 
 __all__ = [
@@ -235,11 +235,11 @@ os.register_at_fork(after_in_child=_taken.forget)
 def _has_record(span: ReadableSpan) -> bool:
     """Whether the call of ``span`` was recorded as it was made."""
     attributes = span.attributes or {}
-    if semconv.RECORD_ID in attributes or is_bound(span.get_span_context()):
+    if semconv.RECORD_ID in attributes or is_recorded(span.get_span_context()):
         return True
     # Logfire tells of a stream in a log, a span of no length, when the span around the call has long ended
     is_log = attributes.get("logfire.span_type") == "log"
-    return is_log and is_bound_response(attributes.get("gen_ai.response.id"))
+    return is_log and is_response_recorded(attributes.get("gen_ai.response.id"))
 
 
 def _take(span: ReadableSpan) -> None:

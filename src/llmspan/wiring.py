@@ -26,7 +26,7 @@ from .backends import load_backends, open_backend
 from .content import Policy
 from .errors import LlmspanError, SettingsError, shorten_traceback
 from .estimate import Estimator
-from .instrumentation import Capture, Observer, finish_open_calls
+from .instrumentation import ContentCapture, Observer, finish_open_calls
 from .metrics import CallMetrics
 from .pipeline import BackendStatus, shutdown_hooks
 from .pipeline import metrics as pipeline_metrics
@@ -220,7 +220,7 @@ def _set_up(
         logger=_logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
         compat=settings.semconv_compat,
         metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
-        stamps_all=settings.chunk_metrics,
+        times_all_chunks=settings.chunk_metrics,
     )
     pipeline.shared().source = _state.observer.source
     if not _state.is_registered:
@@ -266,11 +266,13 @@ def _estimator(settings: Settings) -> Estimator | None:
     return None if chosen == "off" else Estimator(None if chosen == "on" else chosen)
 
 
-def _capture(settings: Settings, policy: Policy, given: Mapping[str, Any]) -> Capture:
+def _capture(settings: Settings, policy: Policy, given: Mapping[str, Any]) -> ContentCapture:
     """Where content goes: as ``given``, else as the variable says, whenever it says so."""
     name = "otel_instrumentation_genai_capture_message_content"
     mode = getattr(settings, name)
-    return Capture.of(mode if given.get(name) is not None else Live(name, mode), policy, settings.span_content_format)
+    return ContentCapture.from_mode(
+        mode if given.get(name) is not None else Live(name, mode), policy, settings.span_content_format
+    )
 
 
 def _open_backends(settings: Settings) -> None:

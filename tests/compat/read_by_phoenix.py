@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from phoenix.trace.otel import decode_otlp_span
 
 from llmspan.content import Policy
-from llmspan.instrumentation import Capture
+from llmspan.instrumentation import ContentCapture
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from replay import Recording, call, client_for, recording_ids, transport
 from watching import watching
@@ -38,7 +38,7 @@ def spans_of(recording: Recording) -> list[Any]:
     """The spans of a recorded call, with content and names as Phoenix reads them."""
     mock = transport(recording.response["status"], recording.response["headers"], recording.pieces)
     client = client_for(recording.provider if recording.provider == "anthropic" else "openai", mock)
-    with watching(compat="instead", capture=Capture.of("SPAN_ONLY", Policy())) as watch:
+    with watching(compat="instead", capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
         with suppress(Exception):  # the recorded errors
             result = call(client, recording)
             for _ in result if recording.streams else ():

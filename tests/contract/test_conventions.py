@@ -18,7 +18,7 @@ from conventions import event_faults, metric_faults, span_faults
 from llmspan.content import Policy
 from llmspan.demo.calls import CALLS
 from llmspan.demo.server import DemoServer
-from llmspan.instrumentation._content import Capture
+from llmspan.instrumentation.content_capture import ContentCapture
 from llmspan.metrics import CallMetrics
 from outcomes import cells, perform
 from replay import Recording, client_for, recording_ids, replay_sync
@@ -38,8 +38,8 @@ class Signals:
         self.options: dict[str, Any] = {
             "metrics": CallMetrics(self.meters.provider),
             "logger": self.logs.logger,
-            "capture": Capture.of("SPAN_AND_EVENT", Policy()),
-            "stamps_all": True,
+            "capture": ContentCapture.from_mode("SPAN_AND_EVENT", Policy()),
+            "times_all_chunks": True,
         }
 
     def check(self, watch: Watch) -> None:

@@ -12,7 +12,7 @@ import zstandard
 
 from llmspan import semconv
 from llmspan.content import Policy
-from llmspan.instrumentation import Capture
+from llmspan.instrumentation import ContentCapture
 from llmspan.messages import INPUT, OUTPUT
 from llmspan.metrics import CallMetrics
 from replay import Pieces, client_for, split
@@ -223,7 +223,7 @@ def test_results_that_were_left_are_measured_when_they_are_read(meters: Meters) 
 async def test_results_have_events(is_async: bool, keep: bool, logs: Logs) -> None:
     """Each result is an event with its content, once, within the fetch's span and whatever stores keep."""
     policy = Policy(keep=keep)
-    with watching(policy=policy, capture=Capture.of("EVENT_ONLY", policy), logger=logs.logger) as watch:
+    with watching(policy=policy, capture=ContentCapture.from_mode("EVENT_ONLY", policy), logger=logs.logger) as watch:
         for _ in range(2):
             await read_all(is_async=is_async)
         records, fetch = watch.records, watch.spans[0].context

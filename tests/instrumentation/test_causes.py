@@ -19,7 +19,7 @@ import pytest
 from llmspan import _guard
 from llmspan.cli import render
 from llmspan.content import Policy
-from llmspan.instrumentation._causes import causes_of
+from llmspan.instrumentation.causes import causes_of
 from llmspan.redaction import MASK, Redactor
 from replay import Pieces, client_for
 from streams import CHAT, MESSAGES, RESPONSES, Api

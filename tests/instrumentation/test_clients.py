@@ -15,7 +15,7 @@ import httpx2
 import openai
 import pytest
 
-from llmspan.instrumentation._socket import CONNECTIONS
+from llmspan.instrumentation.stainless.websocket import CONNECTIONS
 from streams import CHAT, MESSAGES, Api, json
 from watching import Watch
 from watching import watching as watching_with
@@ -201,9 +201,9 @@ async def test_a_patch_on_top_of_ours_stays(kind: Kind, patch: Callable[[list[st
 @contextmanager
 def all_patches() -> Iterator[list[tuple[Any, str, Any, Any]]]:
     """Every patch that is applied while both SDKs are observed: owner, name, original and replacement."""
-    from llmspan.instrumentation._http import http_hooks
     from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
     from llmspan.instrumentation.openai import PROVIDER as OPENAI
+    from llmspan.instrumentation.stainless.http_client import http_hooks
 
     for module in MODULES:
         importlib.import_module(module)

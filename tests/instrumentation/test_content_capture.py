@@ -9,7 +9,7 @@ import pytest
 
 from llmspan import semconv
 from llmspan.content import Policy
-from llmspan.instrumentation import Capture, _content
+from llmspan.instrumentation import ContentCapture, content_capture
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from llmspan.redaction import MASK, Redactor
 from replay import client_for, transport
@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("mode", ["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"])
 def test_where_content_goes(mode: Any, logs: Logs) -> None:
     """Each mode puts it where its name says and nowhere else; stores have it in any case."""
-    with watching(capture=Capture.of(mode, Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode(mode, Policy()), logger=logs.logger) as watch:
         stream()
         record, span = watch.only()
     assert record.content == "full"
@@ -55,7 +55,7 @@ def test_where_content_goes(mode: Any, logs: Logs) -> None:
 @pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 def test_messages_of_every_api(api: Any, logs: Logs) -> None:
     """Span and event say what was asked and what was answered."""
-    with watching(capture=Capture.of("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:
         stream(api)
         _, span = watch.only()
     for attributes in (span.attributes or {}, logs.events[0].attributes):
@@ -65,7 +65,7 @@ def test_messages_of_every_api(api: Any, logs: Logs) -> None:
 
 def test_the_event_says_what_the_span_says(logs: Logs) -> None:
     """Same name of the call, parameters, numbers and ids; at its end, in its place."""
-    with watching(capture=Capture.of("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
         stream(MESSAGES, max_tokens=77)
         record, span = watch.only()
     (event,) = logs.events
@@ -82,7 +82,9 @@ def test_the_event_says_what_the_span_says(logs: Logs) -> None:
 def test_content_for_others_although_stores_keep_none(logs: Logs) -> None:
     """``LLMSPAN_CONTENT=metadata`` is about the stores; what was asked for elsewhere is there."""
     policy = Policy(keep=False)
-    with watching(policy=policy, capture=Capture.of("SPAN_AND_EVENT", policy), logger=logs.logger) as watch:
+    with watching(
+        policy=policy, capture=ContentCapture.from_mode("SPAN_AND_EVENT", policy), logger=logs.logger
+    ) as watch:
         stream()
         record, span = watch.only()
     assert (record.content, record.request_json) == ("metadata", None)
@@ -94,7 +96,9 @@ def test_redaction_comes_first(logs: Logs) -> None:
     """What is redacted is so on spans and in events as well; what cannot be redacted is on none of them."""
     secret = [{"role": "user", "content": "I am ann@example.org"}]
     policy = Policy(redact=Redactor(("email",)))
-    with watching(policy=policy, capture=Capture.of("SPAN_AND_EVENT", policy), logger=logs.logger) as watch:
+    with watching(
+        policy=policy, capture=ContentCapture.from_mode("SPAN_AND_EVENT", policy), logger=logs.logger
+    ) as watch:
         stream(messages=secret)
         record, span = watch.only()
     for attributes in (span.attributes or {}, logs.events[0].attributes):
@@ -110,7 +114,9 @@ def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptur
         raise ValueError(value)
 
     policy = Policy(redact=Redactor((), broken))
-    with watching(policy=policy, capture=Capture.of("SPAN_AND_EVENT", policy), logger=logs.logger) as watch:
+    with watching(
+        policy=policy, capture=ContentCapture.from_mode("SPAN_AND_EVENT", policy), logger=logs.logger
+    ) as watch:
         stream(messages=[{"role": "user", "content": "planted"}])
         record, span = watch.only()
         assert _guard.failures().keys() == {"content.redact"}
@@ -124,7 +130,7 @@ def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptur
 
 def both(span_format: Any, logs: Logs, api: Any = CHAT, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content attributes of the span and of the event of one call."""
-    capture = Capture.of("SPAN_AND_EVENT", Policy(), span_format)
+    capture = ContentCapture.from_mode("SPAN_AND_EVENT", Policy(), span_format)
     with watching(capture=capture, logger=logs.logger) as watch:
         stream(api, **arguments)
         _, span = watch.only()
@@ -162,7 +168,7 @@ def test_structured_spans_on_request(api: Any, arguments: dict[str, Any], logs: 
 
 def test_text_where_spans_take_no_maps(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> None:
     """Before OpenTelemetry 1.45 a span carries JSON text even if maps are asked for."""
-    monkeypatch.setattr(_content, "_takes_maps", lambda: False)
+    monkeypatch.setattr(content_capture, "_spans_accept_maps", lambda: False)
     on_span, _ = both("structured", logs)
     assert words(json.loads(on_span[OUTPUT])) == [("assistant", ["Hello, wörld!"])]
 
@@ -172,11 +178,11 @@ def test_nothing_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
     looked: list[Any] = []
-    monkeypatch.setattr(_content, "content_attributes", lambda *texts: looked.append(texts) or {})
+    monkeypatch.setattr(content_capture, "content_attributes", lambda *texts: looked.append(texts) or {})
     with watching() as watch:
         stream()
         assert len(watch.records) == 1
-    with watching(sampler=ALWAYS_OFF, capture=Capture.of("SPAN_ONLY", Policy())) as watch:
+    with watching(sampler=ALWAYS_OFF, capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
         stream()
         assert len(watch.records) == 1
     assert looked == []
@@ -185,7 +191,7 @@ def test_nothing_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_have_their_request() -> None:
     """A call that was refused has what was asked on its span, and no answer."""
     mock = transport(429, JSON, [b'{"error": {"message": "slow down"}}'])
-    with watching(capture=Capture.of("SPAN_ONLY", Policy())) as watch:
+    with watching(capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
         with pytest.raises(Exception, match="slow down"):
             CHAT.method(client_for("openai", mock))(**CHAT.arguments)
         _, span = watch.only()
@@ -198,7 +204,7 @@ CACHE_WRITES = {"new": "gen_ai.usage.cache_write.input_tokens", "old": "gen_ai.u
 
 def compatible(compat: Any, logs: Logs) -> dict[str, Any]:
     """The attributes of a span, which are those of its event as well."""
-    with watching(compat=compat, capture=Capture.of("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+    with watching(compat=compat, capture=ContentCapture.from_mode("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
         stream(MESSAGES)
         _, span = watch.only()
     assert dict(span.attributes or {}).items() <= dict(logs.events[0].attributes).items()

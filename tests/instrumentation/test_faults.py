@@ -25,7 +25,7 @@ from llmspan.content import Policy
 from llmspan.errors import RetryableError
 from llmspan.estimate import Estimator
 from llmspan.exporter import SQLiteSpanExporter
-from llmspan.instrumentation import Capture, Observer
+from llmspan.instrumentation import ContentCapture, Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
 from llmspan.metrics import CallMetrics
@@ -51,7 +51,7 @@ def observed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         observer = Observer(sink=line, tracer=provider.get_tracer("llmspan"), anthropic_native=native)
         observer.estimator = Estimator()
         observer.policy = Policy(redact=Redactor(function=lambda value: value))
-        observer.capture = Capture.of("SPAN_AND_EVENT", Policy())
+        observer.capture = ContentCapture.from_mode("SPAN_AND_EVENT", Policy())
         observer.logger, observer.metrics = LoggerProvider(shutdown_on_exit=False).get_logger("llmspan"), CallMetrics()
         hooks = [sdk.instrument(observer) for sdk in (OPENAI, ANTHROPIC)]
         gc.freeze()  # collections have to look at the program's objects only

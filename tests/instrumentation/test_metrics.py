@@ -67,7 +67,7 @@ def test_a_stream(meters: Meters) -> None:
 
 def test_units_and_boundaries(meters: Meters) -> None:
     """The conventions' units and bucket boundaries."""
-    with watching(metrics=CallMetrics(meters.provider, compat="beside"), stamps_all=True) as watch:
+    with watching(metrics=CallMetrics(meters.provider, compat="beside"), times_all_chunks=True) as watch:
         stream(MESSAGES)
         assert len(watch.records) == 1
     for name, metric in meters.metrics().items():
@@ -119,7 +119,7 @@ def test_a_stream_that_broke_off(meters: Meters) -> None:
 
 def test_chunk_times_on_request(meters: Meters) -> None:
     """Time between the pieces of output, one point for each after the first; without the switch, none."""
-    with watching(metrics=CallMetrics(meters.provider), stamps_all=True) as watch:
+    with watching(metrics=CallMetrics(meters.provider), times_all_chunks=True) as watch:
         stream(CHAT)
         assert len(watch.records) == 1
     (gaps,) = meters.points()[INFERENCE + "time_per_output_chunk"]
@@ -201,7 +201,7 @@ def test_replaced_names_on_request(meters: Meters) -> None:
 def test_replaced_names_instead(meters: Meters) -> None:
     """Instead of the current metrics, only those that the conventions had before; embeddings had no others either."""
     recorded = CallMetrics(meters.provider, compat="instead")
-    with watching(metrics=recorded, stamps_all=True) as watch:
+    with watching(metrics=recorded, times_all_chunks=True) as watch:
         stream(MESSAGES)
         assert len(watch.records) == 1
     recorded.record(make_trace(operation="embeddings", usage=Usage(input_tokens=9, source="provider")))

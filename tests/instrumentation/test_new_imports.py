@@ -14,11 +14,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from llmspan.instrumentation._hooks import Patch, Patches
-from llmspan.instrumentation._http import http_hooks
-from llmspan.instrumentation._imports import _finder, when_imported
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
+from llmspan.instrumentation.import_hooks import _finder, when_imported
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
+from llmspan.instrumentation.patching import Patch, Patches
+from llmspan.instrumentation.stainless.http_client import http_hooks
 from streams import CHAT, MESSAGES, Api
 from watching import Watch
 

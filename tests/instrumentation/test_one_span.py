@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 from opentelemetry.trace import SpanContext
 
 from llmspan.content import Policy
-from llmspan.instrumentation import Observer, is_bound
-from llmspan.instrumentation._bound import bind
+from llmspan.instrumentation import Observer, is_recorded
+from llmspan.instrumentation.peers.recorded_spans import mark_recorded
 from replay import client_for, transport
 from streams import CHAT, MESSAGES, Api, json
 from watching import Watch, watching
@@ -125,7 +125,7 @@ def test_both() -> None:
     theirs, ours = sorted(watch.spans, key=lambda span: span.name)
     assert (theirs.name, ours.name) == ("anthropic.messages.create", "chat claude-sonnet-5")
     assert not [name for name in theirs.attributes or {} if name.startswith("llmspan.")]
-    assert [is_bound(span.context) for span in (theirs, ours)] == [True, False]
+    assert [is_recorded(span.context) for span in (theirs, ours)] == [True, False]
     assert len(watch.records) == 1
 
 
@@ -133,9 +133,9 @@ def test_only_the_latest_spans_are_remembered() -> None:
     """What is known of others' spans has a bound; a span without an id is not known at all."""
     contexts = [SpanContext(1, number, is_remote=False) for number in range(20_000)]
     for context in contexts:
-        bind(context)
-    assert not is_bound(contexts[0])
-    assert [is_bound(contexts[number]) for number in (5_000, 15_000)] == [False, True]
+        mark_recorded(context)
+    assert not is_recorded(contexts[0])
+    assert [is_recorded(contexts[number]) for number in (5_000, 15_000)] == [False, True]
 
 
 @pytest.mark.parametrize(("official", "api"), [(OfficialOpenAI, CHAT), (OfficialAnthropic, MESSAGES)])
@@ -262,7 +262,7 @@ def test_a_defect_of_ours_is_the_callers_nothing(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("ours")
 
     with watching() as watch:
-        monkeypatch.setattr(Observer, "_describe", explode)
+        monkeypatch.setattr(Observer, "_set_end_attributes", explode)
         run(CHAT)
         run(CHAT)
         assert _guard.failures() == {"observe.describe": 2}

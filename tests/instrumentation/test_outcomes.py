@@ -15,8 +15,8 @@ import openai
 import pytest
 
 from llmspan import _guard
-from llmspan.instrumentation._body import Body
-from llmspan.instrumentation._tee import watched_async
+from llmspan.instrumentation.body import Body
+from llmspan.instrumentation.tee import observe_events_async
 from replay import Pieces, client_for
 from streams import ALL, BETA_MESSAGES, CHAT, MESSAGES, RESPONSES, Api
 from watching import Watch, watching
@@ -42,8 +42,8 @@ def stream_of(api: Api, mock: httpx2.MockTransport) -> Any:
 def test_time_to_first_chunk_is_of_the_first_output(api: Api, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the role, not ``message_start``, not a ping: the first event that carries what the model produced."""
     moments = iter(range(1_000_000, 9_000_000, 1_000))
-    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: next(moments))
-    monkeypatch.setattr("llmspan.instrumentation._call.perf_counter_ns", lambda: 0)
+    monkeypatch.setattr("llmspan.instrumentation.tee.perf_counter_ns", lambda: next(moments))
+    monkeypatch.setattr("llmspan.instrumentation.call.perf_counter_ns", lambda: 0)
     for _ in stream_of(api, server(api.stream)):
         pass
     (record,) = watch.records
@@ -71,8 +71,8 @@ def test_helpers_are_timed_and_counted_like_streams(name: str, watch: Watch, mon
     """``text_stream`` and ``get_final_message()`` skip events; time to first chunk and chunk count do not change."""
     api, read = HELPERS[name]
     moments = iter(range(1_000_000, 9_000_000, 1_000))
-    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: next(moments))
-    monkeypatch.setattr("llmspan.instrumentation._call.perf_counter_ns", lambda: 0)
+    monkeypatch.setattr("llmspan.instrumentation.tee.perf_counter_ns", lambda: next(moments))
+    monkeypatch.setattr("llmspan.instrumentation.call.perf_counter_ns", lambda: 0)
     with api.method(client_of(api, server(api.stream)), api.path.replace("create", "stream"))(
         **api.arguments
     ) as stream:
@@ -102,13 +102,13 @@ def test_a_broken_gateway_does_not_reach_the_caller(watch: Watch) -> None:
 def test_a_collected_stream_ends_on_another_thread(api: Api, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the collector takes a dropped stream apart, no span is ended inside a finaliser: it is handed over."""
     concluded: list[str] = []
-    original = watch.observer.__class__.conclude
+    original = watch.observer.__class__.finish_call
 
     def conclude(self: Any, call: Any) -> None:
         concluded.append(call.id)
         original(self, call)
 
-    monkeypatch.setattr(watch.observer.__class__, "conclude", conclude)
+    monkeypatch.setattr(watch.observer.__class__, "finish_call", conclude)
     stream = stream_of(api, server(api.stream))
     next(stream)
     gc.collect()  # the stream and its generators are of an older generation now
@@ -158,7 +158,7 @@ def test_our_leftovers_under_another_patch_are_silent(name: str) -> None:
 def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long stream stops being stamped soon after its output began."""
     stamps: list[int] = []
-    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: stamps.append(1) or len(stamps))
+    monkeypatch.setattr("llmspan.instrumentation.tee.perf_counter_ns", lambda: stamps.append(1) or len(stamps))
     delta = MESSAGES.stream[MESSAGES.first_output]
     for _ in stream_of(MESSAGES, server([*MESSAGES.stream[:3], *[delta] * 1000, *MESSAGES.stream[-3:]])):
         pass
@@ -182,8 +182,8 @@ def test_the_first_output_behind_empty_deltas(
 ) -> None:
     """However many empty deltas a model sends while it thinks, the time of its first output is known."""
     reads: list[int] = []
-    monkeypatch.setattr("llmspan.instrumentation._tee.perf_counter_ns", lambda: reads.append(1) or 10**12 + len(reads))
-    monkeypatch.setattr("llmspan.instrumentation._call.perf_counter_ns", lambda: 10**12)
+    monkeypatch.setattr("llmspan.instrumentation.tee.perf_counter_ns", lambda: reads.append(1) or 10**12 + len(reads))
+    monkeypatch.setattr("llmspan.instrumentation.call.perf_counter_ns", lambda: 10**12)
     chunk = {"id": "c", "choices": [{"index": 0, "delta": EMPTY_DELTAS[kind], "finish_reason": None}]}
     empty = f"data: {json.dumps(chunk)}\n\n".encode()
     words = CHAT.stream[CHAT.first_output :]
@@ -214,7 +214,7 @@ def test_a_defect_while_pieces_are_timed_invents_no_time(watch: Watch, monkeypat
     def fail(_: Body) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Body, "check", fail)
+    monkeypatch.setattr(Body, "trim", fail)
     delta = MESSAGES.stream[MESSAGES.first_output]
     pieces = [*[b": still there\n\n"] * 40, *MESSAGES.stream[:3], *[delta] * 100, *MESSAGES.stream[-3:]]
     for _ in stream_of(MESSAGES, server(pieces)):
@@ -238,9 +238,10 @@ async def test_a_loop_that_closes_all_generators_at_once() -> None:
         finally:
             await gate.wait()
 
-    call: Any = SimpleNamespace(hides=None, abandoned=lambda: ends.append("abandoned"))
+    observer = SimpleNamespace(on_abandon=lambda _: ends.append("abandoned"))
+    call: Any = SimpleNamespace(hides_event=None, observer=observer)
     theirs = events()
-    ours: Any = watched_async(theirs, call)
+    ours: Any = observe_events_async(theirs, call)
     assert await anext(ours) == 1
     closing = asyncio.create_task(theirs.aclose())
     await asyncio.sleep(0)

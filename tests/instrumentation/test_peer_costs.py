@@ -18,7 +18,7 @@ from packaging.version import Version
 
 import llmspan
 from llmspan.content import Policy
-from llmspan.instrumentation._body import CHECKED_EVERY
+from llmspan.instrumentation.body import TRIM_INTERVAL
 from llmspan.redaction import Redactor
 from replay import client_for, transport
 from streams import CHAT, MESSAGES, RESPONSES, Api
@@ -32,7 +32,7 @@ STEPS = {"chat": 4, "responses": 2, "messages": 2}
 #: what is done every so often, for so many chunks together: their bytes are counted, and they are joined
 STEPS_AT_TIMES = 4
 #: so many chunks are looked at, once the first output has come
-WINDOW = 10 * CHECKED_EVERY
+WINDOW = 10 * TRIM_INTERVAL
 apis = pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES], ids=lambda api: api.name)
 
 
@@ -71,9 +71,9 @@ def calls_of_ours(stream: Any, chunks: int) -> int:
 def test_a_chunk_is_handed_on_and_nothing_else(api: Api, watch: Watch) -> None:
     """Five peers read, dump or accumulate each chunk again. Ours costs the same few steps, however long it goes on."""
     stream = stream_of(api)
-    _, early, _, late = (calls_of_ours(stream, chunks) for chunks in (3 * CHECKED_EVERY, WINDOW, 300, WINDOW))
+    _, early, _, late = (calls_of_ours(stream, chunks) for chunks in (3 * TRIM_INTERVAL, WINDOW, 300, WINDOW))
     assert early == late
-    assert early <= WINDOW * STEPS[api.name] + STEPS_AT_TIMES * WINDOW / CHECKED_EVERY
+    assert early <= WINDOW * STEPS[api.name] + STEPS_AT_TIMES * WINDOW / TRIM_INTERVAL
     stream.close()
 
 

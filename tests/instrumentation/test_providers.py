@@ -11,8 +11,8 @@ import pytest
 
 from llmspan.instrumentation import anthropic as ours_anthropic
 from llmspan.instrumentation import openai as ours_openai
-from llmspan.instrumentation._call import Target
-from llmspan.instrumentation._stainless import Stainless
+from llmspan.instrumentation.call import Endpoint
+from llmspan.instrumentation.stainless.hooks import StainlessHooks
 from streams import CHAT, MESSAGES, json
 from watching import Watch, watching
 
@@ -40,17 +40,17 @@ from watching import Watch, watching
 def test_openai_by_host(base_url: str | None, provider: str) -> None:
     """The host names the provider; an unknown one speaks OpenAI's language, and that is what is said."""
     client = openai.OpenAI(api_key="k", base_url=base_url)
-    target = ours_openai.target(client)
-    assert target.provider == provider
-    assert target.address == httpx2.URL(base_url or "https://api.openai.com/v1").host
-    assert target.sdk == f"openai/{openai.__version__}"
+    endpoint = ours_openai.endpoint(client)
+    assert endpoint.provider == provider
+    assert endpoint.address == httpx2.URL(base_url or "https://api.openai.com/v1").host
+    assert endpoint.sdk == f"openai/{openai.__version__}"
 
 
 def test_ports() -> None:
     """The port is said even where it is the scheme's own."""
-    assert ours_openai.target(openai.OpenAI(api_key="k")).port == 443
-    assert ours_openai.target(openai.OpenAI(api_key="k", base_url="http://h.test/v1")).port == 80
-    assert ours_openai.target(openai.OpenAI(api_key="k", base_url="http://h.test:81/v1")).port == 81
+    assert ours_openai.endpoint(openai.OpenAI(api_key="k")).port == 443
+    assert ours_openai.endpoint(openai.OpenAI(api_key="k", base_url="http://h.test/v1")).port == 80
+    assert ours_openai.endpoint(openai.OpenAI(api_key="k", base_url="http://h.test:81/v1")).port == 81
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_ports() -> None:
 )
 def test_openai_by_class(client: Any, provider: str) -> None:
     """An Azure client behind a proxy is an Azure client."""
-    assert ours_openai.target(client).provider == provider
+    assert ours_openai.endpoint(client).provider == provider
 
 
 def anthropic_clients() -> list[tuple[Any, str]]:
@@ -76,7 +76,7 @@ def anthropic_clients() -> list[tuple[Any, str]]:
 @pytest.mark.parametrize(("client", "provider"), anthropic_clients())
 def test_anthropic_by_class(client: Any, provider: str) -> None:
     """The platform clients name their platform."""
-    assert ours_anthropic.target(client).provider == provider
+    assert ours_anthropic.endpoint(client).provider == provider
 
 
 @pytest.mark.parametrize("name", ["AnthropicBedrock", "AsyncAnthropicBedrock"])
@@ -86,7 +86,7 @@ def test_anthropic_on_bedrock(name: str) -> None:
     client = kind.__new__(kind)
     client._base_url = httpx2.URL("https://bedrock-runtime.us-east-1.amazonaws.com/")
     client._version = "0"
-    assert ours_anthropic.target(client).provider == "aws.bedrock"
+    assert ours_anthropic.endpoint(client).provider == "aws.bedrock"
 
 
 def test_a_client_that_is_pointed_elsewhere_is_asked_again() -> None:
@@ -115,18 +115,18 @@ def test_a_client_is_not_taken_for_one_that_is_gone(watch: Watch) -> None:
     """What is known about a client goes with it: the next one may have its id, and may share its URL."""
     url = httpx2.URL("http://shared.test/v1/")
 
-    def target(client: Client) -> Target:
-        return Target(client.name, None, None, "sdk")
+    def endpoint(client: Client) -> Endpoint:
+        return Endpoint(client.name, None, None, "sdk")
 
-    hooks = Stainless(ours_openai.PROVIDER._replace(target=target), watch.observer)
+    hooks = StainlessHooks(ours_openai.PROVIDER._replace(endpoint=endpoint), watch.observer)
 
     def ask(name: str) -> list[str]:
         client = Client(name, url)
-        return [hooks._target(client).provider for _ in range(2)]
+        return [hooks._endpoint_of(client).provider for _ in range(2)]
 
     names = [str(n) for n in range(50)]
     assert [ask(name) for name in names] == [[name] * 2 for name in names]
-    assert hooks._targets == {}
+    assert hooks._endpoints == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from opentelemetry.instrumentation.utils import suppress_http_instrumentation, s
 
 from foreign_spans import USAGE, call, inside, span_id
 from llmspan.instrumentation import suppressed_calls
-from llmspan.instrumentation._suppression import forget_suppressed_calls
+from llmspan.instrumentation.suppression import reset_suppressed_calls
 from replay import client_for, transport
 from streams import CHAT, MESSAGES, RESPONSES, Api
 from watching import Watch, watching
@@ -27,9 +27,9 @@ LOGFIRE = {
 
 @pytest.fixture(autouse=True)
 def nothing_left_out() -> Iterator[None]:
-    forget_suppressed_calls()
+    reset_suppressed_calls()
     yield
-    forget_suppressed_calls()
+    reset_suppressed_calls()
 
 
 @pytest.mark.parametrize("api", [CHAT, RESPONSES, MESSAGES], ids=lambda api: api.name)

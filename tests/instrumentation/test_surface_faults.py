@@ -16,7 +16,8 @@ from websockets.sync.server import ServerConnection, serve
 import surface_calls
 import surfaces
 from llmspan import _guard
-from llmspan.instrumentation import _batch, _socket, _stainless, _turns, anthropic
+from llmspan.instrumentation import anthropic
+from llmspan.instrumentation.stainless import batch, hooks, tool_runner, websocket
 from replay import Pieces, client_for
 from streams import MESSAGES, RESPONSES
 from watching import Watch, watching
@@ -102,18 +103,18 @@ def socket() -> Any:
 
 #: (what raises, what the caller does, the place that is counted)
 FAULTS: list[tuple[Any, str, Callable[[], Any], str]] = [
-    (_stainless, "Upload", upload, "request.upload"),
+    (hooks, "Upload", upload, "request.upload"),
     (anthropic, "BatchResults", results, "request.begun"),
-    (_batch.BatchTimes, "note", results, "request.passed"),
-    (_batch, "decoder", results, "batch.decoding"),
-    (_batch, "read_result", results, "batch.take"),
-    (_turns, "_client_without_tracing", runner, "tool_runner.client"),
-    (_turns, "_start", runner, "tool_runner.start"),
-    (_turns, "_fail", failing_runner, "tool_runner.fail"),
-    (_socket, "_attach", socket, "socket.attach"),
-    (_socket._Lanes, "sending", socket, "socket.sending"),
-    (_socket._Lanes, "received", socket, "socket.received"),
-    (_socket._Lanes, "closed", socket, "socket.closed"),
+    (batch.BatchTimes, "remember", results, "request.passed"),
+    (batch, "decoder", results, "batch.decoding"),
+    (batch, "read_result", results, "batch.take"),
+    (tool_runner, "_client_without_tracing", runner, "tool_runner.client"),
+    (tool_runner, "_start", runner, "tool_runner.start"),
+    (tool_runner, "_end_with_error", failing_runner, "tool_runner.fail"),
+    (websocket, "_attach", socket, "socket.attach"),
+    (websocket._Connection, "on_send", socket, "socket.sending"),
+    (websocket._Connection, "on_message", socket, "socket.received"),
+    (websocket._Connection, "on_close", socket, "socket.closed"),
 ]
 
 

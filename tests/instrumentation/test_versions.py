@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from llmspan.instrumentation import _versions
 from llmspan.instrumentation.openai import PROVIDER
+from llmspan.instrumentation.stainless import versions
 from replay import client_for, transport
 from streams import CHAT, json
 from watching import Watch, watching
@@ -17,9 +17,9 @@ from watching import Watch, watching
 
 @pytest.fixture(autouse=True)
 def _nothing_told() -> Any:
-    _versions.forget_told()
+    versions.reset_warnings()
     yield
-    _versions.forget_told()
+    versions.reset_warnings()
 
 
 def call() -> Any:
@@ -37,7 +37,7 @@ def test_known_versions_are_not_mentioned(caplog: pytest.LogCaptureFixture) -> N
 
 def test_a_newer_major_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A major version that is newer than any we know: one warning that names it, and the calls are recorded."""
-    monkeypatch.setattr(_versions.metadata, "version", lambda name: "4.0.0" if name == "openai" else "2.12.0")
+    monkeypatch.setattr(versions.metadata, "version", lambda name: "4.0.0" if name == "openai" else "2.12.0")
     for _ in range(2):
         with watching() as watch:
             assert call().id == CHAT.response_id
@@ -78,10 +78,10 @@ def test_what_others_have_wrapped_is_fine() -> None:
         name: type(name, (), dict.fromkeys(("request", "_build_request", "_process_response", "__stream__"), anything))
         for name in names
     }
-    assert _versions.is_known("openai", PROVIDER.newest, SimpleNamespace(**owners))
+    assert versions.is_supported("openai", PROVIDER.latest_tested_major, SimpleNamespace(**owners))
 
 
 def test_nothing_that_we_know_of_is_there(caplog: pytest.LogCaptureFixture, watch: Watch) -> None:
     """A module without any of it is said to be other, not an error of ours."""
-    assert not _versions.is_known("openai", 3, SimpleNamespace())
+    assert not versions.is_supported("openai", 3, SimpleNamespace())
     assert "no SyncAPIClient.request" in caplog.messages[0]

@@ -23,8 +23,8 @@ from websockets.sync.server import ServerConnection, serve
 
 from llmspan import _guard
 from llmspan.content import Policy
-from llmspan.instrumentation import Capture
-from llmspan.instrumentation._socket import _Lanes
+from llmspan.instrumentation import ContentCapture
+from llmspan.instrumentation.stainless.websocket import _Connection
 from llmspan.messages import INPUT, OUTPUT
 from llmspan.metrics import CallMetrics
 from signals import INFERENCE, Logs, Meters
@@ -145,7 +145,7 @@ def check_signals(meters: Meters, logs: Logs, watch: Watch) -> None:
 
 def test_responses_are_measured_and_told(meters: Meters, logs: Logs) -> None:
     """Metrics and events are those of a stream over HTTP."""
-    capture = Capture.of("EVENT_ONLY", Policy())
+    capture = ContentCapture.from_mode("EVENT_ONLY", Policy())
     with watching(metrics=CallMetrics(meters.provider), capture=capture, logger=logs.logger) as watch:
         with server(answering) as url, sync_client(url) as client, client.responses.connect() as connection:
             for text in ("one", "two"):
@@ -158,7 +158,7 @@ def test_responses_are_measured_and_told(meters: Meters, logs: Logs) -> None:
 @pytest.mark.anyio
 async def test_responses_are_measured_and_told_async(meters: Meters, logs: Logs) -> None:
     """The same, async."""
-    capture = Capture.of("EVENT_ONLY", Policy())
+    capture = ContentCapture.from_mode("EVENT_ONLY", Policy())
     with watching(metrics=CallMetrics(meters.provider), capture=capture, logger=logs.logger) as watch:
         with server(answering) as url:
             async with openai.AsyncOpenAI(api_key="k", base_url=url) as client, client.responses.connect() as socket:
@@ -345,12 +345,13 @@ def test_caller_drops(watch: Watch) -> None:
 def test_a_drop_that_raises(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What goes wrong at the end of a dropped connection is told once, and not in the finaliser."""
     with watching() as watch:
-        real = _Lanes._take_all
+        real = _Connection._pop_calls
 
-        def failing(lanes: _Lanes) -> Any:  # not for what earlier tests have dropped, which is collected at any time
-            return 1 / 0 if lanes._hooks.observer is watch.observer else real(lanes)
+        def failing(connection: _Connection) -> Any:
+            # not for what earlier tests have dropped, which is collected at any time
+            return 1 / 0 if connection._hooks.observer is watch.observer else real(connection)
 
-        monkeypatch.setattr(_Lanes, "_take_all", failing)
+        monkeypatch.setattr(_Connection, "_pop_calls", failing)
         with server(leaving) as url:
             collected(weakref.ref(begun(url)._connection))
         assert (_guard.failures(), caplog.messages) == ({}, [])

@@ -299,7 +299,7 @@ def test_a_bypassed_call_that_is_cancelled(sdk: str) -> None:
 
 def test_a_bypassed_call_keeps_nothing_in_the_callers_context(watch: Watch) -> None:
     """Before, between chunks and after: the caller's current span is his own, and no call is left running."""
-    from llmspan.instrumentation._running import current
+    from llmspan.instrumentation.stainless.active_call import current_active_call
 
     tracer = watch.tracer_provider.get_tracer("caller")
     for kind in (openai.OpenAI, bypassing("openai", False)):
@@ -307,7 +307,7 @@ def test_a_bypassed_call_keeps_nothing_in_the_callers_context(watch: Watch) -> N
         with tracer.start_as_current_span("caller") as span:
             for _ in call_lazily(client):
                 assert trace.get_current_span() is span
-                assert current() is None
+                assert current_active_call() is None
             assert trace.get_current_span() is span
     assert len(watch.records) == 2
 

@@ -22,8 +22,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind
 
 from foreign_spans import span_id
 from llmspan.instrumentation import suppressed_calls
-from llmspan.instrumentation._running import current
-from llmspan.instrumentation._suppression import forget_suppressed_calls
+from llmspan.instrumentation.stainless.active_call import current_active_call
+from llmspan.instrumentation.suppression import reset_suppressed_calls
 from replay import Pieces
 from streams import MESSAGES, json
 from watching import Watch, watching
@@ -133,13 +133,13 @@ def wrapped(enter: Callable[[], Any], where: str = "subclass") -> Iterator[None]
 def peer_first(enter: Callable[[Watch], Any], mode: str = "suppress", where: str = "subclass") -> Iterator[Watch]:
     """llmspan set up after somebody else, who is told of the providers."""
     found: list[Watch] = []
-    forget_suppressed_calls()
+    reset_suppressed_calls()
     with wrapped(lambda: enter(found[0]), where), watching(anthropic_native=mode) as watch:
         found.append(watch)
         yield watch
         assert watch.observer.open_calls == {}
-        assert current() is None
-    forget_suppressed_calls()
+        assert current_active_call() is None
+    reset_suppressed_calls()
 
 
 @contextmanager

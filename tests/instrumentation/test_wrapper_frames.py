@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from foreign_spans import USAGE, call, inside, span_id
-from llmspan.instrumentation import is_bound
+from llmspan.instrumentation import is_recorded
 from replay import client_for, transport
 from streams import CHAT, MESSAGES, json
 from watching import Watch
@@ -290,7 +290,7 @@ def test_a_span_that_is_opened_afterwards_has_no_usage(
     assert [USAGE in (span.attributes or {}) for span in watch.spans] == [True, False] * calls
     assert dict(watch.spans[1].attributes or {}) == {"gen_ai.request.model": "m"}
     assert [record.span_id for record in watch.records] == [span_id(span) for span in watch.spans[::2]]
-    assert all(is_bound(span.context) for span in watch.spans[1::2])  # no exporter makes a second record of them
+    assert all(is_recorded(span.context) for span in watch.spans[1::2])  # no exporter makes a second record of them
 
 
 def test_late_spans_of_calls_that_are_not_ours_keep_their_usage(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

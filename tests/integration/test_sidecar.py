@@ -81,6 +81,9 @@ class Made:
     def build(self) -> ProviderTrace:
         return self.trace
 
+    def publish(self, record: ProviderTrace) -> None:
+        """Nothing."""
+
     def drop_payload(self) -> None:
         pytest.fail("there was room")
 

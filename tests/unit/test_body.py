@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan import _guard
-from llmspan.instrumentation._body import Body
+from llmspan.instrumentation.body import Body
 from records import patient
 
 TAIL = 256 * 1024
@@ -34,7 +34,7 @@ def body_of(pieces: list[bytes], encoding: str = "") -> Body:
 
 def take(body: Body, piece: bytes, moment: int) -> None:
     body.pieces.append(piece)
-    body.stamps.extend((body.received, moment))
+    body.stamps.extend((body.received_size, moment))
 
 
 # -- times
@@ -60,15 +60,15 @@ def test_time_of_decoded_bytes():
 
 def test_a_body_read_before():
     """A body that had been read and decoded before we saw it has its bytes and no times."""
-    body = Body.whole(b"{}")
-    assert (body.decoded(), body.size, body.time_at(1), body.cut) == (b"{}", 2, None, False)
+    body = Body.from_content(b"{}")
+    assert (body.decoded(), body.size, body.time_at(1), body.is_cut) == (b"{}", 2, None, False)
 
 
 def test_an_empty_body():
     """Nothing received is no bytes at no time."""
     body = Body(10, "gzip")
-    assert (body.decoded(), body.size, body.time_at(0), body.cut) == (b"", 0, None, False)
-    assert Body.whole(b"").decoded() == b""
+    assert (body.decoded(), body.size, body.time_at(0), body.is_cut) == (b"", 0, None, False)
+    assert Body.from_content(b"").decoded() == b""
 
 
 # -- the limit
@@ -79,7 +79,7 @@ def fill(body: Body, pieces: list[bytes]) -> int:
     most = 0
     for moment, piece in enumerate(pieces, 1):
         take(body, piece, moment)
-        body.check()
+        body.trim()
         most = max(most, body.size)
     return most
 
@@ -96,11 +96,11 @@ def test_a_body_beyond_its_limit(sizes, limit):
     body = Body(limit)
     most = fill(body, pieces)
     total = sum(sizes)
-    assert body.cut == (total > limit)
+    assert body.is_cut == (total > limit)
     largest = max(sizes, default=0)
     assert most <= max(limit, largest) + 2 * TAIL + largest
-    assert body.received == total
-    if not body.cut:
+    assert body.received_size == total
+    if not body.is_cut:
         assert body.decoded() == b"".join(pieces)
         return
     held = len(body.pieces)
@@ -120,7 +120,7 @@ def test_head_and_tail():
     content = body.decoded()
     assert content.startswith(b"head" + b"A" * 1024)
     assert content.endswith(b"tail")
-    assert body.cut
+    assert body.is_cut
     assert len(content) <= most <= 10_000 + 2 * TAIL + 1024
     assert body.time_at(1) == 1
     assert body.time_at(len(content)) is None  # what came behind the gap cannot be told by its place
@@ -137,7 +137,7 @@ def test_one_piece_beyond_the_limit():
     """A single piece that is longer than the limit is kept: it is head and tail."""
     body = Body(10)
     fill(body, [b"x" * 5000])
-    assert (body.decoded(), body.cut) == (b"x" * 5000, True)
+    assert (body.decoded(), body.is_cut) == (b"x" * 5000, True)
 
 
 def test_small_pieces_are_joined():
@@ -147,12 +147,12 @@ def test_small_pieces_are_joined():
     for moment, piece in enumerate(pieces, 1):
         take(body, piece, moment)
         if moment % 32 == 0:
-            body.check()
+            body.trim()
     assert (body.decoded(), body.size) == (b"".join(pieces), len(b"".join(pieces)))
     assert len(body.pieces) <= 2
     assert [body.time_at(len(b"".join(pieces[:n]))) for n in (1, 33, 320)] == [1, 33, 320]
     for large in ([bytes(64 * 1024)] * 4, [*[bytes(64 * 1024)] * 3, b"small"]):
         body = Body(1 << 20)
         body.pieces += large
-        body.check()
+        body.trim()
         assert all(held is given for held, given in zip(body.pieces, large, strict=True))

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan import _guard
-from llmspan.instrumentation._body import Body
+from llmspan.instrumentation.body import Body
 from records import patient
 from replay import split
 
@@ -160,7 +160,7 @@ def test_broken_coding(encoding, window):
     body = Body(100, encoding)
     for moment, piece in enumerate([*pieces[:3], reserved_block_type, *pieces[3:]], 1):
         body.pieces.append(piece)
-        body.stamps.extend((body.received, moment))
+        body.stamps.extend((body.received_size, moment))
     assert body.decoded() == TEXT[:3000]
     assert body.time_at(2500) == 3
 
@@ -257,6 +257,6 @@ def test_brotli(brotli, client):
 
 def test_the_client_is_the_one_of_the_response():
     """A tee knows whose response it is under, as their rules differ."""
-    from llmspan.instrumentation import _tee
+    from llmspan.instrumentation import tee
 
-    assert _tee._http_of(httpx2.Response).__name__ == "httpx2"
+    assert tee._http_of(httpx2.Response).__name__ == "httpx2"

@@ -1,22 +1,20 @@
-"""Observation of provider SDKs: what is patched, how a call is followed to its end, and the record made of it.
+"""Observation of provider SDKs: what is patched, how a call is followed to its end, and the record that is built of it.
 
-One file per provider, found by the entry-point group ``llmspan.providers``. This room knows neither stores nor queues;
-finished calls go to a :class:`Sink`.
+One file per provider, found by the entry-point group ``llmspan.providers``. ``stainless/`` has the hooks of SDKs that
+Stainless generates; everything else here is independent of the SDK. Finished calls go to a
+:class:`llmspan.sink.RecordSink`; this package knows neither stores nor queues.
 """
 
-from ._bound import is_bound, is_bound_response
-from ._call import Pending, Sink
-from ._content import Capture
-from ._observe import Observer, finish_open_calls
-from ._suppression import suppressed_calls
+from .content_capture import ContentCapture
+from .observer import Observer, finish_open_calls
+from .peers.recorded_spans import is_recorded, is_response_recorded
+from .suppression import suppressed_calls
 
 __all__ = [
-    "Capture",
+    "ContentCapture",
     "Observer",
-    "Pending",
-    "Sink",
     "finish_open_calls",
-    "is_bound",
-    "is_bound_response",
+    "is_recorded",
+    "is_response_recorded",
     "suppressed_calls",
 ]

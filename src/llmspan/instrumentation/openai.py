@@ -1,6 +1,6 @@
-"""OpenAI: which of the SDK's calls are recorded, whom its clients talk to, and the usage of chat streams.
+"""OpenAI: which of the SDK's calls are recorded, the endpoints of its clients, and the usage of chat streams.
 
-The only file that knows openai's types, and it knows them by attribute: it never imports the SDK.
+The only file that knows openai's types, by their attributes: it never imports the SDK.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from .._setting_values import names_host
 from ..settings import IncludeUsage
-from ._call import Call, Route, Target
-from ._endpoints import is_api_root, match_route, path_segments
-from ._observe import Observer
-from ._socket import CONNECTIONS, connection_patches
-from ._stainless import Prepared, Provider
+from .call import Call, Endpoint, Route
+from .observer import Observer
+from .routes import is_api_root, match_route, path_segments
+from .stainless.hooks import Provider, RequestOverrides
+from .stainless.websocket import CONNECTIONS, connection_patches
 
 _ROUTES: Final = {
     "/chat/completions": Route("chat", "chat_completions"),
@@ -35,7 +35,7 @@ _ROUTES: Final = {
 }
 _FETCH: Final = Route("fetch_response", "responses")
 
-#: who speaks OpenAI's language at which host (``gen_ai.provider.name``, by its last labels)
+#: last labels of a host with an OpenAI-compatible API -> ``gen_ai.provider.name``
 _HOSTS: Final = {
     "openai.azure.com": "azure.ai.openai",
     "openai.azure.us": "azure.ai.openai",
@@ -77,14 +77,15 @@ def _is_response(segments: Sequence[str]) -> bool:
     return len(segments) > 1 and segments[-2] == "responses" and is_api_root(segments[:-2])
 
 
-def target(client: Any, url: Any = None) -> Target:
-    """Whom a client talks to at ``url`` (its ``base_url`` by default): told by its class, then by the host.
+def endpoint(client: Any, url: Any = None) -> Endpoint:
+    """The endpoint at ``url`` (the client's ``base_url`` by default).
 
-    ``openai`` stands for the language that a host speaks.
+    The client's class, or else the host, names the provider. The provider of an unknown host is ``openai``: that is the
+    API that it offers.
     """
     url = url or client.base_url
     version = getattr(client, "_version", None)
-    return Target(
+    return Endpoint(
         provider=_by_class(client) or host_provider(url.host) or "openai",
         address=url.host or None,
         port=url.port or (443 if url.scheme == "https" else 80),
@@ -93,56 +94,56 @@ def target(client: Any, url: Any = None) -> Target:
 
 
 def host_provider(host: str) -> str | None:
-    """The provider at ``host``, if it is a known one."""
+    """The provider at ``host``; None for an unknown host."""
     labels = host.lower().replace("-aiplatform.", ".aiplatform.").split(".")  # Vertex: region-aiplatform
     suffixes = (".".join(labels[start:]) for start in range(len(labels)))
     return next((_HOSTS[suffix] for suffix in suffixes if suffix in _HOSTS), None)
 
 
-def begun(call: Call, options: Any) -> None:
+def on_call_started(call: Call, options: Any) -> None:
     """Note the id of a response that is fetched: if the fetch fails, nothing else tells which one it was."""
     if call.route is _FETCH:
         call.response_id = path_segments(options.url)[-1]
 
 
-def prepare(observer: Observer, call: Call, client: Any, body: Mapping[str, Any]) -> Prepared | None:
-    """Ask for the usage of a chat stream whose caller did not say, where the setting has it asked for.
+def on_request(observer: Observer, call: Call, client: Any, body: Mapping[str, Any]) -> RequestOverrides | None:
+    """Request the usage of a chat stream, if ``LLMSPAN_INCLUDE_USAGE`` says so and the caller did not decide it.
 
-    The caller sees the chunks that he would have seen: the extra one is kept back, and the ``usage: null`` that the
-    others then carry is unset again.
+    The caller gets the same chunks as without it: the additional one is hidden, and the ``usage: null`` that the other
+    chunks then have is unset again.
     """
     options = call.options
-    if call.route.api != "chat_completions" or not _is_asked(observer.include_usage, call, client):
+    if call.route.api != "chat_completions" or not _requests_usage(observer.include_usage, call, client):
         return None
     if "stream_options" in body or _is_raw(options) or not isinstance(options.json_data, dict):
         return None
     changed = options.model_copy() if hasattr(options, "model_copy") else options.copy()
     changed.json_data = {**options.json_data, "stream_options": {"include_usage": True}}
-    return Prepared(changed, hides=is_usage_chunk)
+    return RequestOverrides(changed, hides_event=is_usage_chunk)
 
 
 def caller_body(options: Any, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``body`` less what the SDK has added by itself: the encoding of embeddings, which it decodes again."""
-    if body.get("encoding_format") != "base64" or _asked_for_encoding(options):
+    """``body`` without the encoding of embeddings if the SDK has added it: the SDK decodes them again."""
+    if body.get("encoding_format") != "base64" or _caller_set_encoding(options):
         return body
     return {key: value for key, value in body.items() if key != "encoding_format"}
 
 
-def _asked_for_encoding(options: Any) -> bool:
-    """Whether the caller named the encoding of embeddings. The SDK tells its parser of the answer what he said.
+def _caller_set_encoding(options: Any) -> bool:
+    """Whether the caller set the encoding of embeddings. The SDK passes his value to its parser of the response.
 
-    The parser is a partial function since 3.57, a closure before; a request without one is wholly the caller's.
+    The parser is a partial function since 3.57, a closure before; the SDK has added nothing to a request without one.
     """
     extra = vars(options).get("extra_json")
     parser = vars(options).get("post_parser")
     if not callable(parser) or (isinstance(extra, Mapping) and "encoding_format" in extra):
         return True
-    given = getattr(parser, "keywords", None) or getclosurevars(parser).nonlocals
-    return isinstance(given.get("encoding_format"), str)
+    parameters = getattr(parser, "keywords", None) or getclosurevars(parser).nonlocals
+    return isinstance(parameters.get("encoding_format"), str)
 
 
 def is_usage_chunk(chunk: Any) -> bool:
-    """Whether a chunk is the one that ``include_usage`` adds; of the others, unset the null that it adds."""
+    """Whether a chunk is the one that ``include_usage`` adds. Unsets the ``usage: null`` of other chunks."""
     if getattr(chunk, "usage", None) is None:
         fields = getattr(chunk, "model_fields_set", None)
         if isinstance(fields, set):
@@ -151,18 +152,18 @@ def is_usage_chunk(chunk: Any) -> bool:
     return not getattr(chunk, "choices", True)
 
 
-def _is_asked(setting: IncludeUsage, call: Call, client: Any) -> bool:
+def _requests_usage(setting: IncludeUsage, call: Call, client: Any) -> bool:
     """Whether ``LLMSPAN_INCLUDE_USAGE`` names the host of ``call``."""
     if setting in ("off", "on"):
         return setting == "on"
     hosts: tuple[str, ...] = ("auto",) if setting == "auto" else tuple(setting)
-    if names_host(hosts, call.target.address or "", call.target.port):
+    if names_host(hosts, call.endpoint.address or "", call.endpoint.port):
         return True
-    return "auto" in hosts and _understands_usage(call, client)
+    return "auto" in hosts and _supports_stream_options(call, client)
 
 
-def _understands_usage(call: Call, client: Any) -> bool:
-    host = call.target.address or ""
+def _supports_stream_options(call: Call, client: Any) -> bool:
+    host = call.endpoint.address or ""
     if names_host(_OPENAI_HOSTS, host, None):
         return _by_class(client) is None
     if host_provider(host) != "azure.ai.openai":
@@ -174,7 +175,7 @@ def _understands_usage(call: Call, client: Any) -> bool:
 
 
 def _is_raw(options: Any) -> bool:
-    """``with_raw_response`` and ``with_streaming_response`` mark their calls by a header of this name."""
+    """Whether a header marks the call as one of ``with_raw_response`` or ``with_streaming_response``."""
     headers = options.headers
     return isinstance(headers, Mapping) and any("raw-response" in str(name).lower() for name in headers)
 
@@ -190,10 +191,10 @@ def _by_class(client: Any) -> str | None:
 PROVIDER: Final = Provider(
     name="openai",
     route=route,
-    target=target,
-    prepare=prepare,
+    endpoint=endpoint,
+    on_request=on_request,
     caller_body=caller_body,
-    begun=begun,
-    extras=dict.fromkeys(CONNECTIONS, connection_patches),
-    newest=3,
+    on_call_started=on_call_started,
+    extra_patches=dict.fromkeys(CONNECTIONS, connection_patches),
+    latest_tested_major=3,
 )

@@ -3,9 +3,9 @@
 This module only collects the names that other packages use; :mod:`.pipeline` is where a reader begins.
 """
 
-from .pending import Pending, PrebuiltRecord
+from .pending import PrebuiltRecord
 from .pipeline import Pipeline, shared
 from .run_summary import RunSummary
 from .statistics import BackendStatus
 
-__all__ = ["BackendStatus", "Pending", "Pipeline", "PrebuiltRecord", "RunSummary", "shared"]
+__all__ = ["BackendStatus", "Pipeline", "PrebuiltRecord", "RunSummary", "shared"]

@@ -1,36 +1,17 @@
-"""What the pipeline accepts: calls whose record is built later, on the worker.
+"""Records that are submitted as they are: from spans of other instrumentations, or from the program itself.
 
-A call that llmspan observed builds its own record; :class:`PrebuiltRecord` is for records that come from spans of other
-instrumentations, from the program itself, or from a sender of the sidecar.
+A call that llmspan has observed submits itself; see :mod:`llmspan.sink` for what the two have in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from ..content import Policy
 from ..trace import ProviderTrace
 
 _FLAT_SIZE = 2048
-
-
-class Pending(Protocol):
-    """A call whose record is still to be built."""
-
-    @property
-    def size(self) -> int:
-        """The bytes of memory that it holds."""
-        ...
-
-    def build(self) -> ProviderTrace:
-        """Build the record; slow."""
-        ...
-
-    def drop_payload(self) -> None:
-        """Drop the payload."""
-        ...
 
 
 class PrebuiltRecord:
@@ -49,6 +30,9 @@ class PrebuiltRecord:
     def build(self) -> ProviderTrace:
         """The record as stores get it: what of it is kept, and nothing that has to be masked."""
         return self._policy.kept(self._make())
+
+    def publish(self, record: ProviderTrace) -> None:
+        """Nothing: whoever observed the call has reported its metrics and events."""
 
     def drop_payload(self) -> None:
         """Let go of the payload, keeping what is known about it."""

@@ -23,9 +23,9 @@ from .._pace import breathe, making_way
 from ..backends.base import Backend
 from ..content import Policy
 from ..settings import Settings
+from ..sink import PendingRecord
 from ..trace import ProviderTrace
 from .backend_worker import BackendWorker, remaining
-from .pending import Pending
 from .queue import size_of
 from .rate_limited_log import report_unwritten
 from .run_summary import RunSummary
@@ -44,7 +44,7 @@ _GROUP_SECONDS: Final = 0.05
 class _InboxItem(NamedTuple):
     """A call in the inbox, and where it was promised to."""
 
-    pending: Pending
+    pending: PendingRecord
     size: int
     workers: tuple[BackendWorker, ...]
 
@@ -106,7 +106,7 @@ class Pipeline:
 
     # -- what callers call ------------------------------------------------------------------------------------------
 
-    def submit(self, pending: Pending) -> None:
+    def submit(self, pending: PendingRecord) -> None:
         """Take a finished call. Never raises, and takes no lock that another thread, or a greenlet, may hold."""
         full = self._bytes + pending.size > self._capacity()
         if full:
@@ -118,7 +118,7 @@ class Pipeline:
         self._wake_worker()
         guarded("pipeline.log", emit_soon)
 
-    def _admit(self, pending: Pending, size: int, full: bool) -> None:
+    def _admit(self, pending: PendingRecord, size: int, full: bool) -> None:
         workers = self._workers
         for worker in workers:
             worker.stats.accepted(without_payload=full)
@@ -375,6 +375,8 @@ class Pipeline:
 
     def _build_record(self, item: _InboxItem) -> None:
         record = guarded("pipeline.build", item.pending.build)
+        if record is not None:
+            guarded("pipeline.publish", item.pending.publish, record)
         with self._state:
             self._bytes -= item.size
         if record is None:

@@ -127,5 +127,8 @@ class _Ready:
     def build(self) -> ProviderTrace:
         return self._trace
 
+    def publish(self, record: ProviderTrace) -> None:
+        """Nothing: the process that sent the record has reported its metrics and events."""
+
     def drop_payload(self) -> None:
         self._trace = replace(self._trace, request_json=None, response_json=None, content="truncated")

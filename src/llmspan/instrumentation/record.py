@@ -1,0 +1,290 @@
+"""From a finished :class:`Call` to its record: status, error, timing, payload.
+
+``facts_for_span`` runs on the caller's thread and reads only the events that have usage, ids or an end.
+``build_record`` runs on a worker and reads everything. Both use the same rules for status and error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from .. import _json
+from .._guard import guarded
+from .._pace import breathe
+from ..content import Policy
+from ..messages import is_compacted
+from ..redaction import credential_texts, url_credentials
+from ..scope import EMPTY
+from ..semconv import NOT_BILLED, SpanFacts
+from ..trace import ProviderTrace, Status
+from ..usage import Usage
+from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reassemble, summarize
+from .background_responses import background_facts
+from .body import Body
+from .call import Call, ErrorInfo
+from .causes import causes_json, message_with_causes
+
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
+#: headers that hold credentials, and headers that may: a provider's error may repeat either
+_SECRET_HEADERS: Final = re.compile(
+    "authorization|x-api-key|api-key|x-goog-api-key|proxy-authorization|cookie", re.IGNORECASE
+)
+_SUSPECTED_HEADERS: Final = re.compile(".*(?:auth|cookie|key|passw|secret|session|token).*", re.IGNORECASE)
+_SEPARATORS: Final = re.compile(r"[\s;=,]+")
+#: shorter values are placeholders ("not-needed") and may also be words of the conversation
+_MIN_SECRET_LENGTH: Final = 16
+_MIN_SUSPECTED_LENGTH: Final = 8
+#: characters of a message that are masked; what a record may hold is cut afterwards
+_MESSAGE_LIMIT: Final = 16_384
+
+
+def facts_for_span(call: Call) -> dict[str, Any]:
+    """The values of the record that the span of a finished call gets at its end."""
+    facts = {"provider": call.endpoint.provider, **_outcome_facts(call, _summarize(call))}
+    return call.observer.policy.clean(facts, lambda: request_secrets(call, include_suspected=True))
+
+
+def record_without_payload(call: Call) -> ProviderTrace:
+    """The record without payload and chunk count."""
+    return ProviderTrace(**record_facts(call, _summarize(call)))
+
+
+def _summarize(call: Call) -> Reply:
+    body, api = _decoded(call), call.route.api
+    media_type = call.media_type if may_be_plain(api) else ""
+    reply = (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
+    call.span_facts = _span_facts(call, reply)
+    return reply
+
+
+def _span_facts(call: Call, reply: Reply) -> SpanFacts:
+    route = call.route
+    return SpanFacts(
+        system_fingerprint=reply.system_fingerprint,
+        finish_reasons=reply.normalized_reasons,
+        response_status=reply.response_status if route.operation == "fetch_response" else None,
+        is_compacted=route.operation == "chat"
+        and ((reply.compacted and route.api != "responses_compact") or _sends_compacted(call.request_bytes or b"")),
+    )
+
+
+def _sends_compacted(request: bytes) -> bool:
+    """Whether a request contains a compacted conversation. It is parsed only if the word is one of its strings."""
+    return b'"compaction"' in request and bool(guarded("record.compacted", lambda: is_compacted(json.loads(request))))
+
+
+def build_record(call: Call) -> ProviderTrace:
+    """The whole record, with the response reassembled. What cannot be read is left out."""
+    body, api, media_type = _decoded(call), call.route.api, call.media_type
+    reassembled = guarded("record.reassemble", reassemble, api, body, media_type)
+    reply, response = reassembled or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
+    call.span_facts = _span_facts(call, reply)
+    breathe()
+    payload = guarded("record.payload", _payload, call, body, reply, response)
+    breathe()
+    request_json, response_json, content = payload or (None, None, "metadata")
+    if content == "full" and call.body is not None and call.body.is_cut:
+        content = "truncated"
+    facts = record_facts(call, reply)
+    return ProviderTrace(**facts, request_json=request_json, response_json=response_json, content=content)
+
+
+def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
+    """All values of the record except the payload, for a call that got ``reply``."""
+    scope = call.scope or EMPTY
+    span_context = call.span_context or call.parent
+    facts: dict[str, Any] = {
+        "id": call.id,
+        "trace_id": f"{span_context.trace_id:032x}" if span_context else None,
+        "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
+        "parent_span_id": f"{call.parent.span_id:016x}" if call.parent else None,
+        "provider": call.endpoint.provider,
+        "request_model": call.model,
+        "stream": call.stream,
+        "server_address": call.endpoint.address,
+        "server_port": call.endpoint.port,
+        "started_at": call.started_at,
+        "duration_ns": call.ended_ns - call.started_ns,
+        "chunk_count": reply.chunk_count,
+        "llm_config": scope.llm_config,
+        "compaction_settings": scope.compaction_settings,
+        "billing_context": scope.billing_context,
+        **_outcome_facts(call, reply),
+    }
+    return call.observer.policy.clean(facts, lambda: request_secrets(call, include_suspected=True))
+
+
+def _outcome_facts(call: Call, reply: Reply) -> dict[str, Any]:
+    """The values of the record that spans are given at the end: from the context, the response and the error."""
+    scope, body, raised = call.scope or EMPTY, call.body, call.error
+    error = reply.error or (None if raised is None else _provider_error(raised))
+    status = _status(call, reply)
+    has_failed = status in ("error", "cancelled")
+    facts: dict[str, Any] = {
+        "step_id": scope.step_id,
+        "run_id": scope.run_id,
+        "agent_id": scope.agent_id,
+        "conversation_id": scope.conversation_id or call.conversation_id,
+        "user_id": scope.user_id,
+        "org_id": scope.org_id,
+        "agent_tags": scope.agent_tags,
+        "call_type": scope.call_type,
+        "source": call.source,
+        "attributes": scope.attributes,
+        "operation": call.route.operation,
+        "api": call.route.api,
+        "response_model": reply.response_model,
+        "response_id": call.response_id if reply.response_id is None else reply.response_id,
+        "request_id": _request_id(call),
+        "service_tier": reply.service_tier,
+        "sdk": call.endpoint.sdk,
+        "status": status,
+        "finish_reasons": reply.finish_reasons,
+        "error_type": _error_type(call, error) if has_failed else None,
+        "error_message": _error_message(error, raised) if has_failed else None,
+        "error_json": _error_json(error, raised),
+        "http_status": call.http_status,
+        "attempts": call.attempts or None,
+        "time_to_first_chunk_ns": _time_to_first_chunk(call, reply) if call.stream else None,
+        "usage": _usage(call, reply),
+        "request_bytes": _request_size(call),
+        "response_bytes": None if body is None else body.received_size,
+    }
+    if reply.background is not None:
+        facts |= background_facts(call, reply, scope.call_type)
+    return facts
+
+
+def _status(call: Call, reply: Reply) -> Status:
+    if call.error is not None:
+        return "error" if issubclass(call.error.kind, Exception) else "cancelled"
+    if reply.error is not None:
+        return "error"
+    if call.end in ("closed", "dropped") and not reply.terminal:
+        return "closed_early"
+    if call.end == "exhausted" and not (reply.terminal or reply.plain or call.batch_results is not None):
+        return "incomplete"
+    return "ok"
+
+
+def _usage(call: Call, reply: Reply) -> Usage:
+    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as another call's record has them."""
+    if call.route.operation in NOT_BILLED:
+        return Usage(raw=reply.usage.raw)
+    return reply.usage
+
+
+def _provider_error(error: ErrorInfo) -> ReplyError | None:
+    """The provider's error, as the SDK's exception carried it."""
+    return read_error(error.body) if error.body else None
+
+
+def _error_type(call: Call, error: ReplyError | None) -> str:
+    raised = call.error
+    if raised is None:
+        return error_type(error, http_status=call.http_status)
+    # the exception's status: the call's may be that of an earlier attempt, if the last one could not connect
+    return error_type(error, http_status=raised.status, exception=raised.kind)
+
+
+def _error_message(provider_error: ReplyError | None, raised: ErrorInfo | None) -> str | None:
+    message = provider_error.message if provider_error is not None else None
+    if not message and raised is not None:
+        message = message_with_causes(raised.message, raised.causes)
+    return message[:_MESSAGE_LIMIT] if message else None
+
+
+def _error_json(provider_error: ReplyError | None, raised: ErrorInfo | None) -> Any:
+    if provider_error is not None:
+        return provider_error.json
+    return causes_json(raised.kind, raised.message, raised.causes) if raised is not None and raised.causes else None
+
+
+def _request_id(call: Call) -> str | None:
+    headers = call.headers
+    if headers is not None:
+        for name in _REQUEST_ID_HEADERS:
+            value = headers.get(name)
+            if value:
+                return value
+    return None
+
+
+def _time_to_first_chunk(call: Call, reply: Reply) -> int | None:
+    if call.body is None or reply.first_output_at is None:
+        return None
+    output_time = call.body.time_at(reply.first_output_at)
+    return None if output_time is None else max(0, output_time - call.started_ns)
+
+
+def _decoded(call: Call) -> bytes:
+    return (guarded("record.decode", call.body.decoded) if call.body is not None else None) or b""
+
+
+def _request_size(call: Call) -> int | None:
+    if call.request_bytes is not None:
+        return len(call.request_bytes)
+    length = getattr(call.request, "headers", {}).get("content-length", "") if call.upload is not None else ""
+    return int(length) if length.isdecimal() else None
+
+
+def payload_texts(call: Call, policy: Policy) -> tuple[str | None, str | None, Any]:
+    """The texts of request and response under ``policy``, and what ``content`` says of them."""
+    body = _decoded(call)
+    reply, response = reassemble(call.route.api, body, call.media_type)
+    return _payload(call, body, reply, response, policy)
+
+
+def request_secrets(call: Call, *, include_suspected: bool) -> list[str]:
+    """The credentials of the request, which must not be in a record; with those of headers that may hold some."""
+    names, min_length = (
+        (_SUSPECTED_HEADERS, _MIN_SUSPECTED_LENGTH) if include_suspected else (_SECRET_HEADERS, _MIN_SECRET_LENGTH)
+    )
+    headers = getattr(call.request, "headers", None)
+    values = [value for name, value in headers.items() if names.fullmatch(name)] if headers is not None else []
+    parts = {part for value in values for part in _header_secrets(value)}
+    parts.update(url_credentials(str(getattr(call.request, "url", ""))))
+    if include_suspected:
+        parts.update(_body_credentials(call.request_bytes))
+    return sorted((part for part in parts if len(part) >= min_length), key=len, reverse=True)
+
+
+def _header_secrets(value: str) -> Iterator[str]:
+    """The parts of a header's value; of ``Basic`` credentials (RFC 7617) also the user and the password."""
+    parts = _SEPARATORS.split(value)
+    yield from parts
+    if parts[0].lower() == "basic" and len(parts) > 1:
+        with suppress(ValueError):
+            yield from b64decode(parts[1] + "==").decode("utf-8", "replace").split(":", 1)
+
+
+def _body_credentials(request: bytes | None) -> set[str]:
+    """The credentials in the body of a request, which a gateway may repeat in its error."""
+    return credential_texts((request or b"").decode("utf-8", "replace"))
+
+
+def _payload(
+    call: Call, body: bytes, reply: Reply, response: Any, policy: Policy | None = None
+) -> tuple[str | None, str | None, Any]:
+    if call.batch_results is not None and reply.error is None:
+        text: str | None = _json.dumps(call.batch_results.summary())
+    elif response is not None and (reply.chunk_count is not None or reply.plain):
+        text = _json.dumps(_describe_partial_body(response, call.body))
+    else:
+        text = _json.canonical(body) if body else None
+    has_failed = reply.error is not None or call.error is not None
+    request = call.request_bytes if call.upload is None else call.upload.as_json().encode()
+    secrets = request_secrets(call, include_suspected=has_failed)
+    return (policy or call.observer.policy).apply(request, text, secrets, failed=has_failed)
+
+
+def _describe_partial_body(response: Any, body: Body | None) -> Any:
+    """``response``, which may describe binary content: without the hash if some of the bytes were dropped."""
+    if body is None or not body.is_cut or not isinstance(response, dict) or "sha256" not in response:
+        return response
+    return {key: value for key, value in response.items() if key != "sha256"} | {"bytes": body.received_size}

@@ -1,0 +1,141 @@
+"""The HTTP client's ``send``: our span is the current one while the SDK sends an attempt, and at no other time.
+
+So the spans of HTTP instrumentations (one per attempt) become children of the call's span. Everything else in the SDK
+runs with the caller's context: otherwise the SDK's own spans would have ours as parent. No header is set here.
+Every attempt passes ``send``, even if another instrumentation has wrapped the SDK's methods above it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from contextvars import Token
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan
+
+from ..._guard import guarded
+from ..call import Call
+from ..import_hooks import when_imported
+from ..patching import Patch, Patches
+from .active_call import ActiveCall, current_active_call
+from .attempts import on_attempt_error, on_attempt_response
+
+#: the HTTP libraries of the SDKs, old and new
+_LIBRARIES: Final = ("httpx", "httpx2")
+
+
+class HttpHooks:
+    """The patches of both libraries, which all providers share: the first one applies them, the last removes them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._patches = Patches()
+        self._cancels: list[Callable[[], None]] = []
+        self._users = 0
+
+    def acquire(self) -> None:
+        """Patch the libraries, now or when they are imported, unless another provider has."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._cancels = [when_imported(name, self._install) for name in _LIBRARIES]
+
+    def release(self) -> None:
+        """Remove the patches if no other provider needs them."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                for cancel in self._cancels:
+                    cancel()
+                self._patches.remove()
+
+    def _install(self, library: Any) -> None:
+        table = (Patch(library.Client, "send", _send), Patch(library.AsyncClient, "send", _send_async))
+        self._patches.apply(table)
+
+
+#: one for the process
+http_hooks: Final = HttpHooks()
+
+
+def _sending(http_client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActiveCall | None:
+    """The active call if its attempt is sent, and not a request that a hook or a login makes meanwhile."""
+    active = current_active_call()
+    if active is None or active.call is None:
+        return None
+    request = args[0] if args else kwargs.get("request")
+    call = active.call
+    if call.request is None and getattr(active.client, "_client", None) is http_client:
+        call.request = request  # made by a ``_build_request`` that a subclass has overridden
+        call.attempts += 1
+    return active if call.request is request else None
+
+
+def _context_of(call: Call | None) -> Context | None:
+    """The current context with the span of ``call``, if that is ours and no span has become current since it started.
+
+    The span is a non-recording one with the same ids: a pooled connection keeps the context that it was opened in, and
+    a call that a hook makes in there would take our span for one that was opened for that call. A span that has become
+    current since is nearer to the request: a middleware's, or the SDK's own where both are wanted.
+    """
+    if call is None or call.is_adopted or call.has_native_span or call.span_context is None:
+        return None
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid and (call.parent is None or current.span_id != call.parent.span_id):
+        return None
+    return trace.set_span_in_context(NonRecordingSpan(call.span_context))
+
+
+def _detach(token: Token[Context] | None, attached: Context | None) -> None:
+    if token is not None and otel_context.get_current() is attached:
+        otel_context.detach(token)
+
+
+def _send(original: Any) -> Any:
+    @functools.wraps(original)
+    def send(http_client: Any, *args: Any, **kwargs: Any) -> Any:
+        active = guarded("http.sending", _sending, http_client, args, kwargs)
+        if active is None:
+            return original(http_client, *args, **kwargs)
+        attached = guarded("http.context", _context_of, active.call)
+        token = None if attached is None else otel_context.attach(attached)
+        try:
+            response = original(http_client, *args, **kwargs)
+        except BaseException as error:
+            _detach(token, attached)
+            guarded("http.failed", on_attempt_error, active, error)
+            raise
+        _detach(token, attached)
+        guarded("http.received", on_attempt_response, active, response)
+        return response
+
+    return send
+
+
+def _send_async(original: Any) -> Any:
+    @functools.wraps(original)
+    async def send(http_client: Any, *args: Any, **kwargs: Any) -> Any:
+        active = guarded("http.sending", _sending, http_client, args, kwargs)
+        if active is None:
+            return await original(http_client, *args, **kwargs)
+        attached = guarded("http.context", _context_of, active.call)
+        token = None if attached is None else otel_context.attach(attached)
+        try:
+            response = await original(http_client, *args, **kwargs)
+        except GeneratorExit as error:  # dropped, perhaps by a finaliser in another context: set no variable
+            guarded("http.failed", on_attempt_error, active, error)
+            raise
+        except BaseException as error:
+            _detach(token, attached)
+            guarded("http.failed", on_attempt_error, active, error)
+            raise
+        _detach(token, attached)
+        guarded("http.received", on_attempt_response, active, response)
+        return response
+
+    return send
