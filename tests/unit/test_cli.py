@@ -360,10 +360,11 @@ def test_run_checks_the_settings_first() -> None:
     assert call("run", "no_such_script.py").exit_code == 127
 
 
-def test_run_options_are_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_options_are_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The options win over the environment; the program's own options are not ours."""
     started: list[Any] = []
     monkeypatch.setattr(run, "_become", lambda command, environ: started.append((command, environ)))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMSPAN_CONTENT", "full")
     words = ["--backends", "sqlite,memory", "--db", "x.db", "--content", "metadata", "--no-summary"]
     result = call("run", *words, "-m", "pkg", "--db", "mine", "--", "-x")
