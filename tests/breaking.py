@@ -48,7 +48,7 @@ def _place(call: ast.Call) -> str | None:
     """The place that a call to the guard names, directly or by ``partial``."""
     names = [word.id for word in (call.func, *call.args[:1]) if isinstance(word, ast.Name)]
     called = call.func.attr if isinstance(call.func, ast.Attribute) else names[0] if names else ""
-    if not (called in ("guarded", "note") or (called == "partial" and "guarded" in names)):
+    if not (called in ("guarded", "report_internal_error") or (called == "partial" and "guarded" in names)):
         return None
     for word in call.args:
         if isinstance(word, ast.Constant) and isinstance(word.value, str):

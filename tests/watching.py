@@ -73,7 +73,7 @@ def watching(**options: Any) -> Iterator[Watch]:
     """Instrument both SDKs for the length of a block; no defect of ours may have been swallowed in it."""
     watch = Watch(**options)
     hooks = watch.hooks = [provider.instrument(watch.observer) for provider in (OPENAI, ANTHROPIC)]
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     try:
         yield watch
     finally:

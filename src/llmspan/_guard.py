@@ -1,8 +1,8 @@
 """The one place that swallows exceptions.
 
-Whatever runs inside a provider call runs through :func:`guarded`. A defect of ours is logged once per
-place, counted every time, and never reaches the caller. ``BaseException`` (cancellation, Ctrl-C) is not
-ours to keep and passes through.
+Whatever runs inside a provider call runs through :func:`guarded`. An internal error is logged once per
+operation, counted every time, and never reaches the caller. ``BaseException`` (cancellation, Ctrl-C)
+passes through.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ T = TypeVar("T")
 _failures: Counter[str] = Counter()
 
 
-def guarded(place: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Return ``function(*args, **kwargs)``, or ``None`` if it raised; ``place`` names the hook in log and count."""
+def guarded(operation: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return ``function(*args, **kwargs)``, or None if it raised; log and counts name the error by ``operation``."""
     try:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - this is the one blind except of the package
-        note(place, error)
+        report_internal_error(operation, error)
         return None
 
 
-def note(place: str, error: BaseException) -> None:
-    """Count a swallowed ``error`` under ``place``; log it with its traceback the first time only."""
-    _failures[place] += 1
-    if _failures[place] == 1:
+def report_internal_error(operation: str, error: BaseException) -> None:
+    """Count a swallowed ``error`` under ``operation``; log it with its traceback the first time only."""
+    _failures[operation] += 1
+    if _failures[operation] == 1:
         with suppress(Exception):  # from a log handler of the application's
             logger.error(
                 "llmspan: internal error in %s (%s). Your call is not affected; further ones here are only counted.",
-                place,
+                operation,
                 type(error).__name__,
                 exc_info=error,
             )
 
 
 def failures() -> dict[str, int]:
-    """How often each place has failed since the process started."""
+    """The number of errors of each operation since the process started."""
     return dict(_failures)
 
 
-def forget_failures() -> None:
-    """Start counting, and logging, anew. For tests."""
+def reset_error_counts() -> None:
+    """Reset the counts, and log the next error of each operation. For tests."""
     _failures.clear()
 
 
-def outcome(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> BaseException | None:
-    """Call ``function`` and return whatever it raised, or None.
+def exception_of(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> BaseException | None:
+    """Call ``function`` and return the exception that it raised, or None.
 
-    For our own threads, whose job is to act on any failure and to go on: a ``CancelledError`` or ``SystemExit`` that a
-    backend lets out must not end them.
+    For worker threads, which have to handle any failure and continue: a ``CancelledError`` or ``SystemExit`` that a
+    backend raises must not end them.
     """
     try:
         function(*args, **kwargs)

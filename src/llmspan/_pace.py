@@ -1,8 +1,8 @@
-"""How our threads make way: one thread of a process runs at a time, and the program's own go first.
+"""Cooperative scheduling of worker threads: one thread of a process holds the GIL, and the program's own go first.
 
-The interpreter lets a busy thread run for 5 ms before it makes it hand over, so a worker that never stops of itself
-makes an event loop wait that long, again and again. Ours therefore run in slices of a fraction of a millisecond, and
-step back for longer where somebody was running when they came back.
+The interpreter lets a busy thread run for 5 ms before it takes the GIL away, so a worker that never sleeps makes an
+event loop wait that long, again and again. Our workers run for a fraction of a millisecond at a time, and sleep for
+longer if another thread was running when they woke up.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Final
 from ._clock import perf_counter, sleep
 from ._native import local
 
-__all__ = ["breathe", "making_way"]
+__all__ = ["cooperative", "yield_gil"]
 
 #: seconds
-_SLICE: Final = 100e-6
-_GLANCE: Final = 20e-6
-_STEP_BACK: Final = 1e-3
-#: a glance takes as long as a timer is late; when it takes longer, somebody else was running
-_CROWDED: Final = 250e-6
+_RUN_SECONDS: Final = 100e-6
+_PROBE_SLEEP: Final = 20e-6
+_BACKOFF_SLEEP: Final = 1e-3
+#: a short sleep takes as long as the timer is late; if it takes longer, another thread was running
+_CONTENTION_THRESHOLD: Final = 250e-6
 
 
 class _Pace:
-    """The slices of one thread."""
+    """The state of one worker thread."""
 
-    def __init__(self, is_hurried: Callable[[], bool]) -> None:
-        self._is_hurried = is_hurried
+    def __init__(self, is_urgent: Callable[[], bool]) -> None:
+        self._is_urgent = is_urgent
         self._since = perf_counter()
 
-    def breathe(self) -> None:
+    def yield_gil(self) -> None:
         now = perf_counter()
-        if now - self._since < _SLICE:
+        if now - self._since < _RUN_SECONDS:
             return
-        if not self._is_hurried():
-            sleep(_GLANCE)
-            if perf_counter() - now > _CROWDED:
-                sleep(_STEP_BACK)
+        if not self._is_urgent():
+            sleep(_PROBE_SLEEP)
+            if perf_counter() - now > _CONTENTION_THRESHOLD:
+                sleep(_BACKOFF_SLEEP)
         self._since = perf_counter()
 
 
@@ -50,16 +50,16 @@ _local: Final = _Local()
 
 
 @contextmanager
-def making_way(is_hurried: Callable[[], bool]) -> Generator[None]:
-    """Have this thread make way at every :func:`breathe` inside, unless ``is_hurried`` (somebody waits for it)."""
-    before, _local.pace = _local.pace, _Pace(is_hurried)
+def cooperative(is_urgent: Callable[[], bool]) -> Generator[None]:
+    """Let :func:`yield_gil` release the GIL in this thread, unless ``is_urgent()``: a caller waits for its work."""
+    before, _local.pace = _local.pace, _Pace(is_urgent)
     try:
         yield
     finally:
         _local.pace = before
 
 
-def breathe() -> None:
-    """Between two pieces of work: let others run, if this is a thread that makes way and has run for its slice."""
+def yield_gil() -> None:
+    """Sleep between two pieces of work, if this thread is :func:`cooperative` and has run for long enough."""
     if _local.pace is not None:
-        _local.pace.breathe()
+        _local.pace.yield_gil()

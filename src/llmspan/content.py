@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from . import _json
-from ._guard import note, outcome
+from ._guard import exception_of, report_internal_error
 from .errors import SettingsError
 from .limits import MAX_JSON_BYTES, MAX_TEXT_BYTES, cut_json, cut_text, truncated
 from .redaction import (
@@ -218,7 +218,7 @@ def _readable(value: Any) -> Any:
 def _result(function: Callable[[Any], Any], value: Any, otherwise: Any) -> Any:
     """What ``function`` makes of ``value``; if it raises, ``otherwise``, counted and logged without the value."""
     found: list[Any] = []
-    error = outcome(lambda: found.append(function(value)))
+    error = exception_of(lambda: found.append(function(value)))
     if error is None:
         return found[0]
     if not isinstance(error, Exception):
@@ -226,7 +226,7 @@ def _result(function: Callable[[Any], Any], value: Any, otherwise: Any) -> Any:
     told = (
         str(error) if isinstance(error, WithheldError | SettingsError) else f"redaction raised {type(error).__name__}"
     )
-    note("content.redact", WithheldError(told))
+    report_internal_error("content.redact", WithheldError(told))
     return otherwise
 
 

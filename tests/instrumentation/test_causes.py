@@ -258,5 +258,5 @@ def test_an_exception_that_cannot_be_told() -> None:
         error.__cause__ = Rude()
         record = failing(error, watch)
         assert _guard.failures() == {"call.cause": 1}
-        _guard.forget_failures()
+        _guard.reset_error_counts()
     assert record.error_message.endswith("instrumentation.test_causes.Rude")

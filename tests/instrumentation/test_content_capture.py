@@ -120,7 +120,7 @@ def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptur
         stream(messages=[{"role": "user", "content": "planted"}])
         record, span = watch.only()
         assert _guard.failures().keys() == {"content.redact"}
-        _guard.forget_failures()
+        _guard.reset_error_counts()
     assert (record.content, record.usage.input_tokens) == ("metadata", CHAT.input_tokens)
     assert dict(span.attributes or {}).items() <= dict(logs.events[0].attributes).items()
     assert not CONTENT & (span.attributes or {}).keys()

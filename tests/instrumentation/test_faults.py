@@ -1,7 +1,7 @@
 """Every hook of ours made to raise: the program goes on as if we were not there; one log line, and a count.
 
-The hooks are found in the code: each ``guarded(place, ...)`` of the package is broken in turn, at once and at its end.
-A new one is tested as soon as it is there; if :func:`program` does not come by it, the test says so.
+The hooks are found in the code: each ``guarded(operation, ...)`` of the package is broken in turn, at once and at its
+end. A new one is tested as soon as it is there; if :func:`program` does not come by it, the test says so.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_a_hook_that_raises(
     """The program sees what it sees without us; the place is told once, with a traceback, and counted each time."""
     reader = InMemoryMetricReader()
     defects.register(MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     leave_something(tmp_path / "spool")
     caplog.clear()
     break_place(place, when, monkeypatch)
@@ -108,7 +108,7 @@ def test_a_hook_that_raises(
             assert seen == bare
         assert [one for one in seen if one in bare] == bare
     failures = _guard.failures()
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     assert failures, f"no call of program() comes by {place}: add one"
     assert all(fnmatch(name, place) for name in failures)
     assert sorted(internal_errors(caplog)) == sorted(failures)
@@ -119,11 +119,11 @@ def test_the_count_is_a_metric() -> None:
     """``llmspan.internal.errors`` says how often each place has failed, to any meter provider."""
     reader = InMemoryMetricReader()
     defects.register(MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     for error in (FaultError(), FaultError()):
-        _guard.note("here", error)
+        _guard.report_internal_error("here", error)
     (metric,) = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics  # type: ignore[union-attr]
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     (point,) = metric.data.data_points
     assert (metric.name, metric.unit) == ("llmspan.internal.errors", "{error}")
     assert (point.attributes, point.value) == ({"llmspan.place": "here"}, 2)

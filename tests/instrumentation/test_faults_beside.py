@@ -144,10 +144,10 @@ def test_a_place_that_raises(
     place: str, when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is around the place does what its scene says; the place is told once, with a traceback, and counted."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     break_place(place, when, monkeypatch, only_first=place.startswith("sidecar"))
     SCENES[place](when)
     failures = _guard.failures()
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     assert failures == {place: 1}
     assert internal_errors(caplog) == [place]

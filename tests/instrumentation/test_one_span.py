@@ -267,6 +267,6 @@ def test_a_defect_of_ours_is_the_callers_nothing(monkeypatch: pytest.MonkeyPatch
         run(CHAT)
         assert _guard.failures() == {"observe.describe": 2}
         assert sum("internal error in observe.describe" in line for line in caplog.messages) == 1
-        _guard.forget_failures()
+        _guard.reset_error_counts()
     assert len(watch.records) == 2
     assert all(span.end_time for span in watch.spans)

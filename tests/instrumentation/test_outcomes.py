@@ -223,7 +223,7 @@ def test_a_defect_while_pieces_are_timed_invents_no_time(watch: Watch, monkeypat
     assert (record.time_to_first_chunk_ns, record.response_bytes) == (None, sum(map(len, pieces)))
     assert (record.status, record.usage.output_tokens) == ("ok", MESSAGES.output_tokens)
     assert _guard.failures().keys() == {"tee.take"}
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 @pytest.mark.anyio

@@ -122,7 +122,7 @@ def counted(watch: Watch) -> dict[str, int]:
     """What failed, once everything has been recorded that can be."""
     assert all(record.id for record in watch.records)
     found = _guard.failures()
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     return found
 
 

@@ -359,7 +359,7 @@ def test_a_drop_that_raises(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
         assert _guard.failures() == {"socket.dropped": 1}
         (line,) = caplog.records
         assert line.args == ("socket.dropped", "ZeroDivisionError")
-        _guard.forget_failures()
+        _guard.reset_error_counts()
 
 
 def test_suppressed(watch: Watch) -> None:

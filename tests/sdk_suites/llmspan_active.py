@@ -49,7 +49,7 @@ def _instrument() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Note which of our hooks fail in this test."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     done = yield
     if _guard.failures():
         _failed_in[item.nodeid] = _guard.failures()

@@ -19,9 +19,9 @@ TAIL = 256 * 1024
 @pytest.fixture(autouse=True)
 def failures() -> Iterator[None]:
     """Failures counted in a test are its own."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     yield
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def body_of(pieces: list[bytes], encoding: str = "") -> Body:

@@ -259,7 +259,7 @@ def broken(value: Any) -> Any:
 @pytest.mark.parametrize("function", [broken, lambda value: None, "no_such_module:f", lambda: 5])
 def test_what_cannot_be_redacted_is_withheld(function, caplog):
     """Neither stored nor logged; counted, and the log says why without saying what."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     policy = Policy(redact=Redactor((), function))
     assert policy.apply('{"a":"planted"}', '{"b":"planted"}') == (None, None, "metadata")
     facts = policy.clean(facts_of(error_message="planted", error_json={"m": "planted"}, attributes={"a": "planted"}))
@@ -267,14 +267,14 @@ def test_what_cannot_be_redacted_is_withheld(function, caplog):
     assert _guard.failures() == {"content.redact": 5}
     assert "planted" not in caplog.text
     assert "content.redact" in caplog.text
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def test_one_payload_withheld():
     """The other one is stored, and the record says that it is not all there is."""
     only_requests = Policy(redact=Redactor((), lambda value: value if "request" in value else broken(value)))
     assert only_requests.apply('{"request":1}', '{"response":1}') == ('{"request":1}', None, "truncated")
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def test_cancellation_passes_through_redaction():

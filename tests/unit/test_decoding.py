@@ -40,10 +40,10 @@ CLIENTS = [name for name in ("httpx2", "httpx") if importlib.util.find_spec(name
 @pytest.fixture(autouse=True)
 def no_defects() -> Iterator[None]:
     """Whatever a server sends, decoding it counts no defect of ours."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     yield
     assert _guard.failures() == {}
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def decoded(pieces: list[bytes], encoding: str, client: str = "httpx2") -> bytes:

@@ -99,7 +99,7 @@ def test_a_function_that_fails_costs_the_estimate_only(function: Any) -> None:
         client_for("openai", mock).chat.completions.create(**CHAT.arguments)
         (record,) = watch.records
         assert _guard.failures() == {"estimate": 2}
-        _guard.forget_failures()
+        _guard.reset_error_counts()
     assert (record.status, record.usage.details) == ("ok", {})
     assert record.response_json is not None
 

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from llmspan import _guard
-from llmspan._guard import failures, forget_failures, guarded, note, outcome
+from llmspan._guard import exception_of, failures, guarded, report_internal_error, reset_error_counts
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Failures counted in a test are its own."""
-    forget_failures()
+    reset_error_counts()
     yield
-    forget_failures()
+    reset_error_counts()
 
 
 def broken(*args: object, **kwargs: object) -> None:
@@ -54,14 +54,14 @@ def test_what_is_not_ours(error):
 
     with pytest.raises(error):
         guarded("place", interrupted)
-    assert isinstance(outcome(interrupted), error)  # on our own threads, which go on whatever a backend lets out
+    assert isinstance(exception_of(interrupted), error)  # on our own threads, which go on whatever a backend lets out
     assert failures() == {}
 
 
 def test_note(caplog):
     """An error that was caught elsewhere is counted and logged like one that was caught here."""
-    note("place", ValueError("x"))
-    note("place", ValueError("y"))
+    report_internal_error("place", ValueError("x"))
+    report_internal_error("place", ValueError("y"))
     assert failures() == {"place": 2}
     (record,) = caplog.records
     assert record.exc_info is not None
@@ -76,9 +76,9 @@ def test_the_count_is_a_copy():
 
 
 def test_forgetting(caplog):
-    """Behind ``forget_failures`` counting begins at zero, and the next failure is logged again."""
+    """Behind ``reset_error_counts`` counting begins at zero, and the next failure is logged again."""
     guarded("place", broken)
-    forget_failures()
+    reset_error_counts()
     assert failures() == {}
     guarded("place", broken)
     assert failures() == {"place": 1}
@@ -92,8 +92,8 @@ def test_outcome():
     def raising(value: Exception) -> None:
         raise value
 
-    assert outcome(raising, error) is error
-    assert outcome(lambda: "result") is None
+    assert exception_of(raising, error) is error
+    assert exception_of(lambda: "result") is None
     assert failures() == {}
 
 

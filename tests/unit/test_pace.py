@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from llmspan import _pace
-from llmspan._pace import breathe, making_way
+from llmspan._pace import cooperative, yield_gil
 
 
 class Clock:
@@ -37,38 +37,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def work(clock: Clock, pieces: int, seconds: float) -> None:
     for _ in range(pieces):
         clock.now += seconds
-        breathe()
+        yield_gil()
 
 
 def test_slices(clock: Clock) -> None:
     """Work goes on for a slice, then steps back for a moment, however small its pieces are."""
-    with making_way(lambda: False):
-        work(clock, 1000, _pace._SLICE / 10.5)
-    assert clock.sleeps == [_pace._GLANCE] * 90
+    with cooperative(lambda: False):
+        work(clock, 1000, _pace._RUN_SECONDS / 10.5)
+    assert clock.sleeps == [_pace._PROBE_SLEEP] * 90
 
 
 def test_crowded(clock: Clock) -> None:
     """Where the moment took long, somebody else was running: then it steps back for longer."""
-    clock.late = _pace._CROWDED
-    with making_way(lambda: False):
-        work(clock, 2, _pace._SLICE)
-    assert clock.sleeps == [_pace._GLANCE, _pace._STEP_BACK] * 2
+    clock.late = _pace._CONTENTION_THRESHOLD
+    with cooperative(lambda: False):
+        work(clock, 2, _pace._RUN_SECONDS)
+    assert clock.sleeps == [_pace._PROBE_SLEEP, _pace._BACKOFF_SLEEP] * 2
 
 
 def test_in_a_hurry(clock: Clock) -> None:
     """While somebody waits for the work there is no stepping back; afterwards there is."""
     hurry = [True]
-    with making_way(lambda: hurry[0]):
-        work(clock, 100, _pace._SLICE)
+    with cooperative(lambda: hurry[0]):
+        work(clock, 100, _pace._RUN_SECONDS)
         assert clock.sleeps == []
         hurry[0] = False
-        work(clock, 1, _pace._SLICE)
-    assert clock.sleeps == [_pace._GLANCE]
+        work(clock, 1, _pace._RUN_SECONDS)
+    assert clock.sleeps == [_pace._PROBE_SLEEP]
 
 
 def test_only_threads_that_make_way(clock: Clock) -> None:
     """A thread that has not said so is never kept: neither another one, nor this one afterwards."""
-    with making_way(lambda: False):
+    with cooperative(lambda: False):
         other = threading.Thread(target=work, args=(clock, 10, 1.0))
         other.start()
         other.join()

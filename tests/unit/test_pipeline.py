@@ -171,7 +171,7 @@ def test_a_record_that_cannot_be_made_is_counted() -> None:
     assert ids_in(backend) == set(ids)
     assert pipeline.status()[0].dropped == {"internal_error": 1}
     assert _guard.failures()["pipeline.build"] == 1
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 @pytest.mark.peer_fault("K3")
@@ -281,7 +281,7 @@ def test_a_store_that_hangs_is_not_waited_for() -> None:
 
 def test_a_thread_that_could_not_be_started_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system was out of threads for a moment."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     backend = Scripted()
     pipeline = pipeline_to(backend)
     real, refused = BackendWorker.start, threading.Event()
@@ -297,7 +297,7 @@ def test_a_thread_that_could_not_be_started_is_started_later(monkeypatch: pytest
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
     assert _guard.failures() == {"pipeline.start": 1}
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def test_an_error_that_cannot_say_what_it_is() -> None:
@@ -326,7 +326,7 @@ def test_an_error_that_cannot_say_what_it_is() -> None:
 
 def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits behind it goes on by itself: nobody has to call again."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     backend, gate = Scripted(), threading.Event()
     pipeline = pipeline_to(backend)
     real = Pipeline._build_record
@@ -344,7 +344,7 @@ def test_a_defect_of_the_worker_costs_one_record_each(monkeypatch: pytest.Monkey
     gate.set()
     until(lambda: ids_in(backend) == set(ids[3:]))
     assert _guard.failures() == {"pipeline.worker": 3}
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def test_a_store_that_is_down_is_not_waited_for() -> None:

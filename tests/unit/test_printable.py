@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmspan._guard import forget_failures, note
+from llmspan._guard import report_internal_error, reset_error_counts
 from llmspan._log import logger
 from llmspan.printable import json_printable, printable, printable_lines
 from records import full_trace
@@ -75,12 +75,12 @@ def test_a_record_in_json_is_printable() -> None:
 def test_a_log_line_cannot_be_forged(planted: str, caplog: pytest.LogCaptureFixture) -> None:
     """What our log quotes stays on its line, as text, as an exception, and in a traceback."""
     logger.warning("llmspan: %s and %s, %d times", planted, ValueError(planted), 3)
-    forget_failures()
+    reset_error_counts()
     error = RuntimeError(planted)
     error.__cause__ = ValueError(planted)
-    note("a.place", error)
-    note("another.place", ExceptionGroup(planted, [RuntimeError(planted)]))
-    forget_failures()
+    report_internal_error("a.place", error)
+    report_internal_error("another.place", ExceptionGroup(planted, [RuntimeError(planted)]))
+    reset_error_counts()
     shown = "\n".join(logging.Formatter("%(message)s").format(record) for record in caplog.records)
     assert shown.count(printable(planted)) == 4
     assert not any(line.lstrip().startswith(("forged", "2026")) for line in shown.splitlines())  # groups have a "|"

@@ -74,7 +74,7 @@ def test_any_depth_of_value(depth: int) -> None:
 @pytest.mark.parametrize("depth", [150, 600, 900, 5_000])
 def test_a_deep_error_costs_no_record(depth: int) -> None:
     """An error nested hundreds of levels is cleaned like any other; nothing is swallowed on the way."""
-    _guard.forget_failures()
+    _guard.reset_error_counts()
     value: Any = {"message": KEY}
     for _ in range(depth):
         value = [value]

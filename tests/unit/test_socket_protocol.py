@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmspan._guard import outcome
+from llmspan._guard import exception_of
 from llmspan.backends.socket_protocol import (
     LEAST_MAX_FRAME,
     MAX_FRAME,
@@ -85,7 +85,7 @@ def test_a_bad_length_is_told_after_all_that_came_before(bodies: list[bytes], le
     found: list[bytes] = []
     error = None
     for piece in pieces(good + struct.pack(">I", length) + b"rest", cuts):
-        error = error or outcome(lambda: found.extend(decoder.feed(piece)))  # noqa: B023 - called at once
+        error = error or exception_of(lambda: found.extend(decoder.feed(piece)))  # noqa: B023 - called at once
     assert found == bodies
     assert isinstance(error, ProtocolError)
     assert error.code == ("too_large" if length else "malformed")
@@ -99,7 +99,7 @@ def test_garbage_is_a_clear_error_or_not_finished(garbage: bytes, greet: bool, c
     sender, receiver = greeted() if greet else (Sender("a"), Receiver("b"))
     for end in (receiver, sender):
         for piece in pieces(garbage, cuts):
-            error = outcome(lambda: list(end.feed(piece) or ()))  # noqa: B023 - called at once
+            error = exception_of(lambda: list(end.feed(piece) or ()))  # noqa: B023 - called at once
             if error is not None:
                 assert isinstance(error, ProtocolError)
                 assert error.code in ("malformed", "too_large", "unsupported_version") or error.told

@@ -47,7 +47,7 @@ def left_behind(root: Path, *backends: Away, number: int = 3) -> list[str]:
 def swallowed(*places: str) -> None:
     """What is broken on purpose was told, and nothing else was."""
     assert _guard.failures().keys() == set(places)
-    _guard.forget_failures()
+    _guard.reset_error_counts()
 
 
 def test_what_cannot_be_adopted_is_left_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import _json
-from .._pace import breathe
+from .._pace import yield_gil
 from ..errors import PermanentError, RecordError, SettingsError
 from ..limits import MAX_JSON_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, cut_json, cut_text
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
@@ -52,7 +52,7 @@ def encode(trace: ProviderTrace) -> dict[str, Cell]:
     Raises:
         PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
     """
-    breathe()
+    yield_gil()
     row = trace.to_dict()
     # Most values are their cells already; one loop a kind, so that asking for that is all that is done to them.
     for key in _TEXTS:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from .. import _json
-from .._pace import breathe
+from .._pace import yield_gil
 from ..errors import PermanentError, RecordError
 from ..trace import _USAGE_KEYS, FAILED, KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace, _format_time, _parse_time
 
@@ -37,7 +37,7 @@ def encode_record(trace: ProviderTrace) -> bytes:
     Raises:
         PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
     """
-    breathe()
+    yield_gil()
     parts = [f'"id":{encode_basestring(trace.id)}']
     parts.extend(f'"{key}":{text}' for key in PAYLOAD_KEYS if (text := getattr(trace, key)) is not None)
     _check_integer(trace.id, "started_at", trace.started_at)

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from .._guard import outcome
+from .._guard import exception_of
 from .._version import __version__
 from ..backends.base import Backend, Removes
 from ..content import Policy
@@ -193,7 +193,7 @@ def _redaction(settings: Settings) -> Iterator[Finding]:
     """A function that cannot be imported withholds every payload, under ``opentelemetry-instrument`` silently."""
     if settings.redact is None:
         return
-    error = outcome(Policy.from_settings(settings).redact.check)
+    error = exception_of(Policy.from_settings(settings).redact.check)
     if error is not None:
         message = f"{_one_line(error)}: until then no request and no response is stored"
         yield Finding("redaction", "problem", message)
@@ -205,7 +205,7 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     """A spool that cannot be written protects nothing: records wait in memory, and a crash loses them."""
     if settings.spool_dir is None:
         return
-    error = outcome(lambda: _write_probe(resolve_spool_directory(settings.spool_dir or Path())))
+    error = exception_of(lambda: _write_probe(resolve_spool_directory(settings.spool_dir or Path())))
     if error is None:
         yield Finding("spool", "ok", f"{settings.spool_dir} can be written")
         return
@@ -226,7 +226,7 @@ def _write_probe(directory: Path) -> None:
             os.fsync(file.fileno())
     finally:
         for path in missing:
-            outcome(path.rmdir)
+            exception_of(path.rmdir)
 
 
 def _system_error(error: BaseException) -> str:
@@ -236,14 +236,14 @@ def _system_error(error: BaseException) -> str:
 def _backend(backend: Backend) -> Iterator[Finding]:
     began = time.monotonic()
     said: list[str] = []
-    error = outcome(lambda: said.append(backend.check()))
+    error = exception_of(lambda: said.append(backend.check()))
     if error is None and backend.readable:
-        error = outcome(lambda: said.append(_probed(backend)))
+        error = exception_of(lambda: said.append(_probed(backend)))
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
     notes: list[str | None] = []
     if error is None and backend.readable:
-        outcome(lambda: notes.append(find_unasked_streams(backend)))
-    outcome(backend.shutdown)
+        exception_of(lambda: notes.append(find_unasked_streams(backend)))
+    exception_of(backend.shutdown)
     if error is not None:
         yield Finding(f"backend {backend.name}", "problem", _one_line(error))
     else:
@@ -257,7 +257,7 @@ def _probed(backend: Backend) -> str:
     backend.open()
     backend.write([probe])
     found = backend.get(probe.id)
-    gone = isinstance(backend, Removes) and outcome(backend.remove, [probe.id]) is None
+    gone = isinstance(backend, Removes) and exception_of(backend.remove, [probe.id]) is None
     if found is None:
         raise LookupError("a record was written without an error, but is not there")
     if found.started_at != probe.started_at:

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .._guard import outcome
+from .._guard import exception_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -77,7 +77,7 @@ def _try(name: str, call: Call, base_url: str, exporter: InMemorySpanExporter) -
 
     exporter.clear()
     before, suppressed = _record_count(pipeline.shared().backends), suppressed_calls()
-    error = outcome(lambda: call(import_module(name), base_url))
+    error = exception_of(lambda: call(import_module(name), base_url))
     wiring.flush(_FLUSH_TIMEOUT)
     return Trial(
         records=_record_count(pipeline.shared().backends) - before,

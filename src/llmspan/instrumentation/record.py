@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .. import _json
 from .._guard import guarded
-from .._pace import breathe
+from .._pace import yield_gil
 from ..content import Policy
 from ..messages import is_compacted
 from ..redaction import credential_texts, url_credentials
@@ -84,9 +84,9 @@ def build_record(call: Call) -> ProviderTrace:
     reassembled = guarded("record.reassemble", reassemble, api, body, media_type)
     reply, response = reassembled or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
     call.span_facts = _span_facts(call, reply)
-    breathe()
+    yield_gil()
     payload = guarded("record.payload", _payload, call, body, reply, response)
-    breathe()
+    yield_gil()
     request_json, response_json, content = payload or (None, None, "metadata")
     if content == "full" and call.body is not None and call.body.is_cut:
         content = "truncated"

@@ -15,9 +15,9 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY  # the SDK's own exporters use it too
 
 from .._clock import monotonic
-from .._guard import guarded, note, outcome
+from .._guard import exception_of, guarded, report_internal_error
 from .._native import Condition, Event, Thread, allocate_lock
-from .._pace import making_way
+from .._pace import cooperative
 from ..backends.base import Backend
 from ..settings import Settings
 from ..trace import ProviderTrace
@@ -170,7 +170,7 @@ class BackendWorker:
         """Wait for the thread, whose last act is to close the backend; whether it has ended."""
         self.report(final=True)
         if self._thread is None:
-            outcome(self.backend.shutdown)
+            exception_of(self.backend.shutdown)
             return True
         return self._thread.join(remaining(deadline))
 
@@ -201,13 +201,13 @@ class BackendWorker:
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
-        with making_way(self._is_urgent):
+        with cooperative(self._is_urgent):
             while not self._closing:
-                error = outcome(self._step)
+                error = exception_of(self._step)
                 if error is not None:
-                    note("pipeline.delivery", error)
+                    report_internal_error("pipeline.delivery", error)
                     self._sleep(1.0)
-        outcome(self.backend.shutdown)
+        exception_of(self.backend.shutdown)
         self._answer_all()
 
     def _is_urgent(self) -> bool:
@@ -278,8 +278,8 @@ class BackendWorker:
     def _attempt(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
         self._writing_since = monotonic()
         try:
-            error = outcome(self.backend.open)
-            return outcome(self.backend.write, batch) if error is None else open_error(error)
+            error = exception_of(self.backend.open)
+            return exception_of(self.backend.write, batch) if error is None else open_error(error)
         finally:
             self._writing_since = None
 
@@ -329,7 +329,7 @@ class BackendWorker:
             self._flush_requests = [ask for ask in self._flush_requests if ask not in finished]
         for ask in finished:
             flushed: list[bool] = []
-            outcome(lambda: flushed.append(self.backend.force_flush(remaining(ask.deadline))))  # noqa: B023 - called at once
+            exception_of(lambda: flushed.append(self.backend.force_flush(remaining(ask.deadline))))  # noqa: B023 - called at once
             if ask.is_final:  # at once, not when others are done too: the backend is to be closed in time
                 self.stop()
             ask.answer(ok=flushed == [True])

@@ -19,7 +19,7 @@ from typing import Final
 
 from .. import _json
 from .._directories import make_private_directory
-from .._guard import outcome
+from .._guard import exception_of
 from ..trace import ProviderTrace
 from .statistics import describe_error
 
@@ -73,7 +73,7 @@ class DeadLetters:
         head = _json.dumps({"backend": backend, "reason": reason, "at": time_ns()})[:-1]
         bare = replace(record, request_json=None, response_json=None, content="truncated")
         lines = [f'{head},"record":{version.to_json_line()}}}\n'.encode(errors="replace") for version in (record, bare)]
-        failure = outcome(self._append, lines)
+        failure = exception_of(self._append, lines)
         return None if failure is None else str(failure)
 
     def sync(self) -> None:
@@ -95,7 +95,7 @@ class DeadLetters:
     def _is_stored(self, id_: str) -> bool:
         if self._stored_ids is None:
             self._stored_ids = set()
-            outcome(self._search, self._stored_ids)  # an unreadable file tells nothing: better twice than never
+            exception_of(self._search, self._stored_ids)  # an unreadable file tells nothing: better twice than never
         return id_ in self._stored_ids
 
     def _search(self, ids: set[str]) -> None:

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from .._clock import monotonic
-from .._guard import guarded, note, outcome
+from .._guard import exception_of, guarded, report_internal_error
 from .._log import emit_held, emit_soon
 from .._native import Event, SerialExecutor, Thread, allocate_lock
-from .._pace import breathe, making_way
+from .._pace import cooperative, yield_gil
 from ..backends.base import Backend
 from ..content import Policy
 from ..settings import Settings
@@ -274,7 +274,7 @@ class Pipeline:
         if self._spool_writer is not None:
             spooling = self._spool_writer
             self._spool_writer = SpoolWriter(spooling.root, self._settings, self._wake_worker)
-            outcome(spooling.forget)  # a daemon may have closed all its descriptors before it forked
+            exception_of(spooling.forget)  # a daemon may have closed all its descriptors before it forked
 
     def _reset(self) -> None:
         #: guards the inbox, its size and position, and the workers
@@ -312,12 +312,12 @@ class Pipeline:
             guarded("pipeline.start", worker.start)
 
     def _run(self) -> None:
-        with making_way(self._is_urgent):
+        with cooperative(self._is_urgent):
             while True:
                 processed = self._position - len(self._inbox)
-                error = outcome(self._process_all)
+                error = exception_of(self._process_all)
                 if error is not None:
-                    note("pipeline.worker", error)
+                    report_internal_error("pipeline.worker", error)
                 if error is None or processed == self._position - len(self._inbox):  # else it cost one record: go on
                     self._wake_signals.get()
 
@@ -359,7 +359,7 @@ class Pipeline:
         with self._state:
             item = self._inbox.popleft() if self._inbox else None
         if item is not None:
-            breathe()
+            yield_gil()
             self._build_record(item)
         if self._group and (not self._inbox or self._is_group_full()):
             self._store_group()

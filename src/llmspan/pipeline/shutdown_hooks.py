@@ -16,7 +16,7 @@ from typing import Any
 
 import wrapt
 
-from .._guard import guarded, outcome
+from .._guard import exception_of, guarded
 
 __all__ = ["register_exit_hook"]
 
@@ -82,7 +82,7 @@ def _call_after_threads(function: Callable[[], None]) -> None:
             threads[0].join()
         function()
 
-    if outcome(threading.Thread(target=wait, name="llmspan-exit", daemon=False).start) is not None:
+    if exception_of(threading.Thread(target=wait, name="llmspan-exit", daemon=False).start) is not None:
         function()  # the system is out of threads: better early than never
 
 

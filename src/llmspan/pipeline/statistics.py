@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from .._guard import outcome
+from .._guard import exception_of
 from .._native import SerialExecutor
 from .retry import BreakerState
 
@@ -147,5 +147,5 @@ class DeliveryStats:
 def describe_error(error: BaseException) -> str:
     """The type and the message of ``error``, which may be a backend's own and fail to say any."""
     message: list[str] = []
-    outcome(lambda: message.append(str(error)))
+    exception_of(lambda: message.append(str(error)))
     return ": ".join([type(error).__name__, *message])

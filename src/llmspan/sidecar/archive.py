@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from .._guard import logger, outcome
+from .._guard import exception_of, logger
 from ..backends.base import Backend
 from ..errors import BackendError, RetryableError, SchemaError, SettingsError
 from ..pipeline import BackendStatus, Pipeline
@@ -85,7 +85,7 @@ class Archive:
     def close(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the other backends, then close all; whether all was written."""
         done = self._others.close(timeout)
-        outcome(self._primary.shutdown)
+        exception_of(self._primary.shutdown)
         return done
 
     def _write(self, batch: Sequence[ProviderTrace], rejected: dict[str, str]) -> None:
@@ -110,8 +110,8 @@ class Archive:
             raise BackendError(f"{self._primary.name}: {type(error).__name__}") from error
 
     def _try(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
-        error = outcome(self._primary.open)
-        return outcome(self._primary.write, batch) if error is None else open_error(error)
+        error = exception_of(self._primary.open)
+        return exception_of(self._primary.write, batch) if error is None else open_error(error)
 
 
 class _Ready:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .._clock import monotonic
-from .._guard import guarded, logger, outcome
+from .._guard import exception_of, guarded, logger
 from ..backends.socket_link import SOFTWARE, limit_sends
 from ..backends.socket_protocol import MAX_FRAME, ProtocolError, Received, Receiver
 from ..backends.socket_records import decode_record
@@ -98,7 +98,7 @@ class Sidecar:
             thread = threading.Thread(target=self._welcome, args=[connection, full], name="llmspan-sender", daemon=True)
             if not full:
                 self._clients.add(thread)
-            if (error := outcome(thread.start)) is not None:
+            if (error := exception_of(thread.start)) is not None:
                 self._clients.discard(thread)
                 connection.close()
                 logger.warning("llmspan: no thread can be started for a sender: %s", error)

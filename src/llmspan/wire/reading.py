@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._pace import breathe
+from .._pace import yield_gil
 from . import aws_eventstream, media, sse
 from .apis.anthropic_batches import BatchesParser
 from .apis.anthropic_completions import CompleteParser
@@ -98,7 +98,7 @@ def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]
             continue
         chunks += 1
         parser.event(event.data, event.name)
-        breathe()
+        yield_gil()
         if first_output is None and parser.carries_output(event.data):
             first_output = event.end
     reply = _finish_stream(parser, wire_offset, first_output, is_done=is_done)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..._clock import monotonic
-from ..._guard import guarded, outcome
+from ..._guard import exception_of, guarded
 from ...errors import SettingsError
 from ...settings import Settings
 from ...trace import ProviderTrace
@@ -83,7 +83,7 @@ class SpoolWriter:
                 guarded("spool.adopt", self._spool.adopt)
                 _wake_all(workers)
             return False
-        error = outcome(self._open, workers, now)
+        error = exception_of(self._open, workers, now)
         if error is not None:
             self._on_error(error)
         return error is None
@@ -117,7 +117,7 @@ class SpoolWriter:
         if not self.open(workers):
             _queue_all(group)
             return
-        error = outcome(self._spool.commit, [data for data, _, _ in group])
+        error = exception_of(self._spool.commit, [data for data, _, _ in group])
         if error is None:
             self._count(group, workers)
             self._spool.publish()
