@@ -167,7 +167,9 @@ def _status(call: Call, reply: Reply) -> Status:
         return "error"
     if call.end in ("closed", "dropped") and not reply.terminal:
         return "closed_early"
-    if call.end == "exhausted" and not (reply.terminal or reply.plain or call.batch_results is not None):
+    is_over = reply.terminal or reply.plain or call.batch_results is not None
+    # The SDK itself reads a stream of speech before it returns; that stream may have been cut, too.
+    if not is_over and (call.end == "exhausted" or (call.end == "returned" and reply.is_stream)):
         return "incomplete"
     return "ok"
 

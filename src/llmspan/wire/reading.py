@@ -68,8 +68,8 @@ def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
     lines, wire_offset = _lines(body, shape)
     if not lines:
         return Reply(plain=True)
-    first_output, is_done = _feed_changes(parser, lines)
-    return _finish_stream(parser, wire_offset, first_output, is_done=is_done)
+    has_event, first_output, is_done = _feed_changes(parser, lines)
+    return _finish_stream(parser, wire_offset, first_output, has_event=has_event, is_done=is_done)
 
 
 def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
@@ -101,7 +101,7 @@ def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]
         yield_gil()
         if first_output is None and parser.carries_output(event.data):
             first_output = event.end
-    reply = _finish_stream(parser, wire_offset, first_output, is_done=is_done)
+    reply = _finish_stream(parser, wire_offset, first_output, has_event=chunks > 0, is_done=is_done)
     reply.chunk_count = chunks
     return reply, parser.response()
 
@@ -114,12 +114,12 @@ def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
     return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
 
 
-def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[int | None, bool]:
+def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | None, bool]:
     """Feed the events of a stream, less those that repeat the one before them but for their text.
 
-    Returns where the first output ends, and whether the stream said that it was done.
+    Returns whether there was an event, where the first output ends, and whether the stream said that it was done.
     """
-    start, first_output, is_done = 0, None, False
+    start, has_event, first_output, is_done = 0, False, None, False
     while (stop := lines.find(b"\n\n", start)) != -1:
         begin, start = start, stop + 2
         event = sse.parse(lines[begin:stop], start)
@@ -128,18 +128,25 @@ def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[int | None, boo
         is_done = is_done or event.is_done
         if event.data is None or event.name in parser.silent_events:
             continue
+        has_event = True
         parser.event(event.data, event.name)
         if first_output is None and parser.carries_output(event.data):
             first_output = start
         if first_output is not None and parser.skips_repeats:
             start = end_of_run(lines, begin, start)
-    return first_output, is_done
+    return has_event, first_output, is_done
 
 
 def _finish_stream(
-    parser: ResponseParser, wire_offset: Callable[[int], int], first_output: int | None, *, is_done: bool
+    parser: ResponseParser,
+    wire_offset: Callable[[int], int],
+    first_output: int | None,
+    *,
+    has_event: bool,
+    is_done: bool,
 ) -> Reply:
     reply = parser.reply()
+    reply.is_stream = has_event
     reply.first_output_at = None if first_output is None else wire_offset(first_output)
     reply.terminal = reply.terminal or is_done or reply.error is not None
     if not reply.terminal:

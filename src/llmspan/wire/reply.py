@@ -59,6 +59,8 @@ class Reply:
     terminal: bool = False
     #: plain text or bytes, which cannot say that they are done: their end is all there is to go by
     plain: bool = False
+    #: the body is a stream of events, at least one of which arrived
+    is_stream: bool = field(default=False, compare=False)
     #: events that arrived, less those that the SDK passes over; None for a body that is not a stream
     chunk_count: int | None = None
     #: offset just behind the first event that carries output; None if there was none
