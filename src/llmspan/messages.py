@@ -2,7 +2,8 @@
 
 The conventions' schemas: ``gen-ai-input-messages.json``, ``-output-messages.json``, ``-system-instructions.json`` and
 ``-tool-definitions.json`` of open-telemetry/semantic-conventions-genai. A part that they have no type for is kept as
-it is, under its own type, which the schemas allow: nothing is left out silently.
+it is, under its own type, which the schemas allow (with ``_part`` behind it where they mean something else by that
+type): nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ Part = dict[str, Any]
 
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _FILES: Final = frozenset({"file", "input_file", "document", "document_url", "container_upload"})
+#: the schemas' own types that providers use, too, and what a part of each must have there
+_REQUIRED: Final = {
+    "tool_call": ("name",),
+    "tool_call_response": ("response",),
+    "server_tool_call": ("name", "server_tool_call"),
+    "server_tool_call_response": ("server_tool_call_response",),
+    "blob": ("modality", "content"),
+    "file": ("modality", "file_id"),
+    "uri": ("modality", "uri"),
+}
 _MODALITY: Final = {"image": "image", "audio": "audio", "video": "video"}
 #: OpenAI's audio formats
 _AUDIO: Final = {"mp3": "audio/mpeg", "wav": "audio/wav", "flac": "audio/flac", "opus": "audio/opus"}
@@ -251,8 +262,8 @@ def _part(part: JsonObject) -> Part:
         return {"type": "text", "content": _words(part)}
     if kind == "refusal":
         return {"type": "text", "content": _words(part.get("refusal"))}
-    if kind in ("thinking", "redacted_thinking"):  # redacted: its data is encrypted, nothing to read
-        return {"type": "reasoning", "content": _words(part.get("thinking"))}
+    if kind in ("thinking", "redacted_thinking", "reasoning"):  # redacted: its data is encrypted, nothing to read
+        return {"type": "reasoning", "content": _words(part.get("thinking")) or _words(part)}
     if kind == "compaction":
         return _compaction(part)
     if kind == "tool_use":
@@ -265,7 +276,10 @@ def _part(part: JsonObject) -> Part:
         return {"type": "server_tool_call_response", "id": part.get("tool_use_id"),
                 "server_tool_call_response": {"type": kind.removesuffix("_tool_result"),
                                               "content": part.get("content")}}  # fmt: skip
-    return _media(kind, part) or {**part, "type": kind}
+    other = _media(kind, part) or {**part, "type": kind}
+    if all(member in other for member in _REQUIRED.get(str(other["type"]), ())):
+        return other
+    return {**other, "type": f"{kind}_part"}
 
 
 def _media(kind: str, part: JsonObject) -> Part | None:
