@@ -287,7 +287,7 @@ def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any], finish_reasons:
     for key, value in facts["attributes"].items():
         found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
     if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
-        found.update(_usage_attributes(facts["usage"], facts["provider"]))
+        found.update(_usage_attributes(facts["usage"], facts["provider"], facts["operation"]))
 
 
 def with_old_names(attributes: dict[str, Any], compat: SemconvCompat) -> dict[str, Any]:
@@ -345,13 +345,15 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     )
 
 
-def _usage_attributes(usage: Usage, provider: str) -> dict[str, Any]:
+def _usage_attributes(usage: Usage, provider: str, operation: str) -> dict[str, Any]:
     found: dict[str, Any] = {_USAGE_SOURCE: usage.source}
     for key, name in _FIVE.items():
         value = getattr(usage, key)
         if value is not None:
             found[name] = value
     names = _ANTHROPIC_DETAILS | _DETAILS if provider in _ANTHROPIC else _DETAILS
+    if operation == "embeddings":  # whose spans have no such attributes in the conventions
+        names = {}
     for key, value in usage.details.items():
         found[names.get(key) or _USAGE_PREFIX + key] = value
     return found
