@@ -30,6 +30,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import interaction
 import replay
 from integration.exporters_clickhouse import ExportersClickHouse
 from llmspan import semconv
@@ -61,14 +62,10 @@ def cpu() -> float:
 def records() -> list[ProviderTrace]:
     """Records of recorded calls."""
     found: list[ProviderTrace] = []
-    for name in replay.recording_ids()[::2]:
-        recording = replay.Recording.load(name)
-        mock = replay.transport(recording.response["status"], recording.response["headers"], recording.pieces)
-        with watching() as watch, replay.client_for(recording.provider, mock) as client:
+    for name in interaction.recording_ids()[::2]:
+        with watching() as watch:
             try:
-                result = replay.call(client, recording)
-                for _ in result if recording.streams else ():
-                    pass
+                replay.replay_sync(interaction.Interaction.load(name))
             except Exception:  # noqa: BLE001 - what the provider said, as the SDK raises it
                 continue
             found += watch.records

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+import interaction
 import otelcol
 import peer_faults
-import replay
 from faults import ledger
 from stores import clickhouse, postgres
 
-#: the tests of the recordings, by the beginning of their names
-_RECORDINGS = {
+#: the tests of the interactions, by the beginning of their names
+_INTERACTIONS = {
     "test_sync[": "sync", "test_async[": "async", "test_raw[": "sync, raw and streaming responses",
     "test_asyncraw[": "async, raw and streaming responses", "test_reassembled": "reassembled",
 }  # fmt: skip
@@ -63,10 +63,7 @@ def write(reporter: pytest.TerminalReporter) -> None:
 
 
 def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:
-    for test, what in _RECORDINGS.items():
-        good, bad = (_count(reporter, outcome, "test_recordings.py", test) for outcome in ("passed", "failed"))
-        if good or bad:
-            yield f"recordings, {what}: {good} of {good + bad} exact"
+    yield from _interactions(reporter)
     for test, what in (("test_sync[", "sync"), ("test_async[", "async")):
         good, bad = (_count(reporter, outcome, "test_surfaces.py", test) for outcome in ("passed", "failed"))
         if good or bad:
@@ -74,12 +71,26 @@ def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:
     yield from _outcomes(reporter)
     yield from _peer_faults(reporter)
     yield from _planted(reporter)
-    if replay.EVERY > 1:
-        yield f"recordings: one of {replay.EVERY} was replayed"
-    if not replay.recording_ids():
-        yield f"recordings: NOT TESTED, there are none in {replay.RECORDINGS}"
+    if interaction.EVERY > 1:
+        yield f"recordings: one of {interaction.EVERY} was replayed"
+    if not interaction.recording_ids():
+        yield f"recordings: NOT TESTED, there are none in {interaction.RECORDINGS}"
     yield from _collector(reporter)
     yield from (line for _, line in sorted(_stores.items(), reverse=True))
+
+
+def _interactions(reporter: pytest.TerminalReporter) -> Iterator[str]:
+    """Those of our own making and the recorded ones apart, by the mark of the latter."""
+    for kind, is_recorded in (("own interactions", False), ("recordings", True)):
+        for test, what in _INTERACTIONS.items():
+            good, bad = (_exact(reporter, outcome, test, is_recorded) for outcome in ("passed", "failed"))
+            if good or bad:
+                yield f"{kind}, {what}: {good} of {good + bad} exact"
+
+
+def _exact(reporter: pytest.TerminalReporter, outcome: str, test: str, is_recorded: bool) -> int:
+    reports = (r for r in reporter.stats.get(outcome, []) if f"test_interactions.py::{test}" in r.nodeid)
+    return sum(("recordings" in report.keywords) == is_recorded for report in reports)
 
 
 def _outcomes(reporter: pytest.TerminalReporter) -> Iterator[str]:

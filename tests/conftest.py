@@ -12,8 +12,8 @@ import pytest
 
 import bytecode_cache  # noqa: F401 (imported for its effect, before the SDKs are)
 import closing_lines
+import interaction
 import otelcol
-import replay
 from faults import ledger
 from llmspan import _guard
 from stores import postgres
@@ -28,8 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "peer_fault(*ids): takes up faults of other instrumentations; see peer_faults.py"
     )
-    if os.environ.get("CI") and not replay.recording_ids():
-        raise pytest.UsageError(f"no recordings in {replay.RECORDINGS}; set LLMSPAN_TEST_RECORDINGS to their folder")
+    if os.environ.get("CI") and os.environ.get("LLMSPAN_TEST_RECORDINGS") and not interaction.recording_ids():
+        raise pytest.UsageError(f"no recordings in {interaction.RECORDINGS}, which LLMSPAN_TEST_RECORDINGS names")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,71 +1,18 @@
-"""Replaying recorded provider traffic through the real SDKs, over an in-memory transport."""
+"""Replaying interactions through the real SDKs, over an in-memory transport."""
 
 from __future__ import annotations
 
+import functools
 import inspect
-import json
-import os
+import io
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import anthropic
 import httpx2
 import openai
 
-ROOT = Path(__file__).resolve().parents[1]
-RECORDINGS = Path(os.environ.get("LLMSPAN_TEST_RECORDINGS", ROOT.parent / "shared" / "recordings"))
-
-
-#: Of how many recordings one is replayed: a part is enough where only the version of Python differs.
-EVERY = int(os.environ.get("LLMSPAN_TEST_RECORDINGS_EVERY", "1"))
-
-
-@cache
-def recording_ids() -> list[str]:
-    """The ids of all recordings that are there, or of every ``EVERY``-th."""
-    return sorted(path.stem for path in RECORDINGS.glob("*-*-*.json"))[::EVERY]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recorded interaction; see the README beside the recordings."""
-
-    data: dict[str, Any]
-
-    @classmethod
-    def load(cls, name: str) -> Recording:
-        return cls(json.loads((RECORDINGS / f"{name}.json").read_text()))
-
-    def __getattr__(self, name: str) -> Any:
-        return self.data[name]
-
-    @property
-    def wire(self) -> bytes:
-        return self.response["body"].encode()
-
-    @property
-    def pieces(self) -> list[bytes]:
-        """The wire in small pieces; in one where the SDK raises on the way and would leave the rest unread."""
-        return [self.wire] if self.sdk_error else split(self.wire)
-
-    @property
-    def sdk_error(self) -> str | None:
-        """The exception class that the bare SDK raises on this recording."""
-        outcome = self.sdk_replay["outcome"]
-        # TypeError: raised by the program that replayed it, over a chunk without choices; the SDK hands it on
-        return None if outcome in ("ok", "TypeError") or outcome.startswith("differs") else outcome
-
-    @property
-    def streams(self) -> bool:
-        """Whether the call has to ask for a stream to be answered so."""
-        return self.stream or self.expect["is_sse"]
-
-    @property
-    def record_api(self) -> str:
-        return {"chat.completions": "chat_completions", "beta.messages": "messages"}.get(self.api, self.api)
+from interaction import Interaction
 
 
 class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -118,61 +65,114 @@ def transport(
     return httpx2.MockTransport(answer)
 
 
-def client_for(provider: str, mock: httpx2.MockTransport, *, is_async: bool = False, **options: Any) -> Any:
+#: a client of each kind: its classes, sync and async, and what they need beside a key
+_CLIENTS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
+    "openai": (openai.OpenAI, openai.AsyncOpenAI, {}),
+    "azure": (openai.AzureOpenAI, openai.AsyncAzureOpenAI,
+              {"api_version": "2024-10-21", "azure_endpoint": "https://mine.openai.azure.com"}),
+    "anthropic": (anthropic.Anthropic, anthropic.AsyncAnthropic, {}),
+    "bedrock": (anthropic.AnthropicBedrock, anthropic.AsyncAnthropicBedrock,
+                {"aws_access_key": "AK", "aws_secret_key": "sk-planted-secret", "aws_region": "us-east-1"}),
+    "vertex": (anthropic.AnthropicVertex, anthropic.AsyncAnthropicVertex,
+               {"region": "us-east5", "project_id": "p", "access_token": "sk-planted-secret"}),
+}  # fmt: skip
+
+
+def client_for(kind: str, mock: httpx2.MockTransport, *, is_async: bool = False, **options: Any) -> Any:
     """A real SDK client on top of ``mock``."""
-    options = {"api_key": "sk-planted-secret", "max_retries": 0, "timeout": 60.0, **options}
-    if provider == "openai":
-        if is_async:
-            return openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=mock), **options)
-        return openai.OpenAI(http_client=httpx2.Client(transport=mock), **options)
+    sync_class, async_class, needed = _CLIENTS[kind]
+    key = {} if kind in ("bedrock", "vertex") else {"api_key": "sk-planted-secret"}
+    options = {**key, **needed, "max_retries": 0, "timeout": 60.0, **options}
     if is_async:
-        return anthropic.AsyncAnthropic(http_client=httpx2.AsyncClient(transport=mock), **options)
-    return anthropic.Anthropic(http_client=httpx2.Client(transport=mock), **options)
+        return async_class(http_client=httpx2.AsyncClient(transport=mock), **options)
+    return sync_class(http_client=httpx2.Client(transport=mock), **options)
 
 
-_RESOURCES: dict[str, Callable[[Any], Any]] = {
-    "chat.completions": lambda client: client.chat.completions,
-    "completions": lambda client: client.completions,
-    "embeddings": lambda client: client.embeddings,
-    "responses": lambda client: client.responses,
-    "messages": lambda client: client.messages,
-    "beta.messages": lambda client: client.beta.messages,
-}
+_CHAT = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
 _PLACEHOLDERS: dict[str, dict[str, Any]] = {
-    "chat.completions": {"model": "m", "messages": [{"role": "user", "content": "?"}]},
+    "chat_completions": _CHAT,
+    "complete": {"model": "m", "prompt": "?", "max_tokens_to_sample": 9},
     "completions": {"model": "m", "prompt": "?"},
+    "count_tokens": _CHAT,
+    "decisions": {"model": "m", "input": "?", "questions": []},
     "embeddings": {"model": "m", "input": "?"},
+    "images": {"model": "m", "prompt": "?"},
+    "message_batches": {"requests": []},
+    "messages": {**_CHAT, "max_tokens": 9},
+    "moderations": {"input": "?"},
     "responses": {"model": "m", "input": "?"},
-    "messages": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]},
-    "beta.messages": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "?"}]},
+    "responses_compact": {"model": "m"},
+    "speech": {"model": "m", "voice": "alloy", "input": "?"},
+    "transcriptions": {"model": "m", "file": "@question.mp3"},
+    "translations": {"model": "m", "file": "@question.mp3"},
 }
 
 
-def call(client: Any, recording: Recording, variant: str = "") -> Any:
-    """Make the recorded call: through the resource's method, unknown parameters by ``extra_body``.
+def call(client: Any, interaction: Interaction, variant: str = "") -> Any:
+    """Make the call: through the SDK's method, unknown parameters by ``extra_body``.
 
     ``variant``: ``with_raw_response`` or ``with_streaming_response``.
     """
-    resource = _RESOURCES[recording.api](client)
-    known = inspect.signature(resource.create).parameters
-    resource = getattr(resource, variant) if variant else resource
-    if recording.request["method"] == "GET":
-        path = recording.request["url_path"].partition("?")[0]
-        return resource.retrieve(path.rpartition("/")[2], **({"stream": True} if recording.streams else {}))
-    body = {**_PLACEHOLDERS[recording.api], **(recording.request["body"] or {})}
-    if recording.streams:
+    body = {**_PLACEHOLDERS.get(interaction.record_api, {}), **(interaction.request["body"] or {})}
+    if interaction.streams:
         body["stream"] = True
+    if interaction.method == "post":
+        return _post(client, interaction, body)
+    *resources, name = interaction.method.split(".")
+    resource = functools.reduce(getattr, resources, client)
+    if interaction.request["method"] == "GET":
+        path = interaction.request["url_path"].partition("?")[0]
+        body = {"response_id": path.rpartition("/")[2], **({"stream": True} if interaction.streams else {})}
+    known = inspect.signature(getattr(resource, name)).parameters
     extra = {key: value for key, value in body.items() if key not in known}
-    return resource.create(
-        **{key: value for key, value in body.items() if key in known}, **({"extra_body": extra} if extra else {})
+    given = {key: _file(value) if key == "file" else value for key, value in body.items() if key in known}
+    return getattr(getattr(resource, variant) if variant else resource, name)(
+        **given, **({"extra_body": extra} if extra else {})
     )
 
 
-def replay_sync(recording: Recording) -> None:
-    """Make the recorded call with the sync client and read it to its end."""
-    mock = transport(recording.response["status"], recording.response["headers"], recording.pieces)
-    with client_for(recording.provider, mock) as client:
-        result = call(client, recording)
-        if recording.streams:
-            for _ in result:
-                pass
+def _post(client: Any, interaction: Interaction, body: dict[str, Any]) -> Any:
+    """A call that the SDK has no method for any more."""
+    streams = anthropic.AsyncStream if isinstance(client, anthropic.AsyncAnthropic) else anthropic.Stream
+    return client.post(
+        interaction.request["url_path"], body=body, cast_to=object, stream=interaction.streams,
+        stream_cls=streams[object] if interaction.streams else None,
+    )  # fmt: skip
+
+
+def _file(name: str) -> Any:
+    """What is to be uploaded under a name."""
+    return name.removeprefix("@"), io.BytesIO(b"ID3\x04\x00 not really"), "audio/mpeg"
+
+
+def read(interaction: Interaction, result: Any) -> None:
+    """Read the result of a call to its end."""
+    if interaction.streams:
+        for _ in result:
+            pass
+
+
+async def read_async(interaction: Interaction, result: Any) -> None:
+    """The same, async."""
+    if interaction.streams:
+        async for _ in result:
+            pass
+
+
+def transport_of(interaction: Interaction, seen: list[httpx2.Request] | None = None) -> httpx2.MockTransport:
+    """A server that answers every request as the interaction says."""
+    # in one piece where the SDK raises on the way and would leave the rest unread
+    pieces = [interaction.wire] if interaction.sdk_error else split(interaction.wire)
+    return transport(interaction.response["status"], interaction.response["headers"], pieces, seen)
+
+
+def client_of(interaction: Interaction, *, is_async: bool = False) -> Any:
+    """A client that is answered as the interaction says."""
+    mock = transport_of(interaction)
+    return client_for(interaction.client, mock, is_async=is_async, **interaction.options)
+
+
+def replay_sync(interaction: Interaction) -> None:
+    """Make the call with the sync client and read it to its end."""
+    with client_of(interaction) as client:
+        read(interaction, call(client, interaction))

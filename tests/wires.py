@@ -9,14 +9,14 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from interaction import Interaction, interaction_ids
 from llmspan.wire import Reply, ReplyError, reassemble, summarize
-from replay import Recording, recording_ids
 
 
-def both(api: str, body: bytes) -> tuple[Reply, Any]:
+def both(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
     """What ``reassemble`` says, once it is sure that ``summarize`` says the same."""
-    reply, response = reassemble(api, body)
-    assert summarize(api, body) == replace(reply, chunk_count=None)
+    reply, response = reassemble(api, body, media_type)
+    assert summarize(api, body, media_type) == replace(reply, chunk_count=None)
     return reply, response
 
 
@@ -42,7 +42,7 @@ def check_sane(api: str, body: bytes) -> None:
 
 
 class Plain(NamedTuple):
-    """One event of a recording, read without the package's help."""
+    """One event of an interaction, read without the package's help."""
 
     end: int
     name: str | None
@@ -62,11 +62,16 @@ def plain_events(body: bytes) -> Iterator[Plain]:
 
 
 @cache
-def load(name: str) -> Recording:
-    return Recording.load(name)
+def load(name: str) -> Interaction:
+    return Interaction.load(name)
 
 
-STREAMS = [name for name in recording_ids() if "-stream-" in name and load(name).expect["is_sse"]]
+#: those that are answered by server-sent events
+STREAMS = [
+    name
+    for name in interaction_ids()
+    if load(name).expect["is_sse"] and load(name).response["headers"]["content-type"].startswith("text/event-stream")
+]
 
 
 def piece(index: Any = 0, finish: Any = None, **delta: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads our spans of all recordings with Phoenix's own reader: which content it shows, and which counts.
+"""Reads our spans of all interactions with Phoenix's own reader: which content it shows, and which counts.
 
 ``uv run python tests/compat/run.py phoenix`` runs it in an environment of its own. Phoenix decodes OTLP and derives its
 attributes from the conventions'; what it cannot read it leaves out, so whatever is on a span has to be counted again.
@@ -17,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from phoenix.trace.otel import decode_otlp_span
 
+from interaction import Interaction, interaction_ids
 from llmspan.content import Policy
 from llmspan.instrumentation import ContentCapture
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
-from replay import Recording, call, client_for, recording_ids, transport
+from replay import replay_sync
 from watching import watching
 
 #: content attribute -> Phoenix's list of the same
@@ -34,15 +35,11 @@ COUNTS = {
 }
 
 
-def spans_of(recording: Recording) -> list[Any]:
-    """The spans of a recorded call, with content and names as Phoenix reads them."""
-    mock = transport(recording.response["status"], recording.response["headers"], recording.pieces)
-    client = client_for(recording.provider if recording.provider == "anthropic" else "openai", mock)
+def spans_of(interaction: Interaction) -> list[Any]:
+    """The spans of a call, with content and names as Phoenix reads them."""
     with watching(compat="instead", capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
-        with suppress(Exception):  # the recorded errors
-            result = call(client, recording)
-            for _ in result if recording.streams else ():
-                pass
+        with suppress(Exception):  # those that end in an error
+            replay_sync(interaction)
         return watch.spans
 
 
@@ -69,14 +66,14 @@ def misread(span: Any) -> list[str]:
 def main() -> int:
     """Print what Phoenix cannot read; the number of spans concerned."""
     spans = failed = 0
-    for name in recording_ids():
-        for span in spans_of(Recording.load(name)):
+    for name in interaction_ids():
+        for span in spans_of(Interaction.load(name)):
             spans += 1
             missing = misread(span)
             failed += bool(missing)
             if missing:
                 print(f"{name}: Phoenix does not read {', '.join(missing)}")
-    print(f"phoenix: {spans - failed} of {spans} spans of recordings read whole")
+    print(f"phoenix: {spans - failed} of {spans} spans of interactions read whole")
     return failed
 
 

@@ -1,4 +1,4 @@
-"""All recordings, through the whole of llmspan, into all stores at once."""
+"""All interactions, through the whole of llmspan, into all stores at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import llmspan
+from interaction import Interaction, interaction_ids
 from llmspan import Reader, wiring
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.trace import ProviderTrace
-from replay import Recording, recording_ids, replay_sync
+from replay import replay_sync
 from stores import clickhouse, postgres
 from stores.sidecar import RunningSidecar, short_directory
 
@@ -43,19 +44,18 @@ def stored(**settings: str) -> dict[str, ProviderTrace]:
     return {trace.id: trace for trace in found if trace is not None}
 
 
-@pytest.mark.recordings
 @pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")  # the SDK's own
-def test_all_recordings_into_all_stores(places: dict[str, str], tmp_path: Path) -> None:
+def test_all_interactions_into_all_stores(places: dict[str, str], tmp_path: Path) -> None:
     """Each call is one record in Postgres, ClickHouse, behind the socket and in SQLite, and the same in all."""
     llmspan.instrument(backends=BACKENDS, queue_max_bytes="1GiB", **places)
-    for name in recording_ids():
-        with suppress(Exception):  # what the recorded errors raise is looked at in test_recordings
-            replay_sync(Recording.load(name))
+    for name in interaction_ids():
+        with suppress(Exception):  # what errors raise is looked at in test_interactions
+            replay_sync(Interaction.load(name))
     assert llmspan.flush(300)
     for status in llmspan.status():
-        assert (status.accepted, status.delivered, status.queued) == (len(recording_ids()), len(recording_ids()), 0)
+        assert (status.accepted, status.delivered, status.queued) == (len(interaction_ids()), len(interaction_ids()), 0)
     reference = stored(backends="sqlite", sqlite_path=places["sqlite_path"])
-    assert len(reference) == len(recording_ids())
+    assert len(reference) == len(interaction_ids())
     assert stored(backends="postgres", postgres_dsn=places["postgres_dsn"]) == reference
     assert stored(backends="clickhouse", clickhouse_dsn=places["clickhouse_dsn"]) == reference
     assert stored(backends="sqlite", sqlite_path=str(tmp_path / "sidecar.db")) == reference

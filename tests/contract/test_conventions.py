@@ -1,4 +1,4 @@
-"""Every span, metric and event of all recordings, surfaces and outcomes is one that the GenAI conventions know."""
+"""Every span, metric and event of all interactions, surfaces and outcomes is one that the GenAI conventions know."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from opentelemetry.sdk.trace import TracerProvider
 import conventions
 import surfaces
 from conventions import event_faults, metric_faults, span_faults
+from interaction import Interaction, parameters
 from llmspan.content import Policy
 from llmspan.demo.calls import CALLS
 from llmspan.demo.server import DemoServer
 from llmspan.instrumentation.content_capture import ContentCapture
 from llmspan.metrics import CallMetrics
 from outcomes import cells, perform
-from replay import Recording, client_for, recording_ids, replay_sync
+from replay import client_for, replay_sync
 from signals import Logs, Meters
 from streams import ALL
 from surface_calls import call, server
@@ -61,14 +62,13 @@ class Signals:
         assert faults == [], "\n".join(["against the conventions " + conventions.VERSION, *sorted(set(faults))])
 
 
-@pytest.mark.recordings
-@pytest.mark.parametrize("name", recording_ids())
-def test_recordings(name: str) -> None:
-    """What a recorded interaction makes is in the conventions' table, with the types and at the places it names."""
+@pytest.mark.parametrize("name", parameters())
+def test_interactions(name: str) -> None:
+    """What an interaction makes is in the conventions' table, with the types and at the places it names."""
     signals = Signals()
     with watching(**signals.options) as watch:
-        with contextlib.suppress(Exception):  # as recorded: the other contract tests say which
-            replay_sync(Recording.load(name))
+        with contextlib.suppress(Exception):  # the other contract tests say which
+            replay_sync(Interaction.load(name))
         signals.check(watch)
 
 

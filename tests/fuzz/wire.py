@@ -2,8 +2,8 @@
 
     uv run --with atheris python tests/fuzz/wire.py --seconds 60
 
-The corpus is made of the recordings, read where they are. An input is a byte that chooses the API, a byte that chooses
-the content type, and a body. An input that breaks something is printed as a line of Python and kept in a file.
+The corpus is made of all interactions, read where they are. An input is a byte that chooses the API, a byte that
+chooses the content type, and a body. An input that breaks something is printed as a line of Python and kept in a file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ with atheris.instrument_imports(include=["llmspan"]):
     from llmspan import messages, wire
     from llmspan.wire.apis import anthropic_batches as batches
 
-from replay import RECORDINGS, Recording, recording_ids
+from interaction import Interaction, interaction_ids
 from wires import check_sane
 
 APIS = sorted(wire.PARSERS)
 MEDIA = ("", "text/event-stream", "application/json", "application/vnd.amazon.eventstream", "audio/mpeg")
-#: longer recordings make a slow corpus
+#: longer ones make a slow corpus
 LONGEST = 8192
 
 
@@ -49,12 +49,12 @@ def check(data: bytes) -> None:
 
 
 def write_corpus(folder: Path) -> int:
-    """Recorded bodies as inputs; how many."""
+    """The bodies of the interactions as inputs; how many."""
     found = 0
-    for recording in map(Recording.load, recording_ids()):
-        if recording.record_api in APIS and len(recording.wire) <= LONGEST:
-            media = 1 if recording.expect["is_sse"] else 2
-            (folder / recording.id).write_bytes(bytes([APIS.index(recording.record_api), media]) + recording.wire)
+    for interaction in map(Interaction.load, interaction_ids()):
+        if interaction.record_api in APIS and len(interaction.wire) <= LONGEST:
+            media = 1 if interaction.expect["is_sse"] else 2
+            (folder / interaction.id).write_bytes(bytes([APIS.index(interaction.record_api), media]) + interaction.wire)
             found += 1
     return found
 
@@ -65,7 +65,7 @@ def main(seconds: int) -> None:
     """Look for inputs that break a reader; exit with 1 if there is one."""
     with tempfile.TemporaryDirectory() as corpus:
         count = write_corpus(Path(corpus))
-        click.echo(f"{count} recordings of {RECORDINGS}")
+        click.echo(f"{count} interactions")
         kept = Path(tempfile.gettempdir()) / "llmspan-fuzz-"
         options = [
             f"-max_total_time={seconds}",

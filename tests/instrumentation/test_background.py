@@ -12,11 +12,12 @@ import httpx2
 import openai
 import pytest
 
+from interaction import Interaction, recording_ids
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.metrics import CallMetrics
 from llmspan.trace import ProviderTrace
-from replay import Pieces, Recording, call, client_for, events_of, recording_ids, transport
+from replay import Pieces, call, client_for, events_of, transport
 from signals import INFERENCE, Meters
 from streams import RESPONSES, sse
 from watching import Watch, watching
@@ -227,16 +228,24 @@ def test_metrics_count_it_once(meters: Meters) -> None:
     assert f"{INFERENCE}duration" not in points
 
 
-@pytest.mark.skipif(not recording_ids(), reason="the recordings are not there")
-def test_the_recorded_pair() -> None:
-    """A recorded background stream, and the recorded stream that resumed it, are one record."""
+PAIRS = [
+    pytest.param("responses-stream-background", "responses-stream-resumed", id="own"),
+    pytest.param("responses-stream-openai-b99b529a5e", "responses-stream-openai-cba6b2bbfa", id="recorded",
+                 marks=[pytest.mark.recordings, pytest.mark.skipif(not recording_ids(), reason="no recordings")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_a_stream_and_the_stream_that_resumed_it(first: str, second: str) -> None:
+    """A background stream, and the stream that resumed it, are one record."""
     ids = set()
-    for name in ("responses-stream-openai-b99b529a5e", "responses-stream-openai-cba6b2bbfa"):
-        recording = Recording.load(name)
-        mock = transport(200, recording.response["headers"], events_of(recording.wire))
+    for name in (first, second):
+        interaction = Interaction.load(name)
+        mock = transport(200, interaction.response["headers"], events_of(interaction.wire))
         with watching() as watch, client_for("openai", mock) as client:
-            list(call(client, recording))
+            list(call(client, interaction))
         record, _ = watch.only()
-        assert (record.usage.input_tokens, record.usage.output_tokens) == (15, 9)
+        assert record.usage.input_tokens == interaction.expect["input_tokens_total"]
+        assert record.usage.output_tokens == interaction.expect["output_tokens"]
         ids.add((record.id, record.started_at))
     assert len(ids) == 1

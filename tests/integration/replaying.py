@@ -1,6 +1,6 @@
-"""A program that knows nothing of llmspan: it makes the recorded calls anew, through the real SDKs.
+"""A program that knows nothing of llmspan: it makes the calls of all interactions, through the real SDKs.
 
-python tests/integration/replaying.py 1      every recording; 10 for every tenth
+python tests/integration/replaying.py 1      every interaction; 10 for every tenth
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from replay import Recording, call, client_for, recording_ids, transport
+from interaction import Interaction, interaction_ids
+from replay import replay_sync
 
 warnings.simplefilter("ignore")
 
 
 def main(every: int) -> None:
     calls = 0
-    for name in recording_ids()[::every]:
-        recording = Recording.load(name)
-        mock = transport(recording.response["status"], recording.response["headers"], recording.pieces)
+    for name in interaction_ids()[::every]:
         calls += 1
         try:
-            with client_for(recording.provider, mock) as client:
-                result = call(client, recording)
-                if recording.streams:
-                    for _ in result:
-                        pass
+            replay_sync(Interaction.load(name))
         except Exception as error:  # what the provider said, and what the SDK made of it
             print(f"{name}: {type(error).__name__}", file=sys.stderr)
     print(calls)

@@ -15,8 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-import replay
 from integration.programs import environment, run
+from interaction import interaction_ids
 from llmspan import semconv
 from llmspan.demo.server import DemoServer
 from llmspan.otlp import OTLPSpanExporter
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.collector
 
 #: known when the record is made, after the span has ended
 NOT_ON_SPANS = {"llmspan.response.chunk_count", "llmspan.content"}
-needs_recordings = pytest.mark.skipif(not replay.recording_ids(), reason=f"no recordings in {replay.RECORDINGS}")
 
 
 def records_in(database: Path) -> dict[str, ProviderTrace]:
@@ -67,8 +66,6 @@ def assert_same(span: dict[str, Any], record: ProviderTrace) -> None:
     assert span["resource"]["service.name"] == record.source == "shop"
 
 
-@needs_recordings
-@pytest.mark.recordings
 @pytest.mark.parametrize(
     ("protocol", "exporter", "every"),
     [("grpc", "llmspan_otlp", 1), ("http/protobuf", "llmspan_otlp", 3), ("grpc", "otlp_proto_grpc", 10)],
@@ -86,7 +83,7 @@ def test_every_call_arrives_as_the_span_that_its_record_describes(
     assert done.returncode == 0, done.stderr
     records = records_in(database)
     spans = collector.spans()
-    assert len(spans) == len(records) == int(done.stdout) == len(replay.recording_ids()[::every])
+    assert len(spans) == len(records) == int(done.stdout) == len(interaction_ids()[::every])
     assert Counter(span["spanId"] for span in spans).most_common(1)[0][1] == 1
     for span in spans:
         assert_same(span, records[span["spanId"]])

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import otelcol
-import replay
 from integration.exporters_clickhouse import ExportersClickHouse
 from integration.programs import environment, run
-from integration.test_collector import needs_recordings, records_in
+from integration.test_collector import records_in
+from interaction import interaction_ids
 from llmspan.backends.clickhouse import ClickHouseBackend
 from llmspan.demo.server import DemoServer
 from llmspan.trace import ProviderTrace
@@ -78,8 +78,6 @@ def test_clickhouse_sql_is_up_to_date() -> None:
 
 
 @pytest.mark.collector
-@pytest.mark.recordings
-@needs_recordings
 def test_records_come_back_from_what_the_collector_wrote(
     tmp_path: Path, server: ExportersClickHouse, database: str
 ) -> None:
@@ -94,7 +92,7 @@ def test_records_come_back_from_what_the_collector_wrote(
         command = ("opentelemetry-instrument", sys.executable, script, str(every))
         done = run(*command, env=program(provider, direct, hop))
         assert done.returncode == 0, done.stderr
-        made = len(replay.recording_ids()[::every])
+        made = len(interaction_ids()[::every])
         eventually(lambda: written(database) >= made)
     expected = {trace.id: as_from_a_span(trace) for trace in records_in(direct).values()}
     found = backend(database)

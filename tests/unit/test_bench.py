@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from replay import ROOT
+from interaction import ROOT
 
 sys.path.append(str(ROOT / "bench"))
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import surfaces
-from replay import ROOT
+from interaction import ROOT
 
 
 def test_the_page_is_current() -> None:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from llmspan.wire import PARSERS, reassemble, summarize
 from llmspan.wire.repeats import end_of_run
 from records import patient
-from replay import recording_ids
 from wires import STREAMS, both, created, ended, load, plain_events, start
 
 LONG = 300
@@ -179,7 +178,7 @@ PARTIAL = {"type": "image_generation.partial_image"}
 
 
 def synthetic() -> dict[str, list[tuple[str, str | None, dict[str, Any]]]]:
-    """Streams of APIs that have few recordings or none: each an API, and its events' names and data."""
+    """Streams of APIs that have few interactions: each an API, and its events' names and data."""
     media = {
         "images": [
             *({**PARTIAL, "b64_json": "x" * n, "partial_image_index": n} for n in range(3)),
@@ -217,7 +216,7 @@ def sources() -> Iterator[tuple[str, list[tuple[str, str | None, dict[str, Any]]
             yield name, [(load(name).record_api, event_name, data) for event_name, data in events]
 
 
-SOURCES = dict(sources()) if recording_ids() else synthetic()
+SOURCES = dict(sources())
 
 
 def framed(data: dict[str, Any], name: str | None, spacing: str, style: str) -> str:

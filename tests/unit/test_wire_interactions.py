@@ -1,4 +1,4 @@
-"""Recorded responses read whole, cut after each event, and cut anywhere."""
+"""Responses of all interactions read whole, cut after each event, and cut anywhere."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from llmspan.wire import PARSERS, reassemble, sse, summarize
-from replay import recording_ids
+from interaction import Interaction, parameters
+from llmspan.wire import PARSERS, may_be_plain, reassemble, sse, summarize
 from wires import STREAMS, Plain, both, load, plain_events
 
 
 @dataclass
-class Told:
-    """What a provider has said so far, kept by plain rules."""
+class ReportedSoFar:
+    """What a provider has said so far, by plain rules."""
 
     api: str
     usage: dict[str, Any] | None = None
     delta_seen: bool = False
+    message_id: str | None = None
     over: bool = False
     reasons: dict[int, str | None] | None = None
 
@@ -30,14 +31,18 @@ class Told:
             self.take_message_event(data)
         elif self.api == "responses":
             self.take_response_event(data)
+        elif self.api in ("images", "speech", "transcriptions"):
+            self.take_media_event(data)
+        elif self.api == "complete":
+            self.over = self.over or data.get("type") == "error" or bool(data.get("stop_reason"))
         else:
             self.take_chunk(data)
 
     def take_message_event(self, data: dict[str, Any]) -> None:
         kind = data.get("type")
         self.over = self.over or kind in ("message_stop", "error") or bool((data.get("delta") or {}).get("stop_reason"))
-        if kind == "message_start":
-            self.usage = dict(data["message"]["usage"])
+        if kind == "message_start" and data["message"]["id"] != self.message_id:  # else the same once more
+            self.usage, self.delta_seen, self.message_id = dict(data["message"]["usage"]), False, data["message"]["id"]
         elif kind == "message_delta":
             self.usage = self.usage or {}
             self.usage |= {k: v for k, v in data["usage"].items() if v is not None or k not in self.usage}
@@ -45,17 +50,24 @@ class Told:
 
     def take_response_event(self, data: dict[str, Any]) -> None:
         response = data.get("response") or {}
-        self.usage = response.get("usage") if response else self.usage
+        if not self.over:
+            self.usage = response.get("usage") if response else self.usage
         finished = ("completed", "failed", "incomplete", "cancelled")
-        self.over = self.over or data.get("type") == "error" or response.get("status") in finished
+        ended = response.get("status") in finished or data.get("type") == "response.done"
+        self.over = self.over or data.get("type") == "error" or ended
+
+    def take_media_event(self, data: dict[str, Any]) -> None:
+        self.usage = data.get("usage") or self.usage
+        self.over = self.over or data["type"] == "error" or data["type"].endswith((".done", ".completed"))
 
     def take_chunk(self, data: dict[str, Any]) -> None:
         self.usage = data.get("usage") or (data.get("x_groq") or {}).get("usage") or self.usage
-        self.over = self.over or bool(data.get("error"))
+        self.over = self.over or data.get("error") not in (None, "null")
         self.reasons = self.reasons or {}
         for choice in data.get("choices") or []:
             index = choice.get("index") or 0
-            self.reasons[index] = choice.get("finish_reason") or self.reasons.get(index)
+            reason = choice.get("finish_reason")
+            self.reasons[index] = self.reasons.get(index) if reason in (None, "", "null") else reason
 
     @property
     def terminal(self) -> bool:
@@ -75,6 +87,12 @@ class Told:
         return "provider" if final else "partial"
 
 
+def media_type(interaction: Interaction) -> str:
+    """The media type, where that alone tells what a body is made of."""
+    kind: str = interaction.response["headers"].get("content-type", "")
+    return kind if may_be_plain(interaction.record_api) else ""
+
+
 GROWING = {"text", "content", "refusal", "arguments", "reasoning_content", "reasoning", "thinking", "input", "code"}
 
 
@@ -90,71 +108,68 @@ def texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
         yield path, value
 
 
-#: recordings whose own deltas do not add up to their own whole, and why
+#: recordings whose own deltas do not add up to their own whole, and why; of our own, `unlike` says it
 UNLIKE = {
     "chat_completions-stream-together-240e642b18": "repeats each delta as a choice's `text`",
     "completions-stream-together-d6ad2ac023": "repeats each text as a choice's `delta`",
     "responses-stream-bedrock-mantle-6807bb2444": "counts content parts from 1, its whole response from 0",
     "responses-stream-openai-5720632e00": "was shortened by those who published it: its deltas are not all there",
 }
-#: streams that end without a finish reason or terminal event
-CUT = {"chat_completions-stream-gpustack-1e0c48d270", "completions-stream-writer-bf0b3db08f"}
+every_stream = pytest.mark.parametrize("name", parameters(STREAMS))
 
 
-@pytest.mark.recordings
-@pytest.mark.parametrize("name", recording_ids())
+@pytest.mark.parametrize("name", parameters())
 def test_the_summary_is_the_reassemblys(name):
-    """The cheap reading and the whole reading of a recorded body state the same facts, all but the count of chunks."""
-    recording = load(name)
-    reply, _ = both(recording.record_api, recording.wire)
-    assert (reply.chunk_count is not None) == recording.expect["is_sse"]
-    assert reply.terminal == (name not in CUT)
+    """The cheap reading and the whole reading of a body state the same facts, all but the count of chunks."""
+    interaction = load(name)
+    reply, _ = both(interaction.record_api, interaction.wire, media_type(interaction))
+    summary = summarize(interaction.record_api, interaction.wire, media_type(interaction))
+    assert bool(reply.chunk_count) == reply.is_stream == summary.is_stream == interaction.expect["is_sse"]
+    is_page = interaction.response["status"] >= 400  # of a proxy, which cannot say that it is whole
+    assert (reply.terminal or reply.plain or is_page) == (not interaction.is_cut)
 
 
-@pytest.mark.recordings
-@pytest.mark.parametrize("name", STREAMS)
+@every_stream
 def test_cut_after_each_event(name):
     """A stream cut after any event has the usage told by then and no other, and is over only once that was said."""
-    recording = load(name)
-    api, body, told = recording.record_api, recording.wire, Told(recording.record_api)
+    interaction = load(name)
+    api, body, reported = interaction.record_api, interaction.wire, ReportedSoFar(interaction.record_api)
     for event in plain_events(body):
-        told.take(event)
-        summary = summarize(api, body[: event.end])
-        assert (summary.usage.raw or None) == (told.raw or None)
-        assert (summary.usage.source, summary.terminal) == (told.source, told.terminal)
-        if api == "messages" and not told.delta_seen:  # W8: the 1 of message_start is a placeholder
+        reported.take(event)
+        summary = summarize(api, body[: event.end], media_type(interaction))
+        assert (summary.usage.raw or None) == (reported.raw or None)
+        assert (summary.usage.source, summary.terminal) == (reported.source, reported.terminal)
+        if api == "messages" and not reported.delta_seen:  # W8: the 1 of message_start is a placeholder
             assert (summary.usage.output_tokens, summary.usage.reasoning_tokens) == (None, None)
             assert summary.usage.source != "provider"
 
 
-@pytest.mark.recordings
-@pytest.mark.parametrize("name", STREAMS)
+@every_stream
 def test_text_only_grows(name):
     """After any event, each text of the response so far begins the same text of the whole response."""
-    recording = load(name)
-    body = sse.unix_lines(recording.wire)
-    _, whole = reassemble(recording.record_api, body)
-    final, reader, unlike = dict(texts(whole)), PARSERS[recording.record_api](), []
+    interaction = load(name)
+    body = sse.unix_lines(interaction.wire)
+    _, whole = reassemble(interaction.record_api, body, media_type(interaction))
+    final, parser, unlike = dict(texts(whole)), PARSERS[interaction.record_api](), []
     for event in sse.events(body):
         if event.data is not None:
-            reader.event(event.data, event.name)
-            unlike += [path for path, text in texts(reader.response()) if not final.get(path, "").startswith(text)]
-    assert bool(unlike) == (name in UNLIKE), unlike[:3]
+            parser.event(event.data, event.name)
+            unlike += [path for path, text in texts(parser.response()) if not final.get(path, "").startswith(text)]
+    assert bool(unlike) == (name in UNLIKE or "unlike" in interaction.data), unlike[:3]
 
 
-@pytest.mark.recordings
-@pytest.mark.parametrize("name", STREAMS)
+@every_stream
 def test_cut_anywhere(name):
     """A stream cut at any byte reads like the events that are complete; both readings agree, terminal or not."""
-    recording = load(name)
-    api, body = recording.record_api, recording.wire
+    interaction = load(name)
+    api, body = interaction.record_api, interaction.wire
     ends = [event.end for event in plain_events(body)]
     cuts = {*range(1, len(body), max(1, len(body) // 16)), *(end - 1 for end in ends[-3:]), *ends[:2], *ends[-2:]}
     for cut in cuts:
         lines = sse.unix_lines(body[:cut])
         complete = lines[: lines.rfind(b"\n\n") + 2] if b"\n\n" in lines else b""
-        reply, response = both(api, body[:cut])
-        as_complete, same = both(api, complete)
+        reply, response = both(api, body[:cut], media_type(interaction))
+        as_complete, same = both(api, complete, media_type(interaction))
         assert replace(reply, first_output_at=None) == replace(
             as_complete, first_output_at=None, chunk_count=reply.chunk_count
         )
