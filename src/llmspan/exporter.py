@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, Unpack
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -24,6 +24,7 @@ from .content import Policy
 from .errors import SettingsError
 from .instrumentation import is_recorded, is_response_recorded
 from .settings import ContentMode, Settings, SocketFraming
+from .settings_arguments import SettingsArguments
 
 __all__ = [
     "BackendSpanExporter",
@@ -51,11 +52,10 @@ class BackendSpanExporter(SpanExporter):
     #: the backend's name in ``LLMSPAN_BACKENDS``
     backend: ClassVar[str]
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
         self._error: SettingsError | None = None
         try:
-            given = {name: value for name, value in settings.items() if value is not None}
-            told = Settings.from_env(**given)
+            told = Settings.from_env(**settings)
             policy = Policy.from_settings(told)
             backend = load_backend(self.backend, told, named_by=type(self).__name__)
         except SettingsError as error:

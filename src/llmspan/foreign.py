@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from . import _json, semconv
-from .trace import ProviderTrace, Status
+from .trace import ProviderTrace, RecordStatus
 
 __all__ = ["is_model_call", "to_record"]
 
@@ -46,7 +46,7 @@ _PROVIDERS: Final = {
 }
 
 #: exceptions by which a span says that the caller, not the provider, ended the call
-_CALLERS: Final[dict[str, Status]] = {
+_CALLERS: Final[dict[str, RecordStatus]] = {
     "CancelledError": "cancelled",
     "KeyboardInterrupt": "cancelled",
     "GeneratorExit": "closed_early",

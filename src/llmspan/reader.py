@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from .backends import primary_backend
 from .backends.base import (
@@ -25,6 +25,7 @@ from .backends.base import (
 )
 from .errors import NoTablesError, RecordError, SettingsError, shorten_traceback
 from .settings import Settings
+from .settings_arguments import SettingsArguments
 from .trace import ProviderTrace
 
 __all__ = ["AsyncReader", "Reader"]
@@ -52,7 +53,7 @@ class Reader:
 
     @classmethod
     @shorten_traceback
-    def from_env(cls, *, makes: bool = True, **overrides: Any) -> Self:
+    def from_env(cls, *, makes: bool = True, **overrides: Unpack[SettingsArguments]) -> Self:
         """A reader of the primary backend, opened; ``overrides`` are settings that win over the environment.
 
         ``makes``: whether a store that is not there is made; else it is read as one without records.
@@ -175,7 +176,7 @@ class AsyncReader:
 
     @classmethod
     @shorten_traceback
-    def from_env(cls, **overrides: Any) -> Self:
+    def from_env(cls, **overrides: Unpack[SettingsArguments]) -> Self:
         """A reader of the primary backend; ``async with`` opens it.
 
         Raises:
@@ -260,7 +261,7 @@ def _open(backend: Backend) -> None:
         backend.open()
 
 
-def _primary(overrides: dict[str, Any]) -> Backend:
+def _primary(overrides: SettingsArguments) -> Backend:
     return primary_backend(Settings.from_env(**overrides))
 
 

@@ -27,7 +27,7 @@ from .content import Policy
 from .errors import BackendError, RecordError
 from .pipeline import Pipeline
 from .settings import Settings
-from .trace import ProviderTrace, Status, nanoseconds_of, new_id
+from .trace import ProviderTrace, RecordStatus, nanoseconds_of, new_id
 from .usage import Usage
 from .wire import PARSERS, read_error, reassemble
 
@@ -54,7 +54,7 @@ def record(
     duration: timedelta | float | None = None,
     time_to_first_chunk: timedelta | float | None = None,
     stream: bool = False,
-    status: Status | None = None,
+    status: RecordStatus | None = None,
     finish_reasons: Iterable[str | None] = (),
     error: BaseException | str | None = None,
     error_type: str | None = None,
@@ -154,7 +154,7 @@ def record(
 
 def _awaited(function: Callable[P, str]) -> Callable[P, Coroutine[Any, Any, str]]:
     @functools.wraps(function, assigned=("__module__",))
-    async def create(*args: P.args, **kwargs: P.kwargs) -> str:
+    async def record_async(*args: P.args, **kwargs: P.kwargs) -> str:
         """:func:`record`, and wait until every backend has it. For event loops, which it does not block.
 
         Raises:
@@ -167,11 +167,13 @@ def _awaited(function: Callable[P, str]) -> Callable[P, Coroutine[Any, Any, str]
         await _stored(pipeline.shared(), record_id)
         return record_id
 
-    create.__name__ = create.__qualname__ = "create"
-    return create
+    record_async.__name__ = record_async.__qualname__ = "record_async"
+    return record_async
 
 
-create = _awaited(record)
+record_async = _awaited(record)
+#: the older name
+create = record_async
 
 
 async def _stored(line: Pipeline, record_id: str) -> None:
@@ -295,7 +297,7 @@ def _nanoseconds(length: timedelta | float) -> int:
     return round(seconds * 1e9)
 
 
-def _status_of(raised: BaseException | None) -> Status:
+def _status_of(raised: BaseException | None) -> RecordStatus:
     return "error" if raised is None or isinstance(raised, Exception) else "cancelled"
 
 

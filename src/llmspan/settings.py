@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Unpack, cast, get_args
 
 from ._setting_values import BadValueError, include_usage, names, sqlite_path
 from .errors import SettingsError
+from .settings_arguments import SettingsArguments
 
 __all__ = ["TABLE", "Live", "Setting", "Settings"]
 
@@ -84,21 +85,22 @@ class Settings:
     otel_instrumentation_genai_capture_message_content: Capture = "NO_CONTENT"
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Unpack[SettingsArguments]) -> Settings:
         """The settings of the environment; ``overrides`` (field names) win over it, given as text or as values.
 
         Raises:
             SettingsError: a value cannot be read, or ``overrides`` names an unknown setting.
         """
         environ = os.environ if environ is None else environ
-        unknown = overrides.keys() - {f.name for f in fields(cls)}
+        arguments = cast("dict[str, Any]", overrides)
+        unknown = arguments.keys() - {f.name for f in fields(cls)}
         if unknown:
             known = ", ".join(f.name for f in fields(cls))
             raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}; there are {known}")
         values: dict[str, Any] = {}
         for setting in TABLE:
-            if overrides.get(setting.name) is not None:
-                values[setting.name] = setting.read(overrides[setting.name], f"{setting.name}=")
+            if arguments.get(setting.name) is not None:
+                values[setting.name] = setting.read(arguments[setting.name], f"{setting.name}=")
                 continue
             variable = _variable_in(environ, setting)
             if variable is not None:

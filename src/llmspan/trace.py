@@ -30,7 +30,7 @@ __all__ = [
     "Content",
     "Kind",
     "ProviderTrace",
-    "Status",
+    "RecordStatus",
     "nanoseconds_of",
     "new_id",
 ]
@@ -40,12 +40,12 @@ SCHEMA_VERSION: Final = 1
 #: ``ok`` the provider said that it was done; ``error`` the caller got an exception or the provider reported a
 #: failure; ``cancelled`` the caller's task or program was interrupted; ``closed_early`` the caller stopped reading;
 #: ``incomplete`` the bytes ended, without an exception, before the provider said that it was done.
-Status = Literal["ok", "error", "cancelled", "closed_early", "incomplete"]
+RecordStatus = Literal["ok", "error", "cancelled", "closed_early", "incomplete"]
 #: ``full`` request and response are here; ``metadata`` they are not; ``truncated`` they were cut to fit a limit.
 Content = Literal["full", "metadata", "truncated"]
 
 #: what counts as a failure: not what the caller chose (``cancelled``, ``closed_early``)
-FAILED: Final[tuple[Status, ...]] = ("error", "incomplete")
+FAILED: Final[tuple[RecordStatus, ...]] = ("error", "incomplete")
 #: What a key's value is. A ``list`` holds texts, a ``map`` is an object, ``json`` is any JSON value.
 Kind = Literal["text", "integer", "boolean", "list", "map", "json"]
 
@@ -90,7 +90,7 @@ class ProviderTrace:
     server_port: int | None = None
     sdk: str | None = None
     # outcome
-    status: Status
+    status: RecordStatus
     finish_reasons: tuple[str | None, ...] = ()
     error_type: str | None = None
     error_message: str | None = None
@@ -194,7 +194,7 @@ _USAGE_KEYS: Final = {
 }
 _REQUIRED: Final = ("id", "provider", "operation", "api", "status", "started_at", "duration_ns")
 _CHOICES: Final = {
-    "status": get_args(Status), "content": get_args(Content), "usage_source": get_args(UsageSource),
+    "status": get_args(RecordStatus), "content": get_args(Content), "usage_source": get_args(UsageSource),
 }  # fmt: skip
 _Types = tuple[type, ...]
 _ITEMS: Final[dict[str, tuple[_Types, str]]] = {

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from opentelemetry import _logs, trace
 from opentelemetry._logs import LoggerProvider
@@ -32,6 +32,7 @@ from .pipeline import BackendStatus, shutdown_hooks
 from .pipeline import metrics as pipeline_metrics
 from .printable import printable
 from .settings import Live, Settings
+from .settings_arguments import SettingsArguments
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "shutdown", "status", "uninstrument"]
 
@@ -71,7 +72,7 @@ def instrument(
     logger_provider: LoggerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     providers: tuple[str, ...] | None = None,
-    **settings: Any,
+    **settings: Unpack[SettingsArguments],
 ) -> None:
     """Record the calls of the provider SDKs from now on. Imports no SDK.
 
@@ -95,7 +96,7 @@ def instrument(
         estimator = _estimator(given)
         if estimator is not None:
             estimator.check()
-        _set_up(tracer_provider, settings, logger_provider, meter_provider)
+        _set_up(tracer_provider, dict(settings), logger_provider, meter_provider)
         for name in providers if providers is not None else _provider_names():
             _instrument(name)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from llmspan.backends.base import GROUPS, Backend, Filters, StatsRow
 from llmspan.errors import SettingsError
-from llmspan.trace import ProviderTrace, Status
+from llmspan.trace import ProviderTrace, RecordStatus
 from llmspan.usage import Usage
 from records import DAY, NOON, full_trace, make_trace, newest_first, several, traces, without_payloads
 
@@ -216,7 +216,7 @@ def test_stats_tell_unreported_from_zero(backend):
     assert (row.input_tokens, row.output_tokens, row.without_usage) == (0, None, 1)
 
 
-@pytest.mark.parametrize("status", get_args(Status))
+@pytest.mark.parametrize("status", get_args(RecordStatus))
 def test_stats_failures(backend, status):
     """What went wrong is a failure; what the caller chose to end is not."""
     backend.write([make_trace(status=status)])

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from llmspan.metrics import CallMetrics
-from llmspan.trace import Status
+from llmspan.trace import RecordStatus
 from llmspan.usage import Usage
 from records import make_trace
 from replay import client_for, events_of, transport
@@ -20,7 +20,7 @@ SSE = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-STATUSES = get_args(Status)
+STATUSES = get_args(RecordStatus)
 
 
 def stream(api: Any) -> None:

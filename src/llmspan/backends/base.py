@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_ch
 
 from ..errors import SettingsError
 from ..settings import Settings
-from ..trace import ProviderTrace, Status
+from ..trace import ProviderTrace, RecordStatus
 
 __all__ = [
     "GROUPS",
@@ -58,7 +58,7 @@ class NoneOf:
 Wanted = str | OneOf | NoneOf | None
 
 #: keys of which all possible values are known
-_CLOSED: Final[Mapping[str, tuple[str, ...]]] = {"status": get_args(Status)}
+_CLOSED: Final[Mapping[str, tuple[str, ...]]] = {"status": get_args(RecordStatus)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

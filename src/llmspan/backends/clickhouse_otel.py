@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 from .. import _json, semconv
 from .._version import __version__
-from ..trace import KEYS, KINDS, ProviderTrace, Status
+from ..trace import KEYS, KINDS, ProviderTrace, RecordStatus
 from ..usage import UsageSource
 from .rows import plain_text
 
@@ -87,7 +87,7 @@ def view_columns() -> str:
 
 def _shaped() -> Mapping[str, str]:
     """The keys that are not simply an attribute."""
-    status = _one_of(str(_name("status")), get_args(Status))
+    status = _one_of(str(_name("status")), get_args(RecordStatus))
     source = _one_of(semconv._USAGE_SOURCE, get_args(UsageSource))
     counted = " OR ".join(f"isNotNull({_plain(key)})" for key in semconv._FIVE)
     return {

@@ -17,7 +17,7 @@ from typing import Any, Final
 from .. import _json, wire
 from ..content import Policy
 from ..errors import RecordError
-from ..trace import ProviderTrace, Status, nanoseconds_of
+from ..trace import ProviderTrace, RecordStatus, nanoseconds_of
 from ..usage import Usage
 from ..wire import PARSERS, Reply, read_error
 
@@ -156,7 +156,7 @@ def _error(response: dict[str, Any], reply: Reply) -> tuple[str | None, str | No
     return kind, told.message if told is not None else None
 
 
-def _status(error_type: str | None) -> Status:
+def _status(error_type: str | None) -> RecordStatus:
     return "ok" if error_type is None else "error"
 
 

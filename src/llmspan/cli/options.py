@@ -95,8 +95,7 @@ def open_reader(backend: str | None, db: str | None) -> Reader:
     """The reader that the options ask for; ``--db`` alone means the SQLite backend. Reading makes no store."""
     from ..reader import Reader
 
-    overrides = {"backends": backend or ("sqlite" if db else None), "sqlite_path": db}
-    return Reader.from_env(makes=False, **{key: value for key, value in overrides.items() if value is not None})
+    return Reader.from_env(makes=False, backends=backend or ("sqlite" if db else None), sqlite_path=db)
 
 
 def nothing(reader: Reader, *, chosen: bool) -> str:

@@ -21,7 +21,7 @@ from ..messages import is_compacted
 from ..redaction import credential_texts, url_credentials
 from ..scope import EMPTY
 from ..semconv import NOT_BILLED, SpanFacts
-from ..trace import ProviderTrace, Status
+from ..trace import ProviderTrace, RecordStatus
 from ..usage import Usage
 from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reassemble, summarize
 from .background_responses import background_facts
@@ -160,7 +160,7 @@ def _outcome_facts(call: Call, reply: Reply) -> dict[str, Any]:
     return facts
 
 
-def _status(call: Call, reply: Reply) -> Status:
+def _status(call: Call, reply: Reply) -> RecordStatus:
     if call.error is not None:
         return "error" if issubclass(call.error.kind, Exception) else "cancelled"
     if reply.error is not None:

@@ -19,7 +19,7 @@ from ... import _json
 from ..._guard import guarded
 from ...content import Policy
 from ...limits import id_key
-from ...trace import ProviderTrace, Status, nanoseconds_of
+from ...trace import ProviderTrace, RecordStatus, nanoseconds_of
 from ...wire import error_type
 from ...wire.apis.anthropic_batches import BatchResult, read_result
 from ..body import Body
@@ -33,7 +33,7 @@ from ..telemetry import publish
 _SLICE_SIZE: Final = 256 * 1024
 _MAX_BATCHES: Final = 1000
 _IDS: Final = uuid.uuid5(uuid.NAMESPACE_OID, "llmspan batch result")
-_STATUS: Final[dict[str, Status]] = {"succeeded": "ok", "canceled": "cancelled"}
+_STATUS: Final[dict[str, RecordStatus]] = {"succeeded": "ok", "canceled": "cancelled"}
 
 
 class Times(NamedTuple):

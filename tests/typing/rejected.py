@@ -1,0 +1,22 @@
+"""Uses of the public names that type checkers must reject, each on the line that ends in ``# error``."""
+
+import llmspan
+
+llmspan.instrument(sqlitepath="x")  # error
+llmspan.instrument(exit_timeout=[])  # error
+llmspan.instrument(backends=1)  # error
+llmspan.instrument(redact=5)  # error
+llmspan.instrument(summary={})  # error
+llmspan.instrument("sqlite")  # error
+llmspan.Reader.from_env(sqlitepath="x")  # error
+llmspan.Reader.from_env(queue_max_items=object())  # error
+llmspan.AsyncReader.from_env(postgres="host=db")  # error
+llmspan.SQLiteSpanExporter(path="x.db")  # error
+llmspan.SocketSpanExporter(socket=7)  # error
+llmspan.Filters(status=3)  # error
+llmspan.Filters(stat="ok")  # error
+llmspan.record()  # error
+llmspan.record(provider=5)  # error
+llmspan.context(step=1)  # error
+print(llmspan.no_such_name)  # error
+llmspan.instrument(content="ful")  # error
