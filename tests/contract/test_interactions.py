@@ -49,15 +49,17 @@ async def replay_async(interaction: Interaction, watch: Watch) -> None:
 
 #: how a raw response is read: ``with_raw_response`` and ``.parse()``, ``with_streaming_response`` and each of its own
 WAYS = ("parse", "streaming", "lines", "bytes")
-every_way = pytest.mark.parametrize(
-    ("name", "way"),
-    [
-        pytest.param(*name.values, way, marks=name.marks)
-        for name in parameters()
-        for way in WAYS
-        if not name.values[0].startswith("complete-")  # made by `post`, which has no variants
-    ],
-)
+
+
+def ways(*, in_turn: bool = False) -> pytest.MarkDecorator:
+    """Every interaction in every way; ``in_turn``: our own in every other way, by turns, as another test has all."""
+    values: list[Any] = []
+    for number, name in enumerate(parameters()):
+        if name.values[0].startswith("complete-"):  # made by `post`, which has no variants
+            continue
+        chosen = WAYS[number % 2 :: 2] if in_turn and not name.marks else WAYS
+        values += [pytest.param(*name.values, way, marks=name.marks) for way in chosen]
+    return pytest.mark.parametrize(("name", "way"), values)
 
 
 def replay_raw(interaction: Interaction, way: str) -> None:
@@ -112,7 +114,7 @@ async def test_async(name: str) -> None:
     check(interaction, watch, error)
 
 
-@every_way
+@ways()
 def test_raw(name: str, way: str) -> None:
     """The same where the caller takes the raw response, and parses it, or reads its lines or bytes himself."""
     interaction = Interaction.load(name)
@@ -122,7 +124,7 @@ def test_raw(name: str, way: str) -> None:
 
 
 @pytest.mark.anyio
-@every_way
+@ways(in_turn=True)
 async def test_asyncraw(name: str, way: str) -> None:
     """The same through the async client."""
     interaction = Interaction.load(name)
