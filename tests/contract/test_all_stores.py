@@ -45,6 +45,7 @@ def stored(**settings: str) -> dict[str, ProviderTrace]:
 
 
 @pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")  # the SDK's own
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_all_interactions_into_all_stores(places: dict[str, str], tmp_path: Path) -> None:
     """Each call is one record in Postgres, ClickHouse, behind the socket and in SQLite, and the same in all."""
     llmspan.instrument(backends=BACKENDS, queue_max_bytes="1GiB", **places)
