@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from integration.programs import environment, run
-from interaction import interaction_ids
+from interaction import RECORDINGS, interaction_ids
 from llmspan import semconv
 from llmspan.demo.server import DemoServer
 from llmspan.otlp import OTLPSpanExporter
@@ -78,6 +78,7 @@ def test_every_call_arrives_as_the_span_that_its_record_describes(
     database = tmp_path / "traces.db"
     with DemoServer() as provider, Collector(tmp_path / "collector", "file") as collector:
         env = environment(provider, database, **to(collector, protocol, exporter))
+        env["LLMSPAN_TEST_RECORDINGS"] = str(RECORDINGS)
         script = str(Path(__file__).with_name("replaying.py"))
         done = run("opentelemetry-instrument", sys.executable, script, str(every), env=env)
     assert done.returncode == 0, done.stderr
