@@ -7,8 +7,10 @@ the caller gets the same events, and the same exception by the same way; as much
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -154,7 +156,7 @@ def read(api: Api, body: Pieces, *, is_async: bool, status: int = 200, is_stream
     seen: list[Any] = []
     try:
         if is_async:
-            asyncio.run(_read_async(create(**arguments), seen, is_stream))
+            runner().run(_read_async(create(**arguments), seen, is_stream), context=contextvars.copy_context())
         else:
             result = create(**arguments)
             if is_stream:
@@ -166,6 +168,20 @@ def read(api: Api, body: Pieces, *, is_async: bool, status: int = 200, is_stream
     except Exception as raised:
         _see_error(raised, seen)
     return [*seen, len(body.pieces), body.closed]
+
+
+@cache
+def runner() -> asyncio.Runner:
+    """One event loop for all examples: the SDKs start a thread for each loop."""
+    return asyncio.Runner()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loop() -> Iterator[None]:
+    yield
+    if runner.cache_info().currsize:
+        runner().close()
+    runner.cache_clear()
 
 
 async def _read_async(coming: Any, seen: list[Any], is_stream: bool) -> None:
