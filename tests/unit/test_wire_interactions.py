@@ -42,7 +42,8 @@ class ReportedSoFar:
         kind = data.get("type")
         self.over = self.over or kind in ("message_stop", "error") or bool((data.get("delta") or {}).get("stop_reason"))
         if kind == "message_start" and data["message"]["id"] != self.message_id:  # else the same once more
-            self.usage, self.delta_seen, self.message_id = dict(data["message"]["usage"]), False, data["message"]["id"]
+            usage = dict(data["message"].get("usage") or {})
+            self.usage, self.delta_seen, self.message_id = usage, False, data["message"]["id"]
         elif kind == "message_delta":
             self.usage = self.usage or {}
             self.usage |= {k: v for k, v in data["usage"].items() if v is not None or k not in self.usage}
