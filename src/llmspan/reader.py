@@ -17,11 +17,11 @@ from .backends.base import (
     Filters,
     GroupBy,
     JsonPage,
-    OpensForReading,
     Page,
     StatsRow,
     SupportsCount,
     SupportsJsonPages,
+    SupportsReadOnly,
 )
 from .errors import NoTablesError, RecordError, SettingsError, shorten_traceback
 from .settings import Settings
@@ -255,7 +255,7 @@ class AsyncReader:
 
 
 def _open(backend: Backend) -> None:
-    if isinstance(backend, OpensForReading):
+    if isinstance(backend, SupportsReadOnly):
         backend.open_for_reading()
     else:
         backend.open()

@@ -141,3 +141,12 @@ class WiredStore(SocketBackend):
 
     def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
         return self._store.stats(group_by, filters)
+
+    def count(self, filters: Filters | None = None) -> int:
+        return self._store.count(filters)
+
+    def delete(self, filters: Filters, **options: Any) -> int:
+        return self._store.delete(filters, **options)
+
+    def now(self) -> int:
+        return self._store.now()

@@ -378,7 +378,7 @@ def test_broken_file_keeps_the_records(backend, path):
     backend.shutdown()
     backend.open()
     with path.open("r+b") as file:
-        file.write(b"\0" * 8192)
+        file.write(b"\0" * 8 * 4096)
     with pytest.raises(RetryableError, match="move the file away"):
         backend.write([make_trace()])
     path.unlink()

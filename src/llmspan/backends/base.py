@@ -7,7 +7,7 @@ fail: what can go wrong goes wrong in :meth:`Backend.open`, with a clear error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_checkable
 
@@ -24,12 +24,13 @@ __all__ = [
     "JsonPage",
     "NoneOf",
     "OneOf",
-    "OpensForReading",
     "Page",
     "Removes",
     "StatsRow",
     "SupportsCount",
+    "SupportsDelete",
     "SupportsJsonPages",
+    "SupportsReadOnly",
 ]
 
 GroupBy = Literal[
@@ -69,6 +70,7 @@ class Filters:
         SettingsError: a value that no record can have.
     """
 
+    id: Wanted = None
     trace_id: Wanted = None
     run_id: Wanted = None
     step_id: Wanted = None
@@ -275,7 +277,35 @@ class Removes(Protocol):
 
 
 @runtime_checkable
-class OpensForReading(Protocol):
+class SupportsDelete(SupportsCount, Protocol):
+    """A backend whose records can be deleted by filters; no backend has to."""
+
+    def delete(
+        self, filters: Filters, *, thorough: bool = True, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Delete all records that ``filters`` mean, payloads and all, and return how many there were.
+
+        Others may write meanwhile: nothing that ``filters`` do not mean is lost, and what they mean and comes during
+        the call may stay.
+
+        Args:
+            filters: which records; ``Filters()`` means all.
+            thorough: also clear copies that a store may have left in parts that it shares with other records.
+            progress: called with the number of records each time that some are deleted.
+
+        Raises:
+            RefusedError: this user may not; the message says which right is missing.
+            RetryableError: not possible now, or not all of it; doing it again does the rest.
+        """
+        ...
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch by the clock of the store, where it has one of its own."""
+        ...
+
+
+@runtime_checkable
+class SupportsReadOnly(Protocol):
     """A backend that can be read where it cannot be written to; others are opened alike for both."""
 
     def open_for_reading(self) -> None:

@@ -15,6 +15,7 @@ from ..trace import KEYS, ProviderTrace
 from . import query
 from .base import Filters
 from .clickhouse_client import Client, parameter, quoted
+from .clickhouse_delete import Deletion
 from .clickhouse_dsn import parse, shown
 from .clickhouse_engine import EngineClient
 from .clickhouse_errors import MissingError
@@ -127,6 +128,22 @@ class ClickHouseBackend(SQLReads):
             self._insert("provider_traces", KEYS, rows, name)
             if spans:
                 self._insert("otel_traces", OTEL_COLUMNS, spans, name)
+
+    def delete(
+        self, filters: Filters, *, thorough: bool = True, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Delete all records that ``filters`` mean, and their spans; it returns when the parts are written anew."""
+        del thorough
+        where = query.where(self._dialect(), filters)
+        deleted = self._with_tables(lambda: Deletion(self._client(), self._settings.clickhouse_cluster, where).run())
+        if progress is not None:
+            progress(deleted)
+        return deleted
+
+    def now(self) -> int:
+        """The time of the server."""
+        (row,) = self._client().rows("SELECT toUnixTimestamp64Nano(now64(9)) AS now")
+        return int(row["now"])
 
     def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> None:
         settings: dict[str, Any] = {

@@ -76,10 +76,12 @@ class Client:
         with self._driven() as driver:
             return driver.query(sql, parameters=dict(values), settings=_READING)
 
-    def command(self, sql: str) -> None:
+    def command(
+        self, sql: str, values: Mapping[str, Cell] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Run a statement that has no answer."""
         with self._driven() as driver:
-            driver.command(sql)
+            driver.command(sql, parameters=dict(values or {}), settings=dict(settings or {}))
 
     def insert(
         self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], settings: Mapping[str, Any]

@@ -15,7 +15,7 @@ from ..trace import KEYS, KINDS, ProviderTrace, RecordStatus
 from ..usage import UsageSource
 from .rows import plain_text
 
-__all__ = ["OTEL_COLUMNS", "otel_rows", "view_columns", "view_condition"]
+__all__ = ["OTEL_COLUMNS", "otel_rows", "record_id", "view_columns", "view_condition"]
 
 #: the columns of ``otel_traces`` that a record fills; a record has neither events nor links
 OTEL_COLUMNS: Final = (
@@ -76,6 +76,11 @@ def view_condition() -> str:
         f"({ours} OR SpanAttributes[{_quoted(semconv.OPERATION)}] IN ({operations}))"
         f" AND NOT mapContains(SpanAttributes, {_quoted(_WRITTEN)})"
     )
+
+
+def record_id() -> str:
+    """The id of the record that a row of ``otel_traces`` is, or is made into."""
+    return _shaped()["id"]
 
 
 def view_columns() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from time import time_ns
 from typing import ClassVar, Final
 
 from .._native import Lock
@@ -74,6 +75,23 @@ class MemoryBackend:
         with self._lock:
             for name in ids:
                 self._rows.pop(plain_text(name), None)
+
+    def delete(
+        self, filters: Filters, *, thorough: bool = True, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Delete all records that ``filters`` mean."""
+        del thorough
+        with self._lock:
+            ids = [name for name, row in self._rows.items() if _matches(row, filters)]
+            for name in ids:
+                del self._rows[name]
+        if progress is not None:
+            progress(len(ids))
+        return len(ids)
+
+    def now(self) -> int:
+        """The time of this machine."""
+        return time_ns()
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""

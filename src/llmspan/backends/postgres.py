@@ -16,6 +16,8 @@ from ..errors import SettingsError
 from ..settings import ContentMode, Settings
 from ..trace import ProviderTrace
 from . import query
+from .base import Filters
+from .deletion import Step, delete_in_steps
 from .payload_pages import Row
 from .reads import Ask, SQLReads
 from .rows import plain_text
@@ -30,6 +32,7 @@ T = TypeVar("T")
 _HOUR: Final = 3_600_000_000_000
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint AS now"
 
 
 class PostgresBackend(SQLReads):
@@ -109,6 +112,27 @@ class PostgresBackend(SQLReads):
     def remove(self, ids: Sequence[str]) -> None:
         """Take the records with these ids out; a user who may only insert leaves them there, with a warning."""
         self._store.remove([plain_text(name) for name in ids])
+
+    def delete(
+        self, filters: Filters, *, thorough: bool = True, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Delete the rows of all records that ``filters`` mean; Postgres clears their space when it vacuums."""
+        del thorough
+
+        def step(remaining: Filters) -> Step:
+            return self._store.delete_step(lambda place: query.where(replace(_DIALECT, table=place.table), remaining))
+
+        deleted = 0
+        if filters.until is not None and filters == Filters(until=filters.until):
+            deleted = self._store.drop_days(filters.until)
+            if progress is not None:
+                progress(deleted)
+        return deleted + delete_in_steps(filters, step, progress)
+
+    def now(self) -> int:
+        """The time of the server."""
+        (row,) = self._store.rows(lambda _: query.Query(_NOW, {}))
+        return int(row["now"])
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``. A UUIDv7 says when it was made: the days around that are looked at first."""

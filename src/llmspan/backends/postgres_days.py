@@ -22,7 +22,18 @@ from ..trace import ProviderTrace
 from .postgres_driver import Connection, transaction
 from .postgres_schema import Place
 
-__all__ = ["AHEAD", "FURTHEST", "OLDEST", "DayPartitions", "add_days", "clock_difference", "drop_days", "server_time"]
+__all__ = [
+    "AHEAD",
+    "FURTHEST",
+    "OLDEST",
+    "DayPartitions",
+    "add_days",
+    "clock_difference",
+    "count_before",
+    "drop_days",
+    "may_delete",
+    "server_time",
+]
 
 #: for how many days after today there are partitions
 AHEAD: Final = 3
@@ -184,6 +195,22 @@ def drop_days(connection: Connection, place: Place, before: int) -> int:
         _call(connection, place, "provider_traces_drop_day", [day])
     _call(connection, place, "provider_traces_trim_default", [before])
     return len(old)
+
+
+def count_before(connection: Connection, place: Place, day: int) -> int:
+    """How many records there are of the days before ``day``."""
+    if day <= _BEFORE_ALL:
+        return 0
+    query = sql.SQL("SELECT count(*) FROM {} WHERE started_at < timestamptz {}")
+    table, when = sql.Identifier(place.schema, "provider_traces"), sql.Literal(f"{_date(day)} 00:00:00+00")
+    ((number,),) = connection.execute(query.format(table, when)).fetchall()
+    return number
+
+
+def may_delete(connection: Connection, place: Place) -> bool:
+    """Whether this user may delete records."""
+    ((may,),) = connection.execute("SELECT has_table_privilege(%s, 'DELETE')", [place.table]).fetchall()
+    return may
 
 
 def _partitioned_days(connection: Connection, place: Place) -> set[int]:

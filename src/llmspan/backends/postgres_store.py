@@ -11,14 +11,16 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
+import psycopg
 from psycopg import capabilities, errors, sql
 
 from .._guard import logger
 from ..errors import LlmspanError, RefusedError
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from . import postgres_schema as schema
+from .deletion import Step
 from .payload_pages import Row
-from .postgres_days import DayPartitions, clock_difference, server_time
+from .postgres_days import DayPartitions, clock_difference, count_before, drop_days, may_delete, server_time
 from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
 from .postgres_schema import Place
 from .query import Query
@@ -35,10 +37,23 @@ _STREAM: Final = _COLUMNS.index("stream")
 #: the binary forms: that of json is text, that of a timestamp microseconds
 _TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(KINDS.get(name, "integer"), "text") for name in _COLUMNS]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = 86_400_000_000_000
 #: 2000-01-01, from where Postgres counts, in microseconds since the epoch
 _SERVERS_EPOCH: Final = 946_684_800_000_000
 #: rows that the driver fetches together where libpq can: few, as a payload may be long
 _ROWS_AT_ONCE: Final = 10
+
+
+#: The keys are looked up once more by the delete: of two who delete at once, each counts what it has deleted itself.
+_DELETE: Final = """
+WITH chosen AS MATERIALIZED (
+    SELECT id AS chosen_id, started_at AS chosen_at, started_at_ns AS chosen_ns
+    FROM {table} WHERE {where} ORDER BY started_at_ns LIMIT 5000
+), gone AS (
+    DELETE FROM {table} USING chosen WHERE id = chosen_id AND started_at = chosen_at RETURNING 1
+)
+SELECT (SELECT count(*) FROM chosen), (SELECT count(*) FROM gone), (SELECT max(chosen_ns) FROM chosen)
+"""
 
 
 class Store:
@@ -121,6 +136,45 @@ class Store:
                 )  # fmt: skip
 
         self._with_schema(self._writer, work)
+
+    def delete_step(self, condition: Callable[[Place], Query]) -> Step:
+        """Delete the oldest records for which ``condition`` holds, up to a number."""
+
+        def work(connection: Connection) -> Step:
+            place = self._place or schema.usable(schema.find(connection))
+            where = condition(place)
+            statement = _DELETE.format(table=place.table, where=where.sql)
+            try:
+                with transaction(connection, 0):  # a search without an index may take long
+                    cursor = connection.execute(statement, where.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+                    chosen, deleted, until = cursor.fetchone() or (0, 0, None)
+            except errors.InsufficientPrivilege as error:
+                raise RefusedError(
+                    f"Postgres at {self._location}: the user {place.user!r} may not delete records; GRANT DELETE ON"
+                    f" {place.table} TO {schema._quoted(place.user)}"
+                ) from error
+            return Step(chosen, deleted, until or 0)
+
+        return self._with_schema(self._writer, work)
+
+    def drop_days(self, until: int) -> int:
+        """Drop the days that are over before ``until``, if this user may drop days and delete; how many records."""
+
+        def work(connection: Connection) -> int:
+            place = self._place or schema.usable(schema.find(connection))
+            if not (place.may_drop_days and may_delete(connection, place)):
+                return 0
+            day = min(until // _DAY, int(server_time(connection)) * 1_000_000_000 // _DAY)
+            before = count_before(connection, place, day)
+            try:
+                drop_days(connection, place, day)
+            except psycopg.Error as error:  # locks that others hold: rows can be deleted all the same
+                if connection.closed:
+                    raise
+                logger.info("llmspan: postgres: days could not be dropped, their rows are deleted: %s", error)
+            return before - count_before(connection, place, day)
+
+        return self._with_schema(self._writer, work)
 
     def rows(self, ask: Callable[[Place], Query]) -> list[dict[str, Any]]:
         """The rows that answer ``ask``."""

@@ -13,7 +13,18 @@ from ..trace import FAILED, KEYS
 from .base import Filters, GroupBy, NoneOf, OneOf, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
 
-__all__ = ["Dialect", "Query", "by_id", "by_step", "count", "ids_with_prefix", "listing", "stats", "stats_row"]
+__all__ = [
+    "Dialect",
+    "Query",
+    "by_id",
+    "by_step",
+    "count",
+    "ids_with_prefix",
+    "listing",
+    "stats",
+    "stats_row",
+    "where",
+]
 
 _SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -131,6 +142,12 @@ def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None
     tail = f"GROUP BY {', '.join(names)} ORDER BY {', '.join(f'{name} NULLS FIRST' for name in names)}" if names else ""
     selected = ", ".join([*groups, *counts])
     return Query(f"SELECT {selected} FROM {dialect.table} {_where(conditions)} {tail}", values)  # noqa: S608 - all ours
+
+
+def where(dialect: Dialect, filters: Filters | None) -> Query:
+    """The condition that ``filters`` are, without the word WHERE; one that always holds if there are none."""
+    conditions, values = _conditions(dialect, filters)
+    return Query(" AND ".join(conditions) or "1 = 1", values)
 
 
 def stats_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> StatsRow:

@@ -11,16 +11,21 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from time import time_ns
 from typing import ClassVar, Final, TypeVar
 
+from .._clock import monotonic, sleep
 from .._setting_values import BadValueError, sqlite_path
-from ..errors import SettingsError
+from ..errors import RetryableError, SettingsError
 from ..settings import Settings
 from ..trace import KEYS, ProviderTrace
 from . import query
+from .base import Filters
+from .deletion import Step, delete_in_steps
 from .payload_pages import Row
 from .reads import Ask, SQLReads
 from .rows import Cell, encode, plain_text
+from .sqlite_delete import StepSize, can_shrink, delete_step, empty_log, return_free_pages, rewrite
 from .sqlite_file import Handle, refusals, transaction
 
 __all__ = ["SQLiteBackend", "default_path"]
@@ -32,6 +37,10 @@ _INSERT: Final = (
     f"INSERT INTO provider_traces ({', '.join(KEYS)}) VALUES ({', '.join(f':{key}' for key in KEYS)})"  # noqa: S608 - our names
     " ON CONFLICT (id) DO NOTHING"
 )
+#: seconds between the steps of a deletion
+_STEP_PAUSE: Final = 0.01
+#: seconds that a deletion waits for a moment in which nobody uses the log
+_LOG_PATIENCE: Final = 30.0
 _DIALECT: Final = query.Dialect(
     table="provider_traces",
     parameter=lambda name, _: f":{name}",
@@ -96,7 +105,12 @@ class SQLiteBackend(SQLReads):
     def migrate(self) -> Sequence[str]:
         """Bring the file to the newest schema; what was applied."""
         self._reader.close()
-        return self._writer.migrate()
+        applied = self._writer.migrate()
+        with refusals(self._path), self._writer.use() as connection:
+            if not can_shrink(connection):  # made by an earlier version
+                rewrite(connection)
+                applied.append("auto_vacuum")
+        return applied
 
     def force_flush(self, timeout: float) -> bool:
         """True: a write is in the file when it returns."""
@@ -118,6 +132,59 @@ class SQLiteBackend(SQLReads):
         """Take the records with these ids out."""
         with refusals(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany("DELETE FROM provider_traces WHERE id = ?", [(plain_text(name),) for name in ids])
+
+    def delete(
+        self, filters: Filters, *, thorough: bool = True, progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Delete all records that ``filters`` mean from the file and its log; ``thorough`` also rewrites the file."""
+        if self._reader.is_empty():
+            return 0
+        size = StepSize()
+
+        def step(remaining: Filters) -> Step:
+            sleep(_STEP_PAUSE)  # others' turn to write
+            with refusals(self._path), self._writer.use() as connection:
+                return delete_step(connection, _DIALECT, remaining, size)
+
+        deleted = delete_in_steps(filters, step, progress)
+        with refusals(self._path):
+            if thorough and deleted:
+                self._rewrite()
+            self._shrink()
+        return deleted
+
+    def now(self) -> int:
+        """The time of this machine: a file has no other."""
+        return time_ns()
+
+    def _rewrite(self) -> None:
+        with self._writer.use() as connection:
+            try:
+                rewrite(connection)
+            except sqlite3.OperationalError as error:
+                raise RetryableError(
+                    f"SQLite file {self._path}: the records are deleted, but the file could not be rewritten ({error});"
+                    " unused parts of it may hold copies of them until somebody runs VACUUM on it"
+                ) from error
+
+    def _shrink(self) -> None:
+        """Return what is free, and empty the log, in which what was deleted stands before it was."""
+        more = True
+        while more:
+            with self._writer.use() as connection:
+                more = return_free_pages(connection)
+            sleep(_STEP_PAUSE)
+        deadline = monotonic() + _LOG_PATIENCE
+        while True:
+            with self._writer.use() as connection:
+                if empty_log(connection):
+                    return
+            if monotonic() > deadline:
+                raise RetryableError(
+                    f"SQLite file {self._path}: the records are deleted, but its log still has them, because another"
+                    " process reads or writes all the time; delete again"
+                )
+            sleep(_STEP_PAUSE)
 
     def _rows(self, ask: Ask) -> Sequence[Mapping[str, Cell]]:
         asked = ask(_DIALECT)

@@ -166,6 +166,9 @@ def _open(path: Path, busy_timeout: float, *, read_only: bool) -> sqlite3.Connec
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # it is made now; another one stays as it is
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA secure_delete = ON").fetchall()
         _migrate(connection, path)
         _use_wal(connection, busy_timeout)
         connection.execute("PRAGMA synchronous = NORMAL")
