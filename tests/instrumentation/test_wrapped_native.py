@@ -55,7 +55,7 @@ class Suppressible(trace.TracerProvider):
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
         tracer = self.provider.get_tracer(*args, **kwargs)
-        return type("Suppressible", (), {"start_span": functools.partial(self._start, tracer)})()
+        return type("Suppressible", (), {"start_span": staticmethod(functools.partial(self._start, tracer))})()
 
     def _start(self, tracer: trace.Tracer, *args: Any, **kwargs: Any) -> trace.Span:
         if is_instrumentation_enabled():

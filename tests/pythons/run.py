@@ -1,4 +1,4 @@
-"""Runs the tests of units, instrumentation and contracts on every other CPython of this machine, all at the same time.
+"""Runs the tests of units, instrumentation and contracts on every other CPython of this machine, on as many as fit.
 
 ``uv run python tests/pythons/run.py`` runs all that it finds; ``3.13`` behind it, only that one. The version that runs
 this is left out, as the whole suite runs there. Each has an environment of its own in ``.pythons``, which is kept.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,8 +29,8 @@ OLDEST: Final = (3, 11)
 SUPPORTED: Final = ("3.11", "3.12", "3.13", "3.14")
 #: of how many recordings one is replayed, unless the caller says
 EVERY: Final = "10"
-#: seconds after which a run is ended, as some test hangs
-TIMEOUT: Final = 1800
+#: seconds without a word after which a run is ended, as a test hangs; a machine with other work to do is slow
+SILENCE: Final = 900
 #: how much of a run that failed is shown
 SHOWN: Final = 12_000
 _COUNTS = re.compile(r"\d+ (passed|failed|error)")
@@ -91,15 +92,16 @@ class Outcome(NamedTuple):
     counts: str
 
 
-def run(interpreter: Interpreter) -> Outcome:
-    """Run the tests on it; prints the end of their output if they do not pass."""
+def run(interpreter: Interpreter, processes: int) -> Outcome:
+    """Run the tests on it, in so many processes; prints the end of their output if they do not pass."""
     place, begun = PLACE / interpreter.minor, time.monotonic()
     log = PLACE / f"{interpreter.minor}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     env = {"LLMSPAN_TEST_RECORDINGS_EVERY": EVERY, **os.environ, "UV_PROJECT_ENVIRONMENT": str(place)}
     env.pop("VIRTUAL_ENV", None)
     sync = ["uv", "sync", "--quiet", "--locked", "--python", str(interpreter.path)]
-    test = [str(place / "bin" / "python"), "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *TESTS]
+    options = ["--quiet", "-p", "no:cacheprovider", f"-n{processes}"]
+    test = [str(place / "bin" / "python"), "-m", "pytest", *options, *TESTS]
     with log.open("w", encoding="utf-8") as output:
         code = _exit_code(sync, env, output) or _exit_code(test, env, output)
     text = log.read_text(encoding="utf-8", errors="replace")
@@ -112,14 +114,22 @@ def run(interpreter: Interpreter) -> Outcome:
 
 
 def _exit_code(command: list[str], env: dict[str, str], output: TextIO) -> int:
+    """What the command ends with, or 1 if it has not written anything for too long."""
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
+    before, size = -1, 0
+    while size > before:
+        try:
+            return process.wait(SILENCE)
+        except subprocess.TimeoutExpired:
+            before, size = size, os.fstat(output.fileno()).st_size
+    process.send_signal(signal.SIGINT)  # pytest ends the servers that tests have started
     try:
-        done = subprocess.run(
-            command, check=False, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT
-        )
+        process.wait(60)
     except subprocess.TimeoutExpired:
-        output.write(f"\nended after {TIMEOUT} seconds: a test hangs\n")
-        return 1
-    return done.returncode
+        process.kill()
+    output.write(f"\nended after {SILENCE} seconds without a word: a test hangs\n")
+    process.wait()
+    return 1
 
 
 def main(names: list[str]) -> int:
@@ -135,8 +145,10 @@ def main(names: list[str]) -> int:
         print(f"pythons: {', '.join(unknown)} not found on the path and in ~/.pyenv/versions")
         return 2
     print(f"pythons: running on {', '.join(f'{one.name} ({one.path})' for one in chosen) or 'none'}", flush=True)
-    with ThreadPoolExecutor(max(1, len(chosen))) as pool:
-        outcomes = list(pool.map(run, chosen))
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    processes = cores // len(chosen) if 0 < len(chosen) < cores else 0
+    with ThreadPoolExecutor(min(cores, max(1, len(chosen)))) as pool:
+        outcomes = list(pool.map(lambda one: run(one, processes), chosen))
     absent = [minor for minor in SUPPORTED if minor not in {own, *(one.minor for one in found)}]
     print(f"pythons: found {', '.join(one.name for one in found) or 'none'}; not found {', '.join(absent) or 'none'}")
     print(f"pythons: {own} runs the whole suite elsewhere")
