@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from . import _json
@@ -51,6 +52,7 @@ _TEXTS: Final = tuple(
     key for key in KEYS if KINDS[key] == "text"
     and key not in (*PAYLOAD_KEYS, "error_message", "status", "content", "usage_source")
 )  # fmt: skip
+_texts: Final = attrgetter(*_TEXTS)
 #: characters that are within the limit in any script
 _SHORT: Final = MAX_TEXT_BYTES // 4
 
@@ -101,11 +103,28 @@ class Policy:
 
     def kept(self, trace: ProviderTrace) -> ProviderTrace:
         """``trace``, whose values are still as they came, as it may be stored."""
-        request_json, response_json, content = self.apply(trace.request_json, trace.response_json)
+        failed = trace.status == "error"
+        request_json, response_json, content = self.apply(trace.request_json, trace.response_json, failed=failed)
         if request_json is None and response_json is None:
-            content = "truncated" if trace.content == "truncated" else "metadata"
+            content = "metadata"
+        if trace.content == "truncated":
+            content = "truncated"
         values = self.clean({key: getattr(trace, key) for key in (*_FROM_ERRORS, *_FROM_CONTEXT, *_TEXTS)})
         return replace(trace, **values, request_json=request_json, response_json=response_json, content=content)
+
+    def enforce(self, record: ProviderTrace, *, is_masked: bool = False) -> ProviderTrace:
+        """``record`` of another process, which has a policy of its own, as this one lets it be stored. Never raises.
+
+        What is withheld or cut stays so. ``is_masked``: the other process has masked what is masked in any case; then
+        that is done again only where this policy redacts, as it means to read all payloads.
+        """
+        is_read = bool(self.redact) or not is_masked
+        enforced: list[ProviderTrace] = []
+        error = exception_of(lambda: enforced.append(self.kept(record) if is_read else self._limited(record)))
+        if error is None:
+            return enforced[0]
+        report_internal_error("content.redact", WithheldError(f"redaction raised {type(error).__name__}"))
+        return _withheld(record)
 
     def apply(
         self, request: bytes | str | None, response: str | None, secrets: Iterable[str] = (), *, failed: bool = False
@@ -137,7 +156,9 @@ class Policy:
                 break
         for key in _FROM_CONTEXT:
             if facts.get(key):
-                facts[key] = _result(self._clean_context, facts[key], {} if key == "attributes" else None)
+                facts[key] = _result(self._clean_context, facts[key], None)
+        if "attributes" in facts and not isinstance(facts["attributes"], Mapping):
+            facts["attributes"] = {}
         for key in _TEXTS:
             value = facts.get(key)
             if value is not None and len(value) > _SHORT:
@@ -168,10 +189,23 @@ class Policy:
     def _redacted(self, value: Any) -> Any:
         return self.redact(value) if self.redact else value
 
-    def _kept(self, text: str | None, masks: _Masks) -> _Kept:
+    def _limited(self, record: ProviderTrace) -> ProviderTrace:
+        """``record`` without what this policy does not keep. No text is read that may be kept."""
+        changes: dict[str, Any] = {}
+        for key, text in (("request_json", record.request_json), ("response_json", record.response_json)):
+            if text is not None and not self.keep:
+                changes |= {key: None, "content": "truncated" if record.content == "truncated" else "metadata"}
+            elif text is not None and (len(text) * 4 > self.max_bytes or len(text) > self.max_media_bytes):
+                kept = self._kept(text)
+                changes |= {key: kept.text, "content": "truncated"} if kept.is_cut else {}
+        if max(map(len, filter(None, _texts(record))), default=0) > _SHORT:
+            changes |= {key: cut_text(text) for key in _TEXTS if (text := getattr(record, key)) is not None}
+        return replace(record, **changes) if changes else record
+
+    def _kept(self, text: str | None, masks: _Masks | None = None) -> _Kept:
         if text is None:
             return _Kept(None, is_cut=False)
-        found = _result(lambda given: self._ready(masks.applied(given)), text, None)
+        found = _result(lambda given: self._ready(given if masks is None else masks.applied(given)), text, None)
         if found is None:
             return _Kept(None, is_cut=True)
         if len(found.text) * 4 <= self.max_bytes:
@@ -208,6 +242,14 @@ class _Masks:
         if any(may_hold(secret, text) for secret in self.secrets):
             text = mask_json_text(text, partial(mask_exact, self.secrets))
         return text
+
+
+def _withheld(record: ProviderTrace) -> ProviderTrace:
+    """What is left of a record that could not be redacted: who, when, how much, and that there was an error."""
+    values: dict[str, Any] = {**dict.fromkeys((*PAYLOAD_KEYS, *_FROM_CONTEXT)), "attributes": {}, "error_json": None}
+    values["error_message"] = None if record.error_message is None else WITHHELD
+    values["content"] = "truncated" if record.content == "truncated" else "metadata"
+    return replace(record, **values, **{key: cut_text(text) for key in _TEXTS if (text := getattr(record, key))})
 
 
 def _readable(value: Any) -> Any:

@@ -312,7 +312,7 @@ def test_in_a_program_a_liar_costs_a_log_line(path, lying, caplog, tmp_path, mon
     pipeline.add(SocketBackend(path))
     with caplog.at_level(logging.WARNING, "llmspan"):
         for trace in numbered(5):
-            pipeline.accept(Ready(trace))
+            pipeline.submit(Ready(trace))
         assert pipeline.flush(60)
     (status,) = pipeline.status()
     assert (status.delivered, status.dropped, status.dead_lettered) == (5, {}, 0)

@@ -24,20 +24,20 @@ from llmspan.trace import ProviderTrace
 class RunningSidecar:
     """A sidecar in a thread of this process; what goes wrong in it is raised by :meth:`stop`."""
 
-    def __init__(self, path: Path, *backends: Backend, **options: Any) -> None:
+    def __init__(self, path: Path, *backends: Backend, settings: Settings | None = None, **options: Any) -> None:
         self.path = path
-        self.archive = Archive(backends, Settings())
+        self.archive = Archive(backends, settings or Settings())
         self.server = Sidecar(listen(path, {}), self.archive, **{"allowed": None, **options})
         self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
-    def stop(self) -> bool:
-        """Stop as a signal would make it; whether all was written."""
+    def stop(self, timeout: float = 30) -> bool:
+        """Stop as a signal would make it; whether all was written, for which there are ``timeout`` seconds."""
         self.server.stop()
         self._thread.join()
         self.server.close()
-        done = self.archive.close(30)
+        done = self.archive.close(timeout)
         if self._errors:
             raise self._errors[0]
         return done

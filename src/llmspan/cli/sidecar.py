@@ -50,6 +50,7 @@ def sidecar(
     from ..backends import open_backends
     from ..backends.socket import DEFAULT_PATH
     from ..backends.socket_protocol import MAX_FRAME
+    from ..content import Policy
     from ..settings import Settings
     from ..sidecar import Archive, Sidecar, listen
 
@@ -57,6 +58,7 @@ def sidecar(
     for handler in logging.getLogger().handlers:  # drivers log too
         handler.addFilter(PrintableFilter())
     settings = Settings.from_env(socket=path, backends=backends, sqlite_path=db)
+    Policy.from_settings(settings).redact.check()  # a function that is missing would withhold every payload
     stores = open_backends(settings)
     listener = listen(settings.socket or DEFAULT_PATH)
     try:

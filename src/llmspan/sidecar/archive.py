@@ -1,8 +1,9 @@
 """Where the sidecar's records go. Stored means: the primary backend has them; only then is anything acknowledged.
 
-The other backends get each record through a delivery of their own, with its queue, retries and counts, so that their
-trouble holds nobody up. With a spool, stored also means that the spool has what is to go to them: then the sidecar can
-be killed at any time, and none of its backends misses a record.
+The settings are applied first: what they withhold, redact or cut reaches neither a backend nor the spool. The other
+backends get each record through a delivery of their own, with its queue, retries and counts, so that their trouble
+holds nobody up. With a spool, stored also means that the spool has what is to go to them: then the sidecar can be
+killed at any time, and none of its backends misses a record.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Final
 
 from .._guard import exception_of, logger
 from ..backends.base import Backend
+from ..content import Policy
 from ..errors import BackendError, RetryableError, SchemaError, SettingsError
+from ..limits import id_key
 from ..pipeline import BackendStatus, Pipeline
 from ..pipeline.retry import open_error
 from ..settings import Settings
@@ -35,6 +38,7 @@ class Archive:
 
     def __init__(self, backends: Sequence[Backend], settings: Settings) -> None:
         self._primary = backends[0]
+        self._policy = Policy.from_settings(settings)
         self._others = Pipeline()
         self._others.configure(settings)
         for backend in backends[1:]:
@@ -44,33 +48,53 @@ class Archive:
             self._others.ensure_started()  # what an earlier sidecar has left does not wait for the first record
         self._told: Counter[str] = Counter()
         self._last_error: str | None = None
+        #: by :func:`id_key` of the ids as they came
         self._stored: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def store(self, traces: Iterable[ProviderTrace]) -> dict[str, str]:
+    def store(self, records: Iterable[ProviderTrace], *, is_masked: bool = False) -> dict[str, str]:
         """Store records that are not stored yet; the ids of those that never can be, and why.
+
+        ``is_masked``: their sender has masked what is masked in any case (docs/privacy.md).
 
         Raises:
             RetryableError: the primary, or the spool, cannot store now; nothing may be acknowledged.
             BackendError, SettingsError: nor later, unless somebody repairs it.
         """
-        rejected: dict[str, str] = {}
+        new = self._enforced(records, is_masked=is_masked)
         with self._lock:
-            new: dict[str, ProviderTrace] = {}
-            for trace in traces:
-                if trace.id not in self._stored:
-                    new.setdefault(trace.id, trace)
-            self._write(list(new.values()), rejected)
-            good = [trace for trace in new.values() if trace.id not in rejected]
-            self._stored.update(dict.fromkeys(trace.id for trace in good))
-            while len(self._stored) > _REMEMBERED:
-                self._stored.popitem(last=False)
+            new = {name: record for name, record in new.items() if not self._is_stored(name)}
+            refusals: dict[str, str] = {}
+            self._write(list(new.values()), refusals)
+            rejected = {name: refusals[record.id] for name, record in new.items() if record.id in refusals}
+            good = {name: record for name, record in new.items() if name not in rejected}
+            self._remember(good)
             if self._others.backends:
-                for trace in good:
-                    self._others.submit(_Ready(trace))
+                for record in good.values():
+                    self._others.submit(_Ready(record))
             if self._is_spooled and not self._others.wait_until_spooled(_PATIENCE):  # resent records, too
                 raise RetryableError(f"LLMSPAN_SPOOL_DIR: it has not taken the records within {_PATIENCE:g} s")
         return rejected
+
+    def _enforced(self, records: Iterable[ProviderTrace], *, is_masked: bool) -> dict[str, ProviderTrace]:
+        """Those that are not stored yet, by the ids as they came, as the settings allow them.
+
+        Not under the lock: a redaction function may take its time.
+        """
+        with self._lock:
+            new: dict[str, ProviderTrace] = {}
+            for record in records:
+                if not self._is_stored(record.id):
+                    new.setdefault(record.id, record)
+        return {name: self._policy.enforce(record, is_masked=is_masked) for name, record in new.items()}
+
+    def _is_stored(self, name: str) -> bool:
+        return id_key(name) in self._stored
+
+    def _remember(self, ids: Iterable[str]) -> None:
+        self._stored.update(dict.fromkeys(map(id_key, ids)))
+        while len(self._stored) > _REMEMBERED:
+            self._stored.popitem(last=False)
 
     def status(self) -> list[BackendStatus]:
         """What became of the records, per backend."""

@@ -33,6 +33,8 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024
 _READ: Final = 1024 * 1024
 #: seconds: how long a sender may take to greet, to go on with a frame that it has begun, and to read an answer
 _PATIENCE: Final = 30.0
+#: how the software begins that masks credentials before it sends
+_MASKING: Final = "llmspan/"
 _UCRED: Final = struct.Struct("3i")
 
 
@@ -207,7 +209,7 @@ class Sidecar:
             else:  # one that we cannot read must not keep those behind it from being read
                 answers.append(receiver.reject(record.seq, found or "the sidecar could not read it; its log says why"))
         try:
-            rejected = self._archive.store(traces.values())
+            rejected = self._archive.store(traces.values(), is_masked=receiver.peer.startswith(_MASKING))
         except (BackendError, SettingsError) as error:
             delay = error.delay if isinstance(error, ThrottledError) else None
             return ProtocolError("unavailable", str(error), retry_after=delay)
