@@ -15,7 +15,7 @@ import interaction
 import otelcol
 import peer_faults
 from faults import ledger
-from stores import clickhouse, postgres
+from stores import clickhouse, pgbouncer, postgres
 
 #: the tests of the interactions, by the beginning of their names
 _INTERACTIONS = {
@@ -42,7 +42,7 @@ def add(process: dict[str, Any]) -> None:
 
 def stores() -> list[str]:
     """The servers that this process has tested, a line each."""
-    return [line for line in (postgres.tested(), clickhouse.tested()) if line]
+    return [line for line in (postgres.tested(), pgbouncer.tested(), clickhouse.tested()) if line]
 
 
 def add_stores(lines: list[str]) -> None:

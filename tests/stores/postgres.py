@@ -47,9 +47,9 @@ class Server:
     def __init__(self, **settings: str) -> None:
         self.bin = _bin()
         self.folder = Path(tempfile.mkdtemp(prefix="llmspan-pg-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = settings
-        self._user = _someone_else()
+        self._user = someone_else()
         self._process: subprocess.Popen[bytes] | None = None
         self._make()
 
@@ -238,7 +238,7 @@ def _bin() -> Path:
     return found[-1]
 
 
-def _someone_else() -> int | None:
+def someone_else() -> int | None:
     """Postgres refuses to run as root."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
 
@@ -265,7 +265,7 @@ def _parent(pid: int | str) -> int | None:
     return None if state == "Z" else int(parent)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
