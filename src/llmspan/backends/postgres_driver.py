@@ -1,4 +1,4 @@
-"""Connections to Postgres, and what Postgres says in our errors. The one place that imports psycopg.
+"""Connections to Postgres, and transactions on them.
 
 One thread has a connection at a time. A connection that is lost is replaced, one that a fork brought along is left
 alone, and no server, however silent, holds a thread for longer than the timeout. No message has a password in it.
@@ -10,27 +10,29 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import psycopg
-from psycopg import conninfo, pq
+from psycopg import conninfo, pq, sql
 from psycopg.rows import TupleRow
 from psycopg.types.string import TextBinaryLoader, TextLoader
 
 from .._clock import monotonic
 from .._native import Lock
-from ..errors import LlmspanError, PermanentError, RefusedError, RetryableError, SchemaError, SettingsError
+from ..errors import SettingsError
+from .postgres_errors import VARIABLE, HangingError, from_connect, from_statement, is_lost, takes_no_options
+from .postgres_options import missing_settings
 
-__all__ = ["Connection", "Handle", "WrongSchemaError", "location", "parse", "transaction", "translated"]
+__all__ = ["Connection", "Handle", "location", "parse", "transaction", "with_settings"]
 
 T = TypeVar("T")
 
 _URI: Final = re.compile(r"postgres(ql)?://")
 #: in the languages of libpq
 _QUOTATION: Final = re.compile("[\"'`\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300c\u300e]")
-_VARIABLE: Final = "LLMSPAN_POSTGRES_DSN"
 #: seconds after which the server should have given up by itself, and has not
 _GRACE: Final = 5.0
 _DEFAULTS: Final = {
@@ -43,18 +45,12 @@ _DEFAULTS: Final = {
 }
 
 
-class WrongSchemaError(RetryableError):
-    """A table, column or function is not there, or not as we know it: look at the schema before the next try."""
-
-
-class _HangingError(psycopg.OperationalError):
-    """The server has not answered in time."""
-
-
 class Connection(psycopg.Connection[TupleRow]):
     """A connection whose waits end at ``deadline`` (``monotonic``), whatever the server does."""
 
     deadline: float | None = None
+    #: what the DSN's options set and the session has not: a pooler is between us, and each transaction sets it
+    settings: Mapping[str, str] = MappingProxyType({})
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Run a generator of the driver's until it is done or the deadline has passed."""
@@ -66,7 +62,7 @@ class Connection(psycopg.Connection[TupleRow]):
             while True:
                 ready = yield wanted
                 if not ready and monotonic() > deadline:
-                    raise _HangingError("the server did not answer in time")
+                    raise HangingError("the server did not answer in time")
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value
@@ -79,6 +75,8 @@ class Handle:
         """``given``: what :func:`parse` returned; ``timeout``: of the server for its client, in seconds, 0 is none."""
         self._options = _options(given, timeout, writes=writes)
         self._place = location(given)
+        #: the DSN's options, where a pooler has refused them
+        self._refused_options: str | None = None
         self._connection: Connection | None = None
         self._lock = Lock()
         _handles[id(self)] = self
@@ -97,14 +95,14 @@ class Handle:
             try:
                 return self._once(function)
             except psycopg.OperationalError as error:
-                if fresh or not _lost(error):
-                    raise translated(error, self._place) from error
+                if fresh or not is_lost(error):
+                    raise from_statement(error, self._place) from error
             except psycopg.Error as error:
-                raise translated(error, self._place) from error
+                raise from_statement(error, self._place) from error
             try:
                 return self._once(function)
             except psycopg.Error as error:
-                raise translated(error, self._place) from error
+                raise from_statement(error, self._place) from error
 
     def close(self) -> None:
         """Release the connection; the next use makes another."""
@@ -113,17 +111,35 @@ class Handle:
 
     def _once(self, function: Callable[[Connection], T]) -> T:
         if self._connection is None:
-            self._connection = _connect(self._options, self._place)
+            self._connection = self._connect()
         try:
             return function(self._connection)
         except psycopg.Error as error:
-            if self._connection.broken or _lost(error) or error.sqlstate == "25006" or isinstance(error, _HangingError):
+            is_unusable = self._connection.broken or is_lost(error) or isinstance(error, HangingError)
+            if is_unusable or error.sqlstate == "25006":  # read only: another server may take writes
                 self._close()
             raise
         except BaseException:
             if self._connection.info.transaction_status != pq.TransactionStatus.IDLE:
                 self._close()
             raise
+
+    def _connect(self) -> Connection:
+        try:
+            connection = _connect(self._options)
+        except psycopg.Error as error:
+            tried = error.pgconn.options.decode() if error.pgconn is not None else ""
+            if not (tried and takes_no_options(error)) or self._refused_options is not None:
+                raise from_connect(error, self._place) from error
+            self._refused_options = tried
+            self._options["options"] = ""  # also instead of those of PGOPTIONS or a service file
+            return self._connect()
+        try:
+            connection.settings = missing_settings(connection, self._refused_options, self._place)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -139,14 +155,14 @@ class Handle:
 
 
 @contextmanager
-def transaction(connection: Connection, timeout: float, mode: str = "") -> Generator[None]:
-    """All statements of the block or none, each in ``timeout`` seconds; 0 is no limit.
+def transaction(connection: Connection, timeout: float | None, mode: str = "") -> Generator[None]:
+    """All statements of the block or none, each in ``timeout`` seconds; 0 is no limit, None what the session has.
 
-    The limit is told the server in the transaction, not in the session: a pooler between us may give both away.
+    Limits and settings are set in the transaction, not in the session: a pooler between us may give both away.
     """
     connection.deadline = monotonic() + timeout + _GRACE if timeout else None
-    connection.execute(f"BEGIN {mode}; SET LOCAL statement_timeout = {round(timeout * 1000):d}")  # pyright: ignore[reportCallIssue, reportArgumentType]
     try:
+        connection.execute(_begin(connection, timeout, mode))
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -158,10 +174,28 @@ def transaction(connection: Connection, timeout: float, mode: str = "") -> Gener
         connection.deadline = None
 
 
+@contextmanager
+def with_settings(connection: Connection) -> Generator[None]:
+    """Read with what the DSN's options set: in a transaction, if the session does not have it."""
+    if not connection.settings:
+        yield
+        return
+    with transaction(connection, None, "READ ONLY"):
+        yield
+
+
+def _begin(connection: Connection, timeout: float | None, mode: str) -> sql.Composed:
+    settings = dict(connection.settings)
+    if timeout is not None:
+        settings["statement_timeout"] = f"{round(timeout * 1000):d}"
+    calls = [sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()]
+    return sql.SQL("BEGIN {}; SELECT {}").format(sql.SQL(mode), sql.SQL(", ").join(calls))  # pyright: ignore[reportArgumentType]
+
+
 # -- the DSN
 
 
-def parse(dsn: str | None, named: str = _VARIABLE) -> dict[str, str]:
+def parse(dsn: str | None, named: str = VARIABLE) -> dict[str, str]:
     """The parameters that a DSN gives; ``named`` is what gave it, for the error.
 
     Raises:
@@ -216,90 +250,13 @@ def _options(given: Mapping[str, str], timeout: float, *, writes: bool) -> dict[
     return {**options, **given}
 
 
-def _connect(options: Mapping[str, Any], place: str) -> Connection:
-    try:
-        # Prepared statements are of a session, which a pooler between us may give to others.
-        connection = Connection.connect(**options, autocommit=True, prepare_threshold=None)
-    except psycopg.Error as error:
-        raise _connect_error(error, place) from error
+def _connect(options: Mapping[str, Any]) -> Connection:
+    # Prepared statements are of a session, which a pooler between us may give to others.
+    connection = Connection.connect(**options, autocommit=True, prepare_threshold=None)
     for name in ("json", "jsonb"):
         connection.adapters.register_loader(name, TextLoader)
         connection.adapters.register_loader(name, TextBinaryLoader)
     return connection
-
-
-# -- what Postgres says
-
-#: what libpq says, before it connects, of options that it parses only then
-_UNREADABLE: Final = r"^(?!.*\bFATAL\b).*(invalid .* value|invalid connection option)"
-#: What a server or libpq says, in English, when somebody has to do something. Without a match the remedy is missing.
-_REFUSALS: Final = {
-    r"password authentication failed|authentication failed|no password supplied": "give the right user and password",
-    r'database ".*" does not exist': "make the database, or name another",
-    r'role ".*" does not exist': "make the role, or name another",
-    r"no pg_hba.conf entry|pg_hba.conf rejects": "let this host, user and database in, in the server's pg_hba.conf",
-    r"permission denied for database": "GRANT CONNECT on the database to the user, or name another",
-    r"is not permitted to log in": "let the role log in, or name another",
-    r"unsupported startup parameter": "leave it out of the DSN, or allow it in the pooler",
-    r"does not support SSL|certificate|unsupported certificate": "see sslmode and its certificates",
-}
-
-
-def _connect_error(error: psycopg.Error, place: str) -> LlmspanError:
-    said = _one_line(error)
-    if re.search(_UNREADABLE, said):
-        return SettingsError(f"{_VARIABLE}={place}: {said}; write the DSN as libpq takes it")
-    for pattern, remedy in _REFUSALS.items():
-        if re.search(pattern, said):
-            return RefusedError(f"{_VARIABLE}={place}: {said}; {remedy}")
-    if isinstance(error, psycopg.ProgrammingError):
-        return SettingsError(f"{_VARIABLE}={place}: {said}")
-    return RetryableError(f"Postgres at {place} cannot be reached: {said}")
-
-
-def translated(error: psycopg.Error, place: str) -> LlmspanError:
-    """The one of our errors that says what to do about ``error``; decided by the class of its SQLSTATE."""
-    state = error.sqlstate or ""
-    said = f"Postgres at {place}: {_one_line(error)}"
-    if not state:
-        return PermanentError(said) if isinstance(error, psycopg.DataError) else RetryableError(said)
-    if state == "42501" or state[:2] == "28":
-        return RefusedError(f"{said}; grant it to the user of {_VARIABLE}, see docs/postgres.md")
-    if _of_the_schema(error, state):
-        return WrongSchemaError(f"{said} ({state})")
-    if state[:2] in _PERMANENT:
-        return PermanentError(f"{said} ({state})")
-    if state[:2] == "42":
-        return SchemaError(f"{said} ({state})")
-    return RetryableError(f"{said} ({state})")
-
-
-#: bad data, a broken constraint, a limit of the server's; an exception of a trigger of the user's
-_PERMANENT: Final = ("22", "23", "54", "P0", "44")
-#: undefined: table, schema, column, function; a prepared plan that a changed table made void
-_SCHEMA_STATES: Final = ("42P01", "3F000", "42703", "42883", "0A000")
-
-
-def _of_the_schema(error: psycopg.Error, state: str) -> bool:
-    # A row that no partition takes breaks a constraint, too, but one without a name.
-    return state in _SCHEMA_STATES or (state == "23514" and not error.diag.constraint_name)
-
-
-def _lost(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, so that another one may do."""
-    state = error.sqlstate
-    if state is None:
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(
-            error, _HangingError
-        )
-    return state[:2] == "08" or state[:4] == "57P0"
-
-
-def _one_line(error: psycopg.Error) -> str:
-    said = error.diag.message_primary or str(error) or type(error).__name__
-    # The rest of the context quotes the value.
-    column = re.search(r"COPY \w+, line \d+, column (\w+)", error.diag.context or "")
-    return " ".join(f"{said}{f' in {column[1]}' if column else ''}".split())
 
 
 # -- forks

@@ -160,7 +160,15 @@ FROM place LEFT JOIN pg_class AS found ON relnamespace = namespace AND relname =
 """
 
 
+# A pooler may give us a session in which somebody else has set another search path.
+_SEARCH_PATH_OF_THE_START: Final = (
+    "SELECT set_config('search_path', reset_val, true) FROM pg_settings WHERE name = 'search_path'"
+)
+
+
 def _look(connection: Connection) -> Place:
+    if "search_path" not in connection.settings:
+        connection.execute(_SEARCH_PATH_OF_THE_START)
     row = connection.execute(_LOOK).fetchone()
     if row is None:
         raise RefusedError(

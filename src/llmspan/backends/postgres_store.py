@@ -21,7 +21,8 @@ from . import postgres_schema as schema
 from .deletion import Step
 from .payload_pages import Row
 from .postgres_days import DayPartitions, clock_difference, count_before, drop_days, may_delete, server_time
-from .postgres_driver import Connection, Handle, WrongSchemaError, location, transaction
+from .postgres_driver import Connection, Handle, location, transaction, with_settings
+from .postgres_errors import WrongSchemaError
 from .postgres_schema import Place
 from .query import Query
 from .rows import Cell, encode
@@ -182,7 +183,8 @@ class Store:
         def work(connection: Connection) -> list[dict[str, Any]]:
             place = self._place or schema.usable(schema.find(connection))
             asked = ask(place)
-            cursor = connection.execute(asked.sql, asked.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            with with_settings(connection):
+                cursor = connection.execute(asked.sql, asked.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -196,7 +198,7 @@ class Store:
             asked = ask(place)
             size = _ROWS_AT_ONCE if capabilities.has_stream_chunked() else 1
             rows: Any = connection.cursor().stream(asked.sql, asked.values, size=size)  # pyright: ignore[reportCallIssue, reportArgumentType]
-            with closing(rows):  # an end before the last row cancels the query
+            with with_settings(connection), closing(rows):  # an end before the last row cancels the query
                 return read(rows)
 
         return self._with_schema(self._reader, work)
