@@ -208,7 +208,11 @@ def test_every_end_counts(status: str, watch: Watch) -> None:
     assert [record.usage.output_tokens for record in watch.records] == [350, None]
 
 
-@pytest.mark.parametrize("created_at", [None, "soon", True, -1, 0, 1, CREATED + 10**6, float(CREATED)])
+@pytest.mark.parametrize(
+    "created_at",
+    [None, "soon", True, -1, 0, 1, CREATED + 10**6, float(CREATED)],
+    ids=["null", "text", "true", "negative", "zero", "one", "in the future", "a float"],  # the same in every process
+)
 def test_a_time_that_cannot_be_read(created_at: Any, watch: Watch) -> None:
     """Without a usable time the record has that of its call; the usage is counted all the same."""
     with client_for("openai", server({**DONE, "created_at": created_at})) as client:

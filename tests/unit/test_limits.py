@@ -13,7 +13,9 @@ from llmspan.trace import new_id
 from records import patient
 
 
-@pytest.mark.parametrize("value", [new_id(), "", "x" * 64, "provider_trace-" + new_id()])
+@pytest.mark.parametrize(
+    "value", [new_id(), "", "x" * 64, "provider_trace-" + new_id()], ids=["fresh", "empty", "64 characters", "prefixed"]
+)
 def test_the_key_of_a_short_id_is_the_id(value: str) -> None:
     """The ids that llmspan makes, and those of older stores, cost no hash."""
     assert id_key(value) is value
