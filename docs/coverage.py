@@ -65,7 +65,7 @@ OPERATIONS = (
     (
         "`fetch_response`",
         "`responses.retrieve`",
-        "in `usage_raw` only; [background responses](decisions/0039-background-responses.md) are counted once",
+        "in `usage_raw` only; [background responses](decisions/0030-background-responses.md) are counted once",
     ),
     (
         "`count_tokens`",

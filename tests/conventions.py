@@ -345,7 +345,7 @@ def requirement_faults(attributes: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _reports_background(attributes: Mapping[str, Any]) -> bool:
-    """Whether a fetch is the one that tells of a background response's usage: no other span has it (decision 39)."""
+    """Whether a fetch is the one that tells of a background response's usage: no other span has it (decision 30)."""
     return attributes.get("llmspan.call.type") == "background"
 
 

@@ -81,3 +81,25 @@ def test_the_steps_of_a_release_name_files_that_exist() -> None:
     names = re.findall(r"`([\w./-]+\.(?:py|md|yml))`", text)
     names = [f".github/workflows/{name}" if name == "release.yml" else name for name in names]
     assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+def test_decisions_are_numbered_without_gaps_and_listed() -> None:
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    for number, path in enumerate(DECISIONS, 1):
+        title = path.read_text("utf-8").splitlines()[0]
+        assert path.name.startswith(f"{number:04}-")
+        assert title.startswith(f"# {number}. ")
+        assert f"{number}. [{title.partition('. ')[2]}]({path.name})" in index
+
+
+def test_a_link_to_a_decision_says_its_number() -> None:
+    wrong: list[str] = []
+    for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for number, target in re.findall(
+            r"\[(?:decision |ADR )?(\d+)\]\((?:[\w./-]*/)?(\d{4})-", path.read_text("utf-8")
+        ):
+            wrong += [f"{path.name}: {number} -> {target}"] if int(number) != int(target) else []
+    assert wrong == []

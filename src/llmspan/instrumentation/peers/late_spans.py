@@ -3,7 +3,7 @@
 OpenLLMetry's wrapper around openai's Responses starts its span when the response is there, and only if that is
 completed, so the call cannot use it and has a span of ours. Token counts are kept off the other span, or every sum over
 spans would count the call twice; its other attributes stay. An exporter makes no second record of it.
-See docs/decisions/0033.
+See docs/decisions/0026.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ OpenInference start a span and call the SDK without attaching it to the OpenTele
 of ``messages.stream()`` does so once the stream is entered, and its span of a LlamaIndex model has no attribute of a
 call before its end. Only the frames that have led to the call show which span is this call's: batches and gathered
 calls have several open at a time. Frames are read and never changed, and not read at all unless such an
-instrumentation is imported. See docs/decisions/0033.
+instrumentation is imported. See docs/decisions/0026.
 """
 
 from __future__ import annotations
