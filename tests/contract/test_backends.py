@@ -101,7 +101,7 @@ def test_payload_is_text(backend, payload):
 
 def test_large_payload(backend):
     """A payload of 16 MiB is stored whole."""
-    payload = '{"text":"' + "ü" * (8 * 1024 * 1024) + '"}'
+    payload = '{"text":"' + "ü" * (8 * 1024 * 1024 - 16) + '"}'
     trace = make_trace(response_json=payload)
     backend.write([trace])
     assert backend.get(trace.id).response_json == payload

@@ -55,5 +55,8 @@ class CountParser(BodyParser):
     a call would cost, and is in ``usage.raw`` only.
     """
 
+    #: the whole of an event is its usage object, texts too
+    skips_repeats: ClassVar[bool] = False
+
     def _usage(self, data: JsonObject) -> Usage:
         return Usage(raw=data) if data and not has_error(data) else Usage()
