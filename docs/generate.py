@@ -16,6 +16,12 @@ wins. A value that cannot be read is an error at start that names the variable, 
 `opentelemetry-instrument` that error is printed once and the application runs unrecorded.
 
 The standard `OTEL_*` variables are obeyed. Records do not depend on the trace sampler or on attribute limits.
+
+`llmspan sidecar` reads the same variables. Those that say where and how records are stored, and what of a payload is
+kept (`LLMSPAN_CONTENT`, `LLMSPAN_REDACT`, `LLMSPAN_REDACT_PATTERNS`, `LLMSPAN_MAX_PAYLOAD_BYTES`,
+`LLMSPAN_MAX_MEDIA_BYTES`), hold there for what it receives. How many programs it serves at a time is its option
+`--max-clients` (1,000, at most what the limit of open files allows); beyond, the longest idle connection makes room:
+[sidecar.md](sidecar.md).
 """
 
 

@@ -331,7 +331,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "socket", "LLMSPAN_SOCKET", _path, "the path of a Unix socket", "`/run/llmspan/llmspan.sock`",
-        "Where the `socket` backend finds the sidecar.",
+        "Where the `socket` backend finds the sidecar, and where `llmspan sidecar` listens.",
         ("TELEMETRY_SOCKET",),
     ),
     Setting(
@@ -353,7 +353,8 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "content", "LLMSPAN_CONTENT", _one_of(*_CONTENT), "full or metadata", "full",
-        "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`).",
+        "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`)."
+        " In the sidecar: of all programs that send to it.",
     ),
     Setting(
         "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", _size, "a size such as 65536, 512KiB or 16MiB", "64KiB",

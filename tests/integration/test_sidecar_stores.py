@@ -374,12 +374,16 @@ def test_an_idle_sender_is_kept(path, backend, run, monkeypatch) -> None:
 
 
 def test_no_more_senders_than_allowed(path, backend, run) -> None:
-    """One too many is asked to come back, and can when another has gone."""
-    run(Store(), max_clients=1)
+    """One too many is asked to come back while none is idle, and can when another has gone."""
+    gate = threading.Event()
+    store = Store(gate=gate)
+    run(store, max_clients=1)
     first = Raw(path)
     first.say(HELLO, record(1, id="a"))
+    assert store.arrived.wait(60)
     with pytest.raises(ThrottledError, match="1 senders are connected already"):
         backend.open()
+    gate.set()
     first.socket.shutdown(socket.SHUT_WR)
     assert first.heard()[-1]["type"] == "ack"
     while not _opens(backend):

@@ -233,7 +233,12 @@ class Receiver:
     @property
     def idle(self) -> bool:
         """Whether nothing is owed by the sender: it has greeted, and ended every frame."""
-        return self.greeted and not self._decoder.pending
+        return self.greeted and not self.pending
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return self._decoder.pending
 
     def feed(self, data: bytes) -> Iterator[Received | bytes]:
         """What ``data`` completes: records, or bytes to answer with at once. Must be iterated to its end.

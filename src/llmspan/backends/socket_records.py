@@ -23,6 +23,7 @@ __all__ = ["decode_record", "encode_record", "v3_line", "without_payload"]
 _FIELDS: Final = [key for key in KEYS if key not in (*PAYLOAD_KEYS, "id", "started_at")]
 _PREFIXES: Final = [(f'"{key}":', key, KINDS[key]) for key in _FIELDS]
 _values: Final = attrgetter(*(f"usage.{_USAGE_KEYS[key]}" if key in _USAGE_KEYS else key for key in _FIELDS))
+_INTEGERS: Final = [key for key in KEYS if KINDS[key] == "integer"]
 _EMPTY_BY_DEFAULT: Final = frozenset({"agent_tags", "attributes", "finish_reasons", "usage_details"})
 _FRONT: Final = re.compile(r'"(type|seq|id|request_json|response_json)":(?=\S)')
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -73,9 +74,13 @@ def decode_record(frame: bytes) -> ProviderTrace:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a provider trace: {error}") from error
     try:
-        return ProviderTrace.from_dict(values)
+        record = ProviderTrace.from_dict(values)
     except RecursionError:  # in the message about a value that is wrong and nested deeply
         raise RecordError("not a provider trace: a value has the wrong type and is nested too deep") from None
+    for key in _INTEGERS:
+        if (value := values.get(key)) is not None and not -(2**63) <= value < 2**63:
+            raise RecordError(f"{key} is a number of {value.bit_length()} bits; a record holds those of 64")
+    return record
 
 
 def without_payload(trace: ProviderTrace) -> ProviderTrace:

@@ -31,7 +31,10 @@ __all__ = ["sidecar"]
     help="A user who may send, besides root and the one this runs as; may be given several times.",
 )  # fmt: skip
 @click.option("--max-frame", type=click.IntRange(64 * 1024, 2**31), metavar="BYTES", help="The largest record to take.")
-@click.option("--max-clients", type=click.IntRange(1), default=64, show_default=True, help="Senders at a time.")
+@click.option(
+    "--max-clients", type=click.IntRange(1), default=1000, show_default=True,
+    help="Senders at a time; beyond, the one that has been idle for longest is closed for the new one.",
+)  # fmt: skip
 def sidecar(
     *,
     path: str | None,

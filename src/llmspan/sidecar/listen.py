@@ -24,7 +24,8 @@ __all__ = ["Listener", "listen"]
 
 _SOCKET_MODE: Final = 0o660
 _DIRECTORY_MODE: Final = 0o750
-_BACKLOG: Final = 128
+#: who connects while others are being accepted waits here: all workers of a host may start at once
+_BACKLOG: Final = 1024
 _FIRST_PASSED: Final = 3
 
 

@@ -1,11 +1,12 @@
 """Accepting senders, one thread for each; batches into the archive, acknowledgements back.
 
-A thread holds at most one batch and one unfinished frame. It reads no further while the archive stores, so a store that
-is slow slows the senders down, and nothing piles up here.
+A thread holds at most one batch and one unfinished frame, and only so many threads hold a batch at a time. It reads no
+further while the archive stores, so a store that is slow slows the senders down, and nothing piles up here.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -17,24 +18,34 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .._clock import monotonic
-from .._guard import exception_of, guarded, logger
+from .._guard import exception_of, guarded
+from .._log import logger
 from ..backends.socket_link import SOFTWARE, limit_sends
 from ..backends.socket_protocol import MAX_FRAME, ProtocolError, Received, Receiver
 from ..backends.socket_records import decode_record
 from ..errors import BackendError, RecordError, SettingsError, ThrottledError
+from ..pipeline.rate_limited_log import RateLimitedLog
 from ..trace import ProviderTrace
 from .archive import Archive
 from .listen import Listener
+from .senders import Sender, Senders, limit_by_descriptors
 
-__all__ = ["Sidecar"]
+__all__ = ["MAX_CLIENTS", "Sidecar"]
 
+#: senders at a time: a host of 500 workers, twice, as when all of them are replaced
+MAX_CLIENTS: Final = 1000
 _BATCH_RECORDS: Final = 1000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
+#: batches in memory at a time; senders beyond wait with theirs unread
+_MOST_BATCHES: Final = 64
 _READ: Final = 1024 * 1024
 #: seconds: how long a sender may take to greet, to go on with a frame that it has begun, and to read an answer
 _PATIENCE: Final = 30.0
+#: seconds for a whole frame, however it trickles in
+_FRAME_PATIENCE: Final = 300.0
 #: how the software begins that masks credentials before it sends
 _MASKING: Final = "llmspan/"
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UCRED: Final = struct.Struct("3i")
 
 
@@ -42,6 +53,8 @@ _UCRED: Final = struct.Struct("3i")
 class _Batch:
     records: list[Received] = field(default_factory=list[Received])
     size: int = 0
+    #: what its sender is told
+    answers: list[bytes] = field(default_factory=list[bytes])
     #: why nothing more is taken after it
     end: ProtocolError | None = None
     #: the sender hung up
@@ -63,7 +76,7 @@ class Sidecar:
         archive: where records go.
         allowed: user ids that may send; None for anybody who can connect.
         max_frame: bytes of the largest frame to take.
-        max_clients: senders at a time.
+        max_clients: senders at a time, as far as the limit of open files allows.
     """
 
     def __init__(
@@ -73,14 +86,15 @@ class Sidecar:
         *,
         allowed: Collection[int] | None,
         max_frame: int = MAX_FRAME,
-        max_clients: int = 64,
+        max_clients: int = MAX_CLIENTS,
     ) -> None:
         self._listener = listener
         self._archive = archive
         self._allowed = allowed
         self._max_frame = max_frame
-        self._max_clients = max_clients
-        self._clients: set[threading.Thread] = set()
+        self._senders = Senders(limit_by_descriptors(max_clients))
+        self._batches = threading.Semaphore(_MOST_BATCHES)
+        self._log = RateLimitedLog()
         self._stopped, self._stopper = os.pipe()
 
     def serve(self) -> None:
@@ -91,22 +105,13 @@ class Sidecar:
                 connection, _ = self._listener.socket.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
-            except OSError as error:  # out of descriptors: those that are open will be closed
-                logger.warning("llmspan: cannot accept a sender: %s", error.strerror)
-                self._wait(None, 1.0)
+            except OSError as error:
+                self._make_room(error)
                 continue
-            self._clients = {thread for thread in self._clients if thread.is_alive()}
-            full = len(self._clients) >= self._max_clients
-            thread = threading.Thread(target=self._welcome, args=[connection, full], name="llmspan-sender", daemon=True)
-            if not full:
-                self._clients.add(thread)
-            if (error := exception_of(thread.start)) is not None:
-                self._clients.discard(thread)
-                connection.close()
-                logger.warning("llmspan: no thread can be started for a sender: %s", error)
+            self._admit(connection)
         self._listener.close()
         deadline = monotonic() + _PATIENCE
-        for thread in self._clients:
+        for thread in self._senders.threads():
             thread.join(max(0.0, deadline - monotonic()))
 
     def stop(self) -> None:
@@ -129,58 +134,111 @@ class Sidecar:
             raise TimeoutError
         return self._stopped in ready
 
-    # -- one sender, in its thread ------------------------------------------------------------------------------------
+    def _make_room(self, error: OSError) -> None:
+        """A sender could not be accepted: close an idle one if descriptors are short, else wait a little."""
+        self._log.warning("accept", "llmspan: cannot accept a sender: %s", error.strerror)
+        idle = self._senders.close_longest_idle() if error.errno in _NO_DESCRIPTORS else None
+        if idle is not None and idle.thread is not None:
+            idle.thread.join(1.0)
+        else:
+            self._wait(None, 1.0)
 
-    def _welcome(self, connection: socket.socket, full: bool) -> None:
-        with connection:
-            connection.setblocking(True)
-            limit_sends(connection, _PATIENCE)
-            refusal = self._refusal(connection, full=full)
-            if refusal is not None:
-                logger.warning("llmspan: a sender was refused: %s", refusal)
-                with suppress(OSError):
-                    connection.sendall(refusal.frame())
-                return
-            guarded("sidecar.sender", self._converse, connection)
+    def _admit(self, connection: socket.socket) -> None:
+        """Start a thread for a newcomer, which serves or refuses it."""
+        connection.setblocking(True)
+        refusal = self._forbids(connection)
+        sender = self._senders.admit(connection) if refusal is None else None
+        if sender is None:
+            full = f"{self._senders.most} senders are connected already, and none is idle"
+            refusal = refusal or ProtocolError("unavailable", full, retry_after=1.0)
+            target = threading.Thread(
+                target=self._refuse, args=[connection, refusal], name="llmspan-sender", daemon=True
+            )
+        else:
+            target = threading.Thread(target=self._serve, args=[sender], name="llmspan-sender", daemon=True)
+            sender.thread = target
+        if (error := exception_of(target.start)) is not None:
+            if sender is not None:
+                self._senders.remove(sender)
+            self._log.warning("thread", "llmspan: no thread can be started for a sender: %s", error)
+            self._senders.close_longest_idle()  # who comes next may have its thread
+            with connection, suppress(OSError):
+                connection.sendall(ProtocolError("unavailable", f"no thread: {error}", retry_after=1.0).frame())
 
-    def _refusal(self, connection: socket.socket, *, full: bool) -> ProtocolError | None:
+    def _forbids(self, connection: socket.socket) -> ProtocolError | None:
         if self._allowed is not None and hasattr(socket, "SO_PEERCRED"):
             pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             if uid not in self._allowed:
                 return ProtocolError(
                     "not_allowed", f"uid {uid} (pid {pid}) may not send here; start the sidecar with --allow-uid {uid}"
                 )
-        if full:
-            return ProtocolError("unavailable", f"{self._max_clients} senders are connected already", retry_after=1.0)
         return None
 
-    def _converse(self, connection: socket.socket) -> None:
+    # -- one sender, in its thread ------------------------------------------------------------------------------------
+
+    def _refuse(self, connection: socket.socket, refusal: ProtocolError) -> None:
+        self._log.warning(f"refused {refusal.code}", "llmspan: a sender was refused: %s", refusal)
+        with connection, suppress(OSError):
+            limit_sends(connection, _PATIENCE)
+            connection.sendall(refusal.frame())
+
+    def _serve(self, sender: Sender) -> None:
+        with sender.connection:
+            try:
+                limit_sends(sender.connection, _PATIENCE)
+                guarded("sidecar.sender", self._converse, sender)
+            finally:
+                self._senders.remove(sender)
+
+    def _converse(self, sender: Sender) -> None:
         receiver = Receiver(SOFTWARE, self._max_frame)
         end: ProtocolError | None = None
         try:
-            while end is None:
-                batch = self._gather(connection, receiver)
-                end = self._store(connection, receiver, batch) or batch.end
+            while (end := self._await(sender, receiver)) is None:
+                with self._batches:
+                    batch = self._read(sender, receiver)
+                    end = self._store(receiver, batch)
+                if end is None and not receiver.pending:  # before the answer: who has it may be idle
+                    self._senders.begin_idle(sender)
+                if batch.answers:
+                    sender.connection.sendall(b"".join(batch.answers))
                 if batch.closed:
                     return
-            logger.warning("llmspan: sender %s: %s", receiver.peer or "unknown", end)
-            connection.sendall(end.frame())
+                if (end := end or batch.end) is not None:
+                    break
+            self._tell_end(receiver, end)
+            sender.connection.sendall(end.frame())
         except OSError as error:
             logger.info("llmspan: sender %s is gone: %s", receiver.peer or "unknown", error)
 
-    def _gather(self, connection: socket.socket, receiver: Receiver) -> _Batch:
-        """Wait for something, then take all that is there already, up to a batch."""
-        batch = _Batch()
+    def _tell_end(self, receiver: Receiver, end: ProtocolError) -> None:
+        subject, message = f"end {end.code}", "llmspan: sender %s: %s"
+        if isinstance(end, _MakesRoomError):
+            subject, message = "full", message + ". All places are taken (--max-clients); this is said once a minute"
+        self._log.warning(subject, message, receiver.peer or "unknown", end)
+
+    def _await(self, sender: Sender, receiver: Receiver) -> ProtocolError | None:
+        """Wait for something to read; why nothing more is read."""
+        end: ProtocolError | None = None
         try:
-            if self._wait(connection, None if receiver.idle else _PATIENCE):
-                batch.end = ProtocolError("unavailable", "the sidecar is stopping", retry_after=0.5)
-                return batch
+            if self._wait(sender.connection, None if receiver.idle else _PATIENCE):
+                end = ProtocolError("unavailable", "the sidecar is stopping", retry_after=0.5)
         except TimeoutError:
-            batch.end = ProtocolError("malformed", f"nothing came for {_PATIENCE:g} s where more was announced")
-            return batch
+            end = ProtocolError("malformed", f"nothing came for {_PATIENCE:g} s where more was announced")
+        if not self._senders.end_idle(sender):
+            return _MakesRoomError(
+                "unavailable", "it was idle, and makes room for another sender; it may connect again"
+            )
+        if end is None and sender.frame_since is not None and monotonic() - sender.frame_since > _FRAME_PATIENCE:
+            end = ProtocolError("malformed", f"a frame has not ended within {_FRAME_PATIENCE:g} s")
+        return end
+
+    def _read(self, sender: Sender, receiver: Receiver) -> _Batch:
+        """Take all that is there already, up to a batch."""
+        batch = _Batch()
         while not batch.full() and batch.end is None:
             try:
-                data = connection.recv(_READ, socket.MSG_DONTWAIT)
+                data = sender.connection.recv(_READ, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             if not data:
@@ -189,35 +247,44 @@ class Sidecar:
             try:
                 for item in receiver.feed(data):
                     if isinstance(item, bytes):
-                        connection.sendall(item)
+                        batch.answers.append(item)
                     else:
                         batch.add(item)
             except ProtocolError as error:
                 batch.end = error
+        if not receiver.pending:
+            sender.frame_since = None
+        elif batch.records or sender.frame_since is None:
+            sender.frame_since = monotonic()
         return batch
 
-    def _store(self, connection: socket.socket, receiver: Receiver, batch: _Batch) -> ProtocolError | None:
-        """Store and acknowledge a batch; why that was not possible."""
+    def _store(self, receiver: Receiver, batch: _Batch) -> ProtocolError | None:
+        """Store a batch, and add the answers to it; why that was not possible."""
         if not batch.records:
             return None
         traces: dict[int, ProviderTrace] = {}
-        answers: list[bytes] = []
+        rejects: list[bytes] = []
         for record in batch.records:
-            found = guarded("sidecar.record", _decoded, record.frame)
-            if isinstance(found, ProviderTrace):
-                traces[record.seq] = found
+            decoded = guarded("sidecar.record", _decoded, record.frame)
+            if isinstance(decoded, ProviderTrace):
+                traces[record.seq] = decoded
             else:  # one that we cannot read must not keep those behind it from being read
-                answers.append(receiver.reject(record.seq, found or "the sidecar could not read it; its log says why"))
+                reason = decoded or "the sidecar could not read it; its log says why"
+                rejects.append(receiver.reject(record.seq, reason))
         try:
             rejected = self._archive.store(traces.values(), is_masked=receiver.peer.startswith(_MASKING))
         except (BackendError, SettingsError) as error:
             delay = error.delay if isinstance(error, ThrottledError) else None
             return ProtocolError("unavailable", str(error), retry_after=delay)
         if rejected:
-            found = ((seq, rejected[trace.id]) for seq, trace in traces.items() if trace.id in rejected)
-            answers.extend(receiver.reject(seq, reason) for seq, reason in found)
-        connection.sendall(b"".join([*answers, receiver.ack(batch.records[-1].seq)]))
+            refused = ((seq, rejected[trace.id]) for seq, trace in traces.items() if trace.id in rejected)
+            rejects.extend(receiver.reject(seq, reason) for seq, reason in refused)
+        batch.answers += [*rejects, receiver.ack(batch.records[-1].seq)]
         return None
+
+
+class _MakesRoomError(ProtocolError):
+    """The connection is closed for another sender's sake."""
 
 
 def _decoded(frame: bytes) -> ProviderTrace | str:
