@@ -156,6 +156,20 @@ def test_sdk_versions(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str],
     assert told in said(findings(), "sdks", level)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "level", "told"),
+    [(["openai"], "note", "a trial call is recorded"), ([], "problem", "is too old, its calls are not recorded")],
+)
+def test_an_old_sdk_is_judged_by_a_trial_call(
+    monkeypatch: pytest.MonkeyPatch, recorded: list[str], level: str, told: str
+) -> None:
+    """A version that is older than what is tested is a problem only if its calls are not recorded."""
+    monkeypatch.setattr(checkup, "_version_of", {"openai": "1.40.0", "anthropic": "2.0.0"}.get)
+    assert (checkup.old_sdks(), checkup.recordable_sdks()) == (["openai"], ["anthropic"])
+    found = list(checkup.checkup(Settings.from_env({}), (), {}, recorded))
+    assert told in said(found, "sdks", level)
+
+
 def test_doubled_native_spans_are_noted() -> None:
     """Keeping the SDK's own spans beside ours doubles every sum, and is said to."""
     assert "counts those calls twice" in said(findings(anthropic_native="both"), "sdks", "note")

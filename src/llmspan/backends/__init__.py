@@ -120,6 +120,9 @@ def _load(name: str, known: dict[str, EntryPoint], named_by: str) -> type[Backen
     if name not in known:
         if not known and getattr(sys, "frozen", False):
             raise _wrong(named_by, f"the backend {name!r} is not in this frozen program; {FROZEN}")
+        if not known:
+            raise _wrong(named_by, f"the backend {name!r} is not found: llmspan is not installed as a package; pip"
+                         " install it")  # fmt: skip
         raise _wrong(named_by, f"no backend is called {name!r}; there are {', '.join(sorted(known))}")
     try:
         return known[name].load()

@@ -1,6 +1,7 @@
 """What ``llmspan doctor`` looks at: each check is a function that gives findings, and changes nothing that it can undo.
 
-A *problem* is what makes calls go unrecorded or spans go missing; a *note* is what may surprise.
+Tables that a program makes by itself at its start are made. A *problem* is what makes calls go unrecorded or spans go
+missing; a *note* is what may surprise.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
@@ -21,7 +22,7 @@ from .._guard import exception_of
 from .._version import __version__
 from ..backends.base import Backend, Removes
 from ..content import Policy
-from ..errors import SettingsError
+from ..errors import SchemaError, SettingsError
 from ..pipeline.spool.directory import make_root
 from ..pipeline.spool.writer import resolve_spool_directory
 from ..redaction import display_url
@@ -32,7 +33,7 @@ from .usage_notes import find_unasked_streams
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Finding", "checkup", "recordable_sdks"]
+__all__ = ["Finding", "checkup", "old_sdks", "recordable_sdks"]
 
 Level = Literal["ok", "note", "problem"]
 Environ = Mapping[str, str]
@@ -59,11 +60,13 @@ class Finding:
     message: str
 
 
-def checkup(settings: Settings, backends: Sequence[Backend], environ: Environ) -> Iterator[Finding]:
-    """All findings, one after the other: a backend may take its time."""
+def checkup(
+    settings: Settings, backends: Sequence[Backend], environ: Environ, recorded: Collection[str] = ()
+) -> Iterator[Finding]:
+    """All findings, one by one: a backend may take its time. ``recorded``: the old SDKs whose calls are recorded."""
     yield Finding("llmspan", "ok", f"llmspan {__version__}, Python {sys.version.split()[0]}")
     yield from _settings(environ)
-    yield from _sdks(settings)
+    yield from _sdks(settings, recorded)
     yield from _instrumentors(environ)
     yield from _spans(environ)
     yield from _limits(environ)
@@ -83,12 +86,17 @@ def _settings(environ: Environ) -> Iterator[Finding]:
             yield Finding("settings", "problem", f"{name} is no setting{hint}")
 
 
-def _sdks(settings: Settings) -> Iterator[Finding]:
+def _sdks(settings: Settings, recorded: Collection[str]) -> Iterator[Finding]:
     found = {name: there for name in _OLDEST if (there := _version_of(name)) is not None}
     if not found:
         yield Finding("sdks", "problem", "neither openai nor anthropic is installed: there is nothing to record")
     for name, there in found.items():
-        if _is_before(there, _OLDEST[name]):
+        if _is_before(there, _OLDEST[name]) and name in recorded:
+            message = (
+                f"{name} {there} is older than {_OLDEST[name]}, the oldest that is tested; a trial call is recorded"
+            )
+            yield Finding("sdks", "note", message)
+        elif _is_before(there, _OLDEST[name]):
             message = f"{name} {there} is too old, its calls are not recorded; install {_OLDEST[name]} or later"
             yield Finding("sdks", "problem", message)
         else:
@@ -98,12 +106,13 @@ def _sdks(settings: Settings) -> Iterator[Finding]:
 
 
 def recordable_sdks() -> list[str]:
-    """The SDKs that are installed in a version that is recorded."""
-    return [
-        name
-        for name, oldest in _OLDEST.items()
-        if (there := _version_of(name)) is not None and not _is_before(there, oldest)
-    ]
+    """The SDKs that are installed in a version that is tested."""
+    return [name for name in _OLDEST if _version_of(name) is not None and name not in old_sdks()]
+
+
+def old_sdks() -> list[str]:
+    """The SDKs that are installed in an older version; a trial call shows whether it is recorded."""
+    return [name for name, oldest in _OLDEST.items() if (there := _version_of(name)) and _is_before(there, oldest)]
 
 
 def _native(name: str, there: str, settings: Settings) -> Finding:
@@ -236,7 +245,7 @@ def _system_error(error: BaseException) -> str:
 def _backend(backend: Backend) -> Iterator[Finding]:
     began = time.monotonic()
     said: list[str] = []
-    error = exception_of(lambda: said.append(backend.check()))
+    error = exception_of(lambda: said.append(_checked(backend)))
     if error is None and backend.readable:
         error = exception_of(lambda: said.append(_probed(backend)))
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
@@ -249,6 +258,15 @@ def _backend(backend: Backend) -> Iterator[Finding]:
     else:
         yield Finding(f"backend {backend.name}", "ok", f"{'; '.join(said)}; {took}")
     yield from (Finding("usage", "note", f"{backend.name}: {note}") for note in notes if note)
+
+
+def _checked(backend: Backend) -> str:
+    """What answers. Tables that a program would make or update by itself are made or updated, as it does."""
+    try:
+        return backend.check()
+    except SchemaError:
+        backend.open()  # raises, if they are not ours, or are left to `llmspan migrate`
+    return f"{backend.check()}; the tables were not there or old, and have been set up, as a program does at start"
 
 
 def _probed(backend: Backend) -> str:

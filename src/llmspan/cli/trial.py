@@ -20,7 +20,7 @@ from .checkup import Finding
 from .run import _python_path
 from .trial_program import Trial
 
-__all__ = ["trial_calls", "trial_environ"]
+__all__ = ["recorded_sdks", "trial_calls", "trial_environ"]
 
 #: seconds for all calls, imports of instrumentations included
 _TIMEOUT: Final = 60.0
@@ -41,6 +41,12 @@ def trial_calls(settings: Settings, sdks: Sequence[str], environ: Mapping[str, s
         return
     for sdk, trial in trials.items():
         yield _judge(sdk, trial, settings)
+
+
+def recorded_sdks(sdks: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Those of ``sdks`` of which a trial call is recorded."""
+    trials = _run(sdks, environ) if sdks else {}
+    return [] if isinstance(trials, str) else [sdk for sdk, trial in trials.items() if trial.records]
 
 
 def trial_environ(environ: Mapping[str, str]) -> dict[str, str]:
