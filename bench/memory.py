@@ -140,7 +140,8 @@ def in_inbox(observed: Observed, surface: Surface, count: int) -> Row:
     with Held() as held:
         line.defer(held.wait)
         total, _ = grown(observed, made)
-        content = sum(len(taken.pending.sent or b"") + taken.pending.body.size for taken in line._inbox)
+        calls = [item.pending.call for item in line._inbox]
+        content = sum(len(call.request_bytes or b"") + call.body.size for call in calls)
     llmspan.flush(60)
     return _row("call that waits for the worker", surface, BOTH, None, count, bare, total, content)
 

@@ -59,7 +59,7 @@ def left_behind(spool: Path, *, is_begun: bool) -> list[str]:
 def recovered(spool: Path) -> tuple[list[str], BackendStatus]:
     """What a new process reads from ``spool``, and its accounts; then it is done with it."""
     counts = DeliveryStats()
-    reader = replace(READER, counts=counts)
+    reader = replace(READER, stats=counts)
     taking = Spool(spool, Settings(spool_sync="none"))
     backlog = taking.open([reader])[reader]
     ids: list[str] = []

@@ -18,6 +18,11 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SNIPPETS = [code for language, code in BLOCKS if language == "python"]
 COMMANDS = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+#: the project's own: environments, whose names begin with a dot, hold pages of others
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md"), *ROOT.glob(".github/**/*.md")]
+)
 #: what the README shows as the output of `llmspan show --last`
 (OUTPUT,) = [code for language, code in BLOCKS if language == "text"]
 
@@ -73,7 +78,8 @@ def test_commands(command: str, home: tuple[Path, dict[str, str]]) -> None:
         ]
         words[-1] = re.sub(r"llmspan @ (\S+?)\[(.*)\]$", r"llmspan[\2] @ \1", words[-1])
     elif words == ["uv", "run", "pytest"]:  # this is it
-        assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+        commands = (ROOT / ".ci" / "run").read_text().splitlines()
+        assert command in [line.partition(" || ")[0] for line in commands]
         return
     elif words[:2] == ["uv", "run"]:
         words = words[2:]
@@ -93,9 +99,7 @@ def test_generated_pages_are_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "page", sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("**/*.md") if ".venv" not in path.parts)
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_links(page: str) -> None:
     """Every relative link in the documentation leads somewhere."""
     text = (ROOT / page).read_text()
