@@ -119,13 +119,21 @@ def _peer_faults(reporter: pytest.TerminalReporter) -> Iterator[str]:
 
 def _planted(reporter: pytest.TerminalReporter) -> Iterator[str]:
     """Tests of planted escapes and secrets count what they searched, by ``record_property``."""
-    for what in ("planted escapes", "planted secrets"):
-        counts = [
-            sum(int(n) for r in reporter.stats.get(result, []) for name, n in r.user_properties if name == what)
-            for result in ("passed", "failed")
-        ]
-        if any(counts):
-            yield f"{what}: {counts[0]} of {sum(counts)} outputs without one"
+    good, bad = (_properties(reporter, "planted escapes", result) for result in ("passed", "failed"))
+    if good or bad:
+        yield f"planted escapes: {len(good)} of {len(good) + len(bad)} outputs without one"
+    searched, leaking = (
+        [number for result in ("passed", "failed") for number in _properties(reporter, name, result)]
+        for name in ("planted secrets: searched", "planted secrets: found")
+    )
+    if searched:
+        cells = f"{max(searched)} places x {len(searched)} sinks"
+        yield f"planted secrets: {cells}, {sum(searched) - sum(leaking):,} of {sum(searched):,} without one"
+
+
+def _properties(reporter: pytest.TerminalReporter, name: str, result: str) -> list[int]:
+    reports = reporter.stats.get(result, [])
+    return [int(value) for report in reports for key, value in report.user_properties if key == name]
 
 
 def _collector(reporter: pytest.TerminalReporter) -> Iterator[str]:

@@ -11,9 +11,8 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -23,16 +22,19 @@ from .errors import SettingsError
 from .limits import MAX_JSON_BYTES, MAX_TEXT_BYTES, cut_json, cut_text, truncated
 from .redaction import (
     MASK,
+    ExactMask,
     Redactor,
     WithheldError,
     has_credential_members,
     map_json,
+    mask_bytes,
+    mask_context,
     mask_credential_members,
     mask_errors,
-    mask_exact,
     mask_json_text,
+    mask_names,
     mask_texts,
-    may_hold,
+    may_hold_key,
 )
 from .settings import Settings
 from .trace import KEYS, KINDS, PAYLOAD_KEYS, Content, ProviderTrace
@@ -53,6 +55,9 @@ _TEXTS: Final = tuple(
     and key not in (*PAYLOAD_KEYS, "error_message", "status", "content", "usage_source")
 )  # fmt: skip
 _texts: Final = attrgetter(*_TEXTS)
+#: record keys whose values are lists of such texts
+_NAME_LISTS: Final = ("agent_tags", "finish_reasons")
+_NO_CREDENTIALS: Final = ExactMask()
 #: characters that are within the limit in any script
 _SHORT: Final = MAX_TEXT_BYTES // 4
 
@@ -109,7 +114,8 @@ class Policy:
             content = "metadata"
         if trace.content == "truncated":
             content = "truncated"
-        values = self.clean({key: getattr(trace, key) for key in (*_FROM_ERRORS, *_FROM_CONTEXT, *_TEXTS)})
+        keys = (*_FROM_ERRORS, *_FROM_CONTEXT, *_TEXTS, *_NAME_LISTS)
+        values = self.clean({key: getattr(trace, key) for key in keys})
         return replace(trace, **values, request_json=request_json, response_json=response_json, content=content)
 
     def enforce(self, record: ProviderTrace, *, is_masked: bool = False) -> ProviderTrace:
@@ -127,42 +133,43 @@ class Policy:
         return _withheld(record)
 
     def apply(
-        self, request: bytes | str | None, response: str | None, secrets: Iterable[str] = (), *, failed: bool = False
+        self,
+        request: bytes | str | None,
+        response: str | None,
+        credentials: ExactMask = _NO_CREDENTIALS,
+        *,
+        failed: bool = False,
     ) -> tuple[str | None, str | None, Content]:
         """The texts to store for a request (as sent) and a response (JSON text), and what became of them.
 
-        ``secrets`` are texts that the payload must not hold, such as the key that the call was made with. What the
-        provider says of a call that ``failed`` is masked like an error.
+        ``credentials`` are those that the call was made with. What the provider says of a call that ``failed`` is
+        masked like an error.
         """
         if not self.keep:
             return None, None, "metadata"
-        secrets, sent_credentials = tuple(secrets), set[str]()
-        sent = self._kept(_json.canonical(request) if request else None, _Masks(secrets, found=sent_credentials))
-        echoed = [text for text in sent_credentials if len(text) >= _SHORTEST_CREDENTIAL]
-        received = self._kept(response, _Masks((*secrets, *echoed), failed=failed))
+        in_body = set[str]()
+        sent = self._kept(_json.canonical(request) if request else None, _Masks(credentials, found=in_body))
+        repeated = {text for text in in_body if len(text) >= _SHORTEST_CREDENTIAL}
+        if not repeated.issubset(credentials.credentials):
+            credentials = ExactMask.of((*credentials.credentials, *repeated))
+        received = self._kept(response, _Masks(credentials, failed=failed))
         if sent.text is None and received.text is None and (request or response):
             return None, None, "metadata"
         return sent.text, received.text, "truncated" if sent.is_cut or received.is_cut else "full"
 
-    def clean(self, facts: dict[str, Any], secrets: Callable[[], Iterable[str]] = tuple) -> dict[str, Any]:
+    def clean(self, facts: dict[str, Any], credentials: ExactMask = _NO_CREDENTIALS) -> dict[str, Any]:
         """A record's values: keys masked in what errors say, credentials in what the program said, all redacted.
 
         ``facts`` have those of errors, and others as far as they are wanted; they are changed in place. Texts
-        are cut to what a record may hold.
+        are cut to what a record may hold. ``credentials`` are those that the call was made with.
         """
-        for key in _FROM_ERRORS:
-            if facts[key] is not None:
-                self._clean_errors(facts, tuple(secrets()))
-                break
+        self._clean_errors(facts, credentials)
         for key in _FROM_CONTEXT:
             if facts.get(key):
                 facts[key] = _result(self._clean_context, facts[key], None)
         if "attributes" in facts and not isinstance(facts["attributes"], Mapping):
             facts["attributes"] = {}
-        for key in _TEXTS:
-            value = facts.get(key)
-            if value is not None and len(value) > _SHORT:
-                facts[key] = cut_text(value)
+        _clean_names(facts, credentials)
         return facts
 
     def clean_text(self, value: str) -> str | None:
@@ -170,9 +177,9 @@ class Policy:
         cleaned = _result(self._clean_context, mask_errors(value), None)
         return cleaned if isinstance(cleaned, str) else None
 
-    def _clean_errors(self, facts: dict[str, Any], secrets: tuple[str, ...]) -> None:
+    def _clean_errors(self, facts: dict[str, Any], credentials: ExactMask) -> None:
         def cleaned(value: Any) -> Any:
-            masked = mask_texts(_readable(value), lambda text: mask_exact(secrets, mask_errors(text)))
+            masked = mask_texts(_readable(value), credentials.on_errors)
             return self._cut(self._redacted(mask_credential_members(masked, MASK)))
 
         for key in _FROM_ERRORS:
@@ -180,7 +187,7 @@ class Policy:
                 facts[key] = _result(cleaned, facts[key], WITHHELD if key == "error_message" else None)
 
     def _clean_context(self, value: Any) -> Any:
-        return self._cut(self._redacted(mask_credential_members(_readable(value), MASK)))
+        return self._cut(self._redacted(mask_context(_readable(value))))
 
     def _cut(self, value: Any) -> Any:
         """What a record may hold of a value, cut behind the masks: half a key is no key to a pattern."""
@@ -227,8 +234,8 @@ class Policy:
 class _Masks:
     """What is masked in a payload whether or not the program asks for it."""
 
-    #: what the call was authorised with
-    secrets: tuple[str, ...] = ()
+    #: what the call was made with
+    credentials: ExactMask = _NO_CREDENTIALS
     failed: bool = False
     #: collects the credentials that a request carries in its body
     found: set[str] | None = None
@@ -237,11 +244,35 @@ class _Masks:
         """JSON ``text`` without credentials; itself where there are none."""
         if has_credential_members(text):
             text = mask_json_text(text, members=True, found=self.found)
-        if self.failed or (self.found is not None and text.startswith('"')):  # an error, or a request that is no JSON
-            text = mask_json_text(text, mask_errors)
-        if any(may_hold(secret, text) for secret in self.secrets):
-            text = mask_json_text(text, partial(mask_exact, self.secrets))
-        return text
+        is_text = self.found is not None and text.startswith('"')  # a request that is no JSON
+        if text.startswith('{"base64":"'):
+            mask = self.credentials.of_bytes()
+            return mask_bytes(text, mask if self.found is None and not self.failed else mask.on_errors)
+        if self.failed or is_text:
+            return mask_json_text(text, self.credentials.on_errors)
+        return mask_json_text(text, self.credentials) if self.credentials.may_match(text) else text
+
+
+def _clean_names(facts: dict[str, Any], credentials: ExactMask) -> None:
+    """Mask whole keys, and the credentials of the call, in ids, names and tags; cut those that are too long."""
+    names = {key: value for key in _TEXTS if (value := facts.get(key))}
+    lists = {key: value for key in _NAME_LISTS if (value := facts.get(key))}
+    is_in = bool(credentials) and credentials.is_in("\n".join([*names.values(), *_texts_of(lists)]))
+    for key, name in names.items():
+        if is_in or len(name) > _SHORT or may_hold_key(name):
+            facts[key] = _clean_name(name, credentials)
+    for key, items in lists.items():
+        facts[key] = tuple(item and _clean_name(item, credentials) for item in items)
+
+
+def _texts_of(lists: Mapping[str, Iterable[str | None]]) -> Iterator[str]:
+    return (item for items in lists.values() for item in items if item)
+
+
+def _clean_name(name: str, credentials: ExactMask) -> str:
+    if credentials.is_in(name) or may_hold_key(name):
+        name = _result(lambda text: mask_names(credentials(text)), name, WITHHELD)
+    return cut_text(name) if len(name) > _SHORT else name
 
 
 def _withheld(record: ProviderTrace) -> ProviderTrace:
@@ -249,7 +280,9 @@ def _withheld(record: ProviderTrace) -> ProviderTrace:
     values: dict[str, Any] = {**dict.fromkeys((*PAYLOAD_KEYS, *_FROM_CONTEXT)), "attributes": {}, "error_json": None}
     values["error_message"] = None if record.error_message is None else WITHHELD
     values["content"] = "truncated" if record.content == "truncated" else "metadata"
-    return replace(record, **values, **{key: cut_text(text) for key in _TEXTS if (text := getattr(record, key))})
+    names = {key: getattr(record, key) for key in (*_TEXTS, *_NAME_LISTS)}
+    _clean_names(names, _NO_CREDENTIALS)
+    return replace(record, **values, **names)
 
 
 def _readable(value: Any) -> Any:

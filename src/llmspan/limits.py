@@ -15,7 +15,16 @@ from typing import Any, Final
 from . import _json
 from .redaction import map_json
 
-__all__ = ["MAX_JSON_BYTES", "MAX_MESSAGE_BYTES", "MAX_TEXT_BYTES", "cut_json", "cut_text", "id_key", "truncated"]
+__all__ = [
+    "MAX_JSON_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_TEXT_BYTES",
+    "cut_at_space",
+    "cut_json",
+    "cut_text",
+    "id_key",
+    "truncated",
+]
 
 #: UTF-8 bytes of an identifier, a name or another short text (a Postgres index holds 2,704)
 MAX_TEXT_BYTES: Final = 1024
@@ -26,6 +35,8 @@ MAX_JSON_BYTES: Final = 64 * 1024
 
 #: strings are cut to these lengths, in turn, until a JSON text fits
 _STEPS: Final = (65_536, 16_384, 4_096, 1_024, 256, 64)
+#: no credential without a form of its own is longer
+_LONGEST_WORD: Final = 256
 _MARK: Final = "llmspan.truncated"
 _MOST_BYTES_PER_CHARACTER: Final = 4
 #: characters of an id that is remembered as it is; shorter than the key of a longer one, so that no two are the same
@@ -41,6 +52,19 @@ def cut_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
         return value
     ending = f"...[{len(content)} bytes, sha256 {sha256(content).hexdigest()[:16]}]"
     return content[: limit - len(ending)].decode("utf-8", "ignore") + ending
+
+
+def cut_at_space(text: str, limit: int) -> str:
+    """The first ``limit`` characters of ``text``, less a word that would be cut: no mask finds half a credential.
+
+    A word of hundreds of characters is cut all the same.
+    """
+    if len(text) <= limit or text[limit].isspace():
+        return text[:limit]
+    start = limit
+    while start > max(0, limit - _LONGEST_WORD) and not text[start - 1].isspace():
+        start -= 1
+    return text[:start] if start == 0 or text[start - 1].isspace() else text[:limit]
 
 
 def id_key(value: str) -> str:

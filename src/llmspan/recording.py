@@ -35,7 +35,8 @@ __all__ = ["create", "record"]
 
 P = ParamSpec("P")
 
-_LONGEST_MESSAGE: Final = 1000
+#: characters of an error that are masked; what a record holds of them is cut behind the masks
+_MESSAGE_LIMIT: Final = 16_384
 _lock = Lock()
 #: a backend answers one reader at a time
 _reading = Lock()
@@ -137,7 +138,7 @@ def record(
         "status": status or (_status_of(raised) if error is not None or error_type is not None else "ok"),
         "finish_reasons": tuple(finish_reasons),
         "error_type": error_type or _error_type(error, error_json, http_status),
-        "error_message": None if error is None else str(error)[:_LONGEST_MESSAGE],
+        "error_message": None if error is None else str(error)[:_MESSAGE_LIMIT],
         "error_json": _copied(error_json),
         "http_status": http_status,
         "attempts": attempts,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmspan import _guard, _json
 from llmspan.content import WITHHELD, Policy
 from llmspan.limits import truncated
-from llmspan.redaction import MASK, Redactor
+from llmspan.redaction import MASK, ExactMask, Redactor
 from llmspan.settings import Settings
 from records import make_trace, patient
 
@@ -297,7 +297,7 @@ def test_errors_never_echo_keys():
     echo = "Incorrect API key provided: sk-" + "plant*****cret; really my-odd-credential"
     facts = Policy().clean(
         facts_of(error_message=echo, error_json={"error": {"message": echo, "api_key": "x"}}),
-        lambda: ["my-odd-credential"],
+        ExactMask.of(["my-odd-credential"]),
     )
     masked = f"Incorrect API key provided: {MASK}; really {MASK}"
     assert facts["error_message"] == masked
@@ -320,7 +320,7 @@ def test_a_key_in_the_body():
 
 def test_secrets_of_the_call():
     """What a call was authorised with is in neither payload."""
-    kept = Policy().apply('{"a":"key-1"}', '{"b":"say key-1 key-2"}', ["key-1", "key-2"])
+    kept = Policy().apply('{"a":"key-1"}', '{"b":"say key-1 key-2"}', ExactMask.of(["key-1", "key-2"]))
     assert kept == (dumped({"a": MASK}), dumped({"b": f"say {MASK} {MASK}"}), "full")
 
 

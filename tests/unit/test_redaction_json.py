@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -14,13 +15,16 @@ from llmspan.content import Policy
 from llmspan.redaction import (
     MASK,
     PATTERNS,
+    ExactMask,
     Redactor,
     credential_texts,
     has_credential_members,
     map_json,
+    mask_context,
     mask_credential_members,
     mask_json_text,
     mask_keys,
+    mask_names,
     mask_texts,
 )  # fmt: skip
 from records import patient
@@ -91,7 +95,7 @@ def test_a_deep_payload_is_masked(failed: bool) -> None:
     request = '{"api_key":"planted-1","a":' * 5000 + "1" + "}" * 5000
     response = '{"e":' * 5000 + f'"{KEY} planted-2"' + "}" * 5000
     policy = Policy(redact=Redactor(("keys",)))
-    kept = policy.apply(request, _json.canonical(response), ["planted-2"], failed=failed)
+    kept = policy.apply(request, _json.canonical(response), ExactMask.of(["planted-2"]), failed=failed)
     assert "planted" not in str(kept)
     assert KEY not in str(kept)
     for text in kept[:2]:
@@ -202,3 +206,129 @@ def test_credentials_are_found_without_a_scan() -> None:
     assert credential_texts(text) == {"planted-\n1", "planted-2"}
     for run in ('"', '{"', '"a":"', '"a": ', "\\", '"token":"'):
         credential_texts((run * (1 << 20))[: 1 << 20])
+
+
+@pytest.mark.parametrize(
+    ("member", "texts"),
+    [
+        ({"headers": {"X-Wiki": "planted-1", "Content-Type": "application/json"}}, {"planted-1"}),
+        ({"vertex_credentials": {"type": "service_account", "private_key": "planted-1"}}, {"planted-1"}),
+        ({"auth": {"user": "ann", "password": "planted"}}, {"planted"}),
+        ({"api_keys": ["planted-1", {"x": ["planted-2"]}]}, {"planted-1", "planted-2"}),
+        ({"server_url": "https://x.example/mcp?token=planted-1&n=1"}, {"planted-1"}),
+        ({"api_base": "https://ann:planted%401@x.example"}, {"ann", "ann:planted%401", "planted%401", "planted@1"}),
+        ({"fallbacks": [{"auth": {"type": "object", "x": "no value"}}]}, set[str]()),
+    ],
+)  # fmt: skip
+def test_credentials_in_members_of_any_shape(member: Any, texts: set[str]) -> None:
+    """Maps of headers, service accounts, lists and URLs hold credentials; the scan of a worker collects the same."""
+    text = json.dumps({"model": "m", "deep": [member]})
+    assert credential_texts(text) == texts
+    found: set[str] = set()
+    masked = mask_json_text(text, members=True, found=found)
+    assert found == texts
+    assert "planted" not in masked
+
+
+def test_json_text_in_a_member_is_read() -> None:
+    """A service account as JSON text is one credential and holds others; so does a configuration as JSON text."""
+    account = json.dumps({"private_key": "planted-1"})
+    assert credential_texts(json.dumps({"vertex_credentials": account})) == {account, "planted-1"}
+    config = json.dumps({"targets": [{"api_key": "planted-1", "nested": json.dumps({"password": "planted-2"})}]})
+    text = json.dumps({"config": config, "n": 1})
+    found: set[str] = set()
+    assert has_credential_members(text)
+    masked = json.loads(json.loads(mask_json_text(text, members=True, found=found))["config"])
+    assert masked["targets"][0]["api_key"] == MASK
+    assert json.loads(masked["targets"][0]["nested"]) == {"password": MASK}
+    assert found == {"planted-1", "planted-2"}
+
+
+def test_json_text_of_a_conversation_stays() -> None:
+    """What is said to a model stays as it was said; the arguments of a tool's call are what ``input`` is elsewhere."""
+    said = json.dumps({"password": "kept"})
+    call = {"function": {"name": "login", "arguments": json.dumps({"password": "planted", "token": "kept"})}}
+    text = json.dumps({"messages": [{"content": said, "tool_calls": [call]}]})
+    message = json.loads(mask_json_text(text, members=True))["messages"][0]
+    assert message["content"] == said
+    assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"password": MASK, "token": "kept"}
+
+
+@pytest.mark.parametrize("run", [
+    '{"auth":{"type":"object",' * 200 + '"x":1' + "}}" * 200 + ",", '{"auth":{', '"headers":{"a":"b"},', '\\"', 'a\\":',
+    '"x":"\\"token\\":', '"url":"http://a:b@c?token=d",',
+])  # fmt: skip
+def test_no_text_is_read_more_often_for_its_credentials(run: str) -> None:
+    """A megabyte of schemas within schemas, of containers that do not end or of escaped quotes is read a few times."""
+    text = "[" + (run * ((1 << 20) // len(run) + 1))[: 1 << 20]
+    has_credential_members(text)
+    credential_texts(text)
+    mask_json_text(text, members=True)
+
+
+def test_values_of_the_program() -> None:
+    """Of what a program says beside its calls, credentials go: by their name and form, in URLs and in JSON text."""
+    value = {
+        "api_key": "planted", "db": "postgres://ann:planted@h/d", "note": f"used {KEY}", "n": 1, "tenant": "acme",
+        "config": json.dumps({"token": "planted"}), f"x {KEY}": [f"%20{KEY}", "sk-learn-agent-v2"],
+    }  # fmt: skip
+    masked = mask_context(value)
+    assert "planted" not in json.dumps(masked)
+    assert KEY not in json.dumps(masked)
+    assert (masked["n"], masked["tenant"], masked["db"]) == (1, "acme", f"postgres://{MASK}@h/d")
+    assert list(masked)[-1] == f"x {MASK}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sk-learn-classifier-agent-v2-prod", "0197c0de-0000-7000-8000-000000000001", "task-2026-11-28-sk-1",
+     "bearer-of-news", "user@example.org", "claude-sonnet-5-20260929", "a/b:c=d&e", "тест-агент-один",
+     "org_01H8XYZ", "x" * 600]
+)  # fmt: skip
+def test_names_that_stay(name: str) -> None:
+    """Ids, models and tags are found by their exact text: they stay."""
+    assert mask_names(name) == name
+
+
+@pytest.mark.parametrize("name", [KEY, f"user:{KEY}", f"Bearer {KEY}", f"https://ann:{KEY}@h/v1", f"%20{KEY}"])
+def test_names_that_are_keys(name: str) -> None:
+    """A whole key in an id or a tag goes."""
+    assert KEY not in mask_names(name)
+    assert MASK in mask_names(name)
+
+
+SECRET = "planted+credential/1?"
+
+
+@pytest.mark.parametrize("around", ["", "a", "ab", "abc"])
+@pytest.mark.parametrize("code", [base64.b64encode, base64.urlsafe_b64encode], ids=["standard", "URL-safe"])
+def test_base64_of_a_credential(around: str, code: Any) -> None:
+    """A credential in base64 goes, wherever it begins, and with it nothing but itself."""
+    coded = code(f"{around}{SECRET}{around}".encode()).decode()
+    masked = ExactMask.of([SECRET])(f"see {coded} and {code(b'something else').decode()}")
+    assert MASK in masked
+    assert masked.endswith(f" and {code(b'something else').decode()}")
+    remaining = masked.partition(" and ")[0].removeprefix("see ").replace(MASK, "").rstrip("=")
+    digits_of_around = -(-len(around) * 8 // 6)
+    assert len(remaining) <= 2 * digits_of_around + 1
+
+
+def test_bytes_that_are_no_text() -> None:
+    """Bytes are kept in base64; credentials in them go, and all other bytes stay."""
+    content = b"\xff\x00 key \xc3\xa9planted-1\xfe api_key=abc123 \xff"
+    text = _json.canonical(content)
+    kept, _, _ = Policy().apply(text, None, ExactMask.of(["\u00e9planted-1"]))
+    assert kept is not None
+    masked = base64.b64decode(json.loads(kept)["base64"])
+    assert masked == content.replace(b"\xc3\xa9planted-1", MASK.encode()).replace(b"abc123", MASK.encode())
+    assert Policy().apply(None, text)[1] == text
+
+
+def test_a_credential_that_looks_like_two() -> None:
+    """A credential with a quote in it goes as a whole, though the pattern for assignments ends at the quote."""
+    secret = 'planted"1<&\\2'
+    text = json.dumps({"message": f"sent {json.dumps({'apiKey': secret})}"})
+    _, kept, _ = Policy().apply(None, text, ExactMask.of([secret]), failed=True)
+    assert kept is not None
+    assert "planted" not in kept
+    assert "2" not in kept

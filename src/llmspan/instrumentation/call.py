@@ -53,6 +53,8 @@ class Endpoint(NamedTuple):
     address: str | None
     port: int | None
     sdk: str
+    #: what the client connects with, beside what is in its requests
+    credentials: tuple[str, ...] = ()
 
 
 #: returns the texts of request and response under a policy, and what ``content`` says of them

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from .._guard import guarded
+from ..limits import cut_at_space
 from ..redaction import MASK, mask_keys
 from ..semconv import CAUSED_BY
 from ..wire.error_types import class_name
@@ -73,4 +74,4 @@ def _raised_from(error: BaseException) -> Iterator[BaseException]:
 
 def _message(error: BaseException) -> str:
     text = guarded("call.cause", str, error) or ""
-    return mask_keys(_USERINFO.sub(MASK, text[: 4 * _MAX_LENGTH]))[:_MAX_LENGTH]  # a cut key is not masked
+    return cut_at_space(mask_keys(_USERINFO.sub(MASK, text[: 4 * _MAX_LENGTH])), _MAX_LENGTH)

@@ -7,10 +7,6 @@
 from __future__ import annotations
 
 import json
-import re
-from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from .. import _json
@@ -18,7 +14,6 @@ from .._guard import guarded
 from .._pace import yield_gil
 from ..content import Policy
 from ..messages import is_compacted
-from ..redaction import credential_texts, url_credentials
 from ..scope import EMPTY
 from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, RecordStatus
@@ -28,17 +23,9 @@ from .background_responses import background_facts
 from .body import Body
 from .call import Call, ErrorInfo
 from .causes import causes_json, message_with_causes
+from .credentials import call_credentials
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
-#: headers that hold credentials, and headers that may: a provider's error may repeat either
-_SECRET_HEADERS: Final = re.compile(
-    "authorization|x-api-key|api-key|x-goog-api-key|proxy-authorization|cookie", re.IGNORECASE
-)
-_SUSPECTED_HEADERS: Final = re.compile(".*(?:auth|cookie|key|passw|secret|session|token).*", re.IGNORECASE)
-_SEPARATORS: Final = re.compile(r"[\s;=,]+")
-#: shorter values are placeholders ("not-needed") and may also be words of the conversation
-_MIN_SECRET_LENGTH: Final = 16
-_MIN_SUSPECTED_LENGTH: Final = 8
 #: characters of a message that are masked; what a record may hold is cut afterwards
 _MESSAGE_LIMIT: Final = 16_384
 
@@ -46,7 +33,7 @@ _MESSAGE_LIMIT: Final = 16_384
 def facts_for_span(call: Call) -> dict[str, Any]:
     """The values of the record that the span of a finished call gets at its end."""
     facts = {"provider": call.endpoint.provider, **_outcome_facts(call, _summarize(call))}
-    return call.observer.policy.clean(facts, lambda: request_secrets(call, include_suspected=True))
+    return _clean(call, facts)
 
 
 def record_without_payload(call: Call) -> ProviderTrace:
@@ -116,7 +103,17 @@ def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "billing_context": scope.billing_context,
         **_outcome_facts(call, reply),
     }
-    return call.observer.policy.clean(facts, lambda: request_secrets(call, include_suspected=True))
+    return _clean(call, facts)
+
+
+def _clean(call: Call, facts: dict[str, Any]) -> dict[str, Any]:
+    """``facts`` as they may be stored; also the fact that spans have and records have not."""
+    has_failed = facts["error_message"] is not None or facts["error_json"] is not None
+    credentials = call_credentials(call, has_failed=has_failed)
+    fingerprint = call.span_facts.system_fingerprint
+    if fingerprint is not None and credentials.is_in(fingerprint):
+        call.span_facts = call.span_facts._replace(system_fingerprint=credentials(fingerprint))
+    return call.observer.policy.clean(facts, credentials)
 
 
 def _outcome_facts(call: Call, reply: Reply) -> dict[str, Any]:
@@ -242,34 +239,6 @@ def payload_texts(call: Call, policy: Policy) -> tuple[str | None, str | None, A
     return _payload(call, body, reply, response, policy)
 
 
-def request_secrets(call: Call, *, include_suspected: bool) -> list[str]:
-    """The credentials of the request, which must not be in a record; with those of headers that may hold some."""
-    names, min_length = (
-        (_SUSPECTED_HEADERS, _MIN_SUSPECTED_LENGTH) if include_suspected else (_SECRET_HEADERS, _MIN_SECRET_LENGTH)
-    )
-    headers = getattr(call.request, "headers", None)
-    values = [value for name, value in headers.items() if names.fullmatch(name)] if headers is not None else []
-    parts = {part for value in values for part in _header_secrets(value)}
-    parts.update(url_credentials(str(getattr(call.request, "url", ""))))
-    if include_suspected:
-        parts.update(_body_credentials(call.request_bytes))
-    return sorted((part for part in parts if len(part) >= min_length), key=len, reverse=True)
-
-
-def _header_secrets(value: str) -> Iterator[str]:
-    """The parts of a header's value; of ``Basic`` credentials (RFC 7617) also the user and the password."""
-    parts = _SEPARATORS.split(value)
-    yield from parts
-    if parts[0].lower() == "basic" and len(parts) > 1:
-        with suppress(ValueError):
-            yield from b64decode(parts[1] + "==").decode("utf-8", "replace").split(":", 1)
-
-
-def _body_credentials(request: bytes | None) -> set[str]:
-    """The credentials in the body of a request, which a gateway may repeat in its error."""
-    return credential_texts((request or b"").decode("utf-8", "replace"))
-
-
 def _payload(
     call: Call, body: bytes, reply: Reply, response: Any, policy: Policy | None = None
 ) -> tuple[str | None, str | None, Any]:
@@ -281,8 +250,8 @@ def _payload(
         text = _json.canonical(body) if body else None
     has_failed = reply.error is not None or call.error is not None
     request = call.request_bytes if call.upload is None else call.upload.as_json().encode()
-    secrets = request_secrets(call, include_suspected=has_failed)
-    return (policy or call.observer.policy).apply(request, text, secrets, failed=has_failed)
+    credentials = call_credentials(call, has_failed=has_failed)
+    return (policy or call.observer.policy).apply(request, text, credentials, failed=has_failed)
 
 
 def _describe_partial_body(response: Any, body: Body | None) -> Any:

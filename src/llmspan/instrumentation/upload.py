@@ -30,6 +30,11 @@ class Upload:
         self._files = [(str(name), _File(file)) for name, file in pairs]
 
     @property
+    def fields(self) -> Mapping[str, Any]:
+        """The fields beside the files."""
+        return self._fields
+
+    @property
     def held(self) -> int:
         """Bytes in memory."""
         return sum(len(file.content) for _, file in self._files if file.content is not None)

@@ -1,8 +1,10 @@
 """Masks credentials and personal data in texts, JSON values and JSON texts."""
 
+from .context import mask_context
 from .credentials import is_credential_name, mask_credential_members, url_credentials
+from .exact import ExactMask, mask_bytes
 from .json_text import credential_texts, has_credential_members, mask_json_text
-from .patterns import MASK, PATTERNS, mask_errors, mask_exact, mask_keys, mask_urls, may_hold
+from .patterns import MASK, PATTERNS, mask_errors, mask_keys, mask_names, mask_urls, may_hold_key
 from .redactor import Redactor, WithheldError
 from .urls import display_url, url_scheme
 from .values import map_json, mask_texts
@@ -10,6 +12,7 @@ from .values import map_json, mask_texts
 __all__ = [
     "MASK",
     "PATTERNS",
+    "ExactMask",
     "Redactor",
     "WithheldError",
     "credential_texts",
@@ -17,14 +20,16 @@ __all__ = [
     "has_credential_members",
     "is_credential_name",
     "map_json",
+    "mask_bytes",
+    "mask_context",
     "mask_credential_members",
     "mask_errors",
-    "mask_exact",
     "mask_json_text",
     "mask_keys",
+    "mask_names",
     "mask_texts",
     "mask_urls",
-    "may_hold",
+    "may_hold_key",
     "url_credentials",
     "url_scheme",
 ]

@@ -13,14 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .cards import is_card
-from .credentials import is_credential_name, is_schema, is_url_name
+from .credentials import credential_strings, is_credential_name, is_schema, is_url_name, url_credentials
 from .patterns import MASK, mask_urls
 
-_TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\]]|[^\s"{}\[\],:]++', re.DOTALL)
+#: a string without an end goes to the end of the text, so that none is begun anew at each of its quotes
+_TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:(?P<end>")|\Z)|[{}\[\]]|[^\s"{}\[\],:]++', re.DOTALL)
 _KEY_END: Final = re.compile(r"[ \t\r\n]*+:")
-_NAMES: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"(?=[ \t\r\n]*+:)', re.DOTALL)
-_TEXT_MEMBERS: Final = re.compile(
-    r'"([A-Za-z][A-Za-z0-9_.-]{1,63})"[ \t\r\n]*+:[ \t\r\n]*+("(?:[^"\\]++|\\.)*+")', re.DOTALL
+#: every string is matched whole, so that none is entered at a quote within it
+_STRINGS: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)(?:"([ \t\r\n]*+:)?|\Z)', re.DOTALL)
+#: names of JSON texts that are strings of this one
+_INNER_NAMES: Final = re.compile(r'(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)\\++"[ \t\r\n]*+:')
+_MEMBERS: Final = re.compile(
+    r'"([A-Za-z][A-Za-z0-9_.-]{1,63})"[ \t\r\n]*+:[ \t\r\n]*+(?:("(?:[^"\\]++|\\.)*+")|[{\[])', re.DOTALL
 )
 _JSON_MASK: Final = json.dumps(MASK)
 #: top-level members of requests that hold what is said to the model
@@ -30,26 +34,55 @@ _CONVERSATION: Final = frozenset(
 #: ends of the names that :func:`is_credential_name` and :func:`is_url_name` know; searched for before anything is read
 _HINTS: Final = (
     'key"', 'keyid"', 'key_id"', 'token"', 'secret"', 'password"', 'passwd"', 'passphrase"', 'pwd"', 'jwt"', 'auth"',
-    'authorization"', 'cookie"', 'cookies"', 'credential"', 'credentials"', 'headers"', 'assertion"', "://", "\\u00",
+    'authorization"', 'cookie"', 'cookies"', 'credential"', 'credentials"', 'headers"', 'assertion"', 'bearer"',
+    'ionstring"', 'ion_string"', 'ion-string"', 'keys"', 'key-id"', 'ss_tokens"', 'sstokens"', 'api_tokens"',
+    'secrets"', 'passwords"', "://", "\\u00", '\\"',
 )  # fmt: skip
+#: a container of more characters is not read on the caller's thread: its members are looked at one by one
+_LARGEST_CONTAINER: Final = 64 * 1024
+#: schemas within schemas that are looked into, so that a text is never read more often than this
+_DEEPEST_SCHEMA: Final = 8
+#: JSON texts within JSON texts
+_DEEPEST_TEXT: Final = 3
 
 
 def has_credential_members(text: str) -> bool:
     """Whether it is worth scanning JSON ``text`` for members that hold credentials."""
     lowered = text.lower()
-    if not any(hint in lowered for hint in _HINTS):
+    if not any(map(lowered.__contains__, _HINTS)):
         return False
     if "\\u00" in lowered or ("://" in text and ("?" in text or "@" in text)):
         return True
-    return any(is_credential_name(match[1]) for match in _NAMES.finditer(text))
+    if '\\"' in text and any(is_credential_name(match[1]) for match in _INNER_NAMES.finditer(text)):
+        return True
+    return any(match[2] and is_credential_name(match[1]) for match in _STRINGS.finditer(text))
 
 
 def credential_texts(text: str) -> set[str]:
-    """The strings that credential members of JSON ``text`` hold, found without reading the rest.
+    """The strings that credential members and URLs of JSON ``text`` hold, found without reading the rest.
 
     For the caller's thread, which must not wait until a request of many MB is scanned token by token.
     """
-    return {_decoded(match[2]) for match in _TEXT_MEMBERS.finditer(text) if is_credential_name(match[1])}
+    found: set[str] = set()
+    position = unread = 0
+    while (match := _MEMBERS.search(text, position)) is not None:
+        position = match.end()
+        name, string = match[1], match[2]
+        if is_credential_name(name):
+            if string is not None:
+                found.update(credential_strings(_decoded(string)))
+            elif match.end() > unread:  # what was too large once is not tried again for each container in it
+                start = match.end() - 1
+                close = _end_of_container(text, start, start + _LARGEST_CONTAINER)
+                value = _value_of(text[start:close])
+                if value is None:
+                    unread = close
+                elif not is_schema(value):
+                    found.update(credential_strings(value))
+                    position = close
+        elif string is not None and is_url_name(name):
+            found.update(url_credentials(_decoded(string)))
+    return found
 
 
 def mask_json_text(
@@ -68,6 +101,16 @@ def mask_json_text(
     return _Scan(text, mask, members=members, cards=cards, found=found).run()
 
 
+def _mask_inner_members(text: str, found: set[str] | None, *, is_conversation: bool, level: int) -> str:
+    """JSON ``text`` that is a string of a JSON text, masked as a part of that; itself if it is no JSON."""
+    if level > _DEEPEST_TEXT or text[:1] not in ("{", "[") or not has_credential_members(text):
+        return text
+    if _value_of(text) is None:
+        return text
+    scan = _Scan(text, None, members=True, cards=False, found=found, is_inner=is_conversation, level=level)
+    return scan.run()
+
+
 @dataclass(slots=True)
 class _Scan:
     text: str
@@ -75,6 +118,10 @@ class _Scan:
     members: bool
     cards: bool
     found: set[str] | None
+    #: whether all of the text is what was said to a model
+    is_inner: bool = False
+    #: how many JSON texts this one is in
+    level: int = 0
     _parts: list[str] = field(default_factory=list[str])
     #: up to where the text is in ``_parts``
     _copied: int = 0
@@ -82,6 +129,8 @@ class _Scan:
     #: the member whose value comes next
     _name: str | None = None
     _in_conversation: bool = False
+    #: the ends of the schemas under credentials' names that the scan is in
+    _schemas: list[int] = field(default_factory=list[int])
 
     def run(self) -> str:
         position = 0
@@ -95,6 +144,8 @@ class _Scan:
         """Handle one token; the position to go on from."""
         token, start, end = match[0], match.start(), match.end()
         first = token[0]
+        if first == '"' and match["end"] is None:
+            return end
         if first in "]}":
             self._depth -= 1
             return end
@@ -104,9 +155,8 @@ class _Scan:
         name, self._name = self._name, None
         if first in "{[":
             if name is not None and self._is_credential(name):
-                close = _end_of_container(self.text, start)
-                if not _is_schema_text(self.text[start:close]):
-                    self._replace(start, close, _JSON_MASK)
+                close = self._mask_container(start)
+                if close is not None:
                     return close
             self._depth += 1
             return end
@@ -115,6 +165,20 @@ class _Scan:
         elif self._is_masked_number(name, token):
             self._replace(start, end, _JSON_MASK)
         return end
+
+    def _mask_container(self, start: int) -> int | None:
+        """Mask the value of a credential member that begins at ``start``; its end, or None if it is a schema."""
+        while self._schemas and self._schemas[-1] <= start:
+            self._schemas.pop()
+        close = _end_of_container(self.text, start)
+        value = _value_of(self.text[start:close])
+        if is_schema(value) and len(self._schemas) < _DEEPEST_SCHEMA:
+            self._schemas.append(close)
+            return None
+        if self.found is not None:
+            self.found.update(credential_strings(value))
+        self._replace(start, close, _JSON_MASK)
+        return close
 
     def _on_name(self, token: str, start: int, end: int) -> None:
         name = _decoded(token)
@@ -126,18 +190,24 @@ class _Scan:
 
     def _on_string(self, name: str | None, token: str, start: int, end: int) -> None:
         value = _decoded(token)
-        if name is not None and self.members:
-            if self._is_credential(name):
-                if self.found is not None:
-                    self.found.add(value)
-                self._replace(start, end, _JSON_MASK)
-                return
-            if is_url_name(name):
-                masked = mask_urls(value)
-                self._replace_string(value, masked if self.mask is None else self.mask(masked), start, end)
-                return
-        if self.mask is not None:
-            self._replace_string(value, self.mask(value), start, end)
+        if name is not None and self._is_credential(name):
+            if self.found is not None:
+                self.found.update(credential_strings(value))
+            self._replace(start, end, _JSON_MASK)
+            return
+        masked = self._masked_member(name, value) if self.members else value
+        self._replace_string(value, masked if self.mask is None else self.mask(masked), start, end)
+
+    def _masked_member(self, name: str | None, value: str) -> str:
+        """The string of a member whose name is no credential's: a URL, or JSON text, may hold some."""
+        if name is not None and is_url_name(name):
+            if self.found is not None:
+                self.found.update(url_credentials(value))
+            return mask_urls(value)
+        is_conversation = self._in_conversation or self.is_inner
+        if is_conversation and name != "arguments":  # of a tool's call; other texts are the conversation itself
+            return value
+        return _mask_inner_members(value, self.found, is_conversation=is_conversation, level=self.level + 1)
 
     def _is_masked_number(self, name: str | None, token: str) -> bool:
         if token[0] not in "-0123456789":
@@ -145,7 +215,8 @@ class _Scan:
         return (name is not None and self._is_credential(name)) or (self.cards and is_card(token.removesuffix(".0")))
 
     def _is_credential(self, name: str) -> bool:
-        return self.members and is_credential_name(name, is_conversation=self._in_conversation)
+        is_conversation = self._in_conversation or self.is_inner
+        return self.members and is_credential_name(name, is_conversation=is_conversation)
 
     def _replace_string(self, value: str, masked: str, start: int, end: int) -> None:
         if masked != value:
@@ -163,18 +234,20 @@ def _decoded(token: str) -> str:
     return value
 
 
-def _end_of_container(text: str, start: int) -> int:
+def _end_of_container(text: str, start: int, limit: int | None = None) -> int:
+    """The position behind the container that begins at ``start``; ``limit``, or the end, if it ends nowhere before."""
+    limit = len(text) if limit is None else min(limit, len(text))
     depth, position = 0, start
-    while (match := _TOKEN.search(text, position)) is not None:
+    while (match := _TOKEN.search(text, position, limit)) is not None:
         position = match.end()
         depth += (match[0] in "{[") - (match[0] in "}]")
         if depth == 0:
-            break
-    return position
+            return position
+    return limit
 
 
-def _is_schema_text(text: str) -> bool:
+def _value_of(text: str) -> Any:
     try:
-        return is_schema(json.loads(text))
+        return json.loads(text, strict=False)
     except (ValueError, RecursionError):
-        return False
+        return None

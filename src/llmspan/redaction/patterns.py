@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from .cards import card_spans
@@ -106,6 +105,8 @@ _SHAPES: Final = (
     _Shape(("basic",), re.compile(f"{_START}(?i:basic)[ ][A-Za-z0-9+/_-]{{6,}}+={{0,2}}"), _is_basic),
 )  # fmt: skip
 
+_KEY_SIGNS: Final = [sign for shape in _SHAPES for sign in shape.signs]
+
 _MARKS: Final = "\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff"  # vowel signs, which are no letters to ``\w``
 _EMAIL: Final = re.compile(
     rf"(?<![\w.%+'{_MARKS}-])[\w.%+'{_MARKS}-]++[@\uff20](?:[\w{_MARKS}-]++[.\u3002\uff0e\uff61])+"
@@ -114,8 +115,16 @@ _EMAIL: Final = re.compile(
 _USERINFO: Final = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]++(?=@)")
 _PARAMETER: Final = re.compile(r"(?<=[?&;#])([A-Za-z0-9_.~-]++)=([^&;#\s\"'<>\\]++)")
 _ASSIGNMENT: Final = re.compile(
-    r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}([:=])\s{0,3}(\"[^\"\\]*+\"?|'[^'\\]*+'?|[^\s,;&\"')}\]\\]++)"
+    r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}([:=])\s{0,3}"
+    r"(\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?|[^\s,;&\"')}\]\\]++)"
 )
+#: shorter texts hold neither a key nor a URL with credentials
+_SHORTEST_KEY: Final = 12
+_SHORT: Final = 512
+#: what is in every ASCII text that the patterns for keys and URLs find something in
+_SIGNS: Final = re.compile("|".join(map(re.escape, ("://", "=", "\\", "%", "&", "\x1b", *_KEY_SIGNS))))
+#: ids are made of words and of UUIDs, whose longest run has twelve
+_LONG_RUN: Final = re.compile(r"(?<![A-Za-z0-9_])(?=[A-Za-z_]*+[0-9])[A-Za-z0-9_]{16,}")
 _LOOKS_SECRET: Final = re.compile(r"(?=.*[0-9*])[^\s(]{6,}")
 
 
@@ -123,8 +132,13 @@ def find_keys(text: str) -> Iterator[Span]:
     """The keys of vendors, in the forms that they are sent and shown in."""
     lowered = text.lower()
     for shape in _SHAPES:
-        if any(sign in lowered for sign in shape.signs):
+        if any(map(lowered.__contains__, shape.signs)):
             yield from (match.span() for match in shape.pattern.finditer(text) if shape.is_key(match[0]))
+
+
+def find_long_keys(text: str) -> Iterator[Span]:
+    """Keys that nobody takes for a word or an id: with a run of many letters and digits in them."""
+    yield from ((start, end) for start, end in find_keys(text) if _LONG_RUN.search(text, start, end))
 
 
 def find_url_credentials(text: str) -> Iterator[Span]:
@@ -162,27 +176,6 @@ def mask_found(finders: Iterable[Finder], text: str) -> str:
     return _replaced(text, sorted(spans)) if spans else text
 
 
-def mask_exact(secrets: Iterable[str], text: str) -> str:
-    """``text`` without these very secrets, however they are encoded."""
-    return mask_found([partial(_find_exact, secret) for secret in secrets if secret], text)
-
-
-def may_hold(secret: str, text: str) -> bool:
-    """Whether JSON ``text`` can hold ``secret``, plain or encoded: a quick look, so that most texts are not read."""
-    if secret in text or "\\u00" in text or "\\/" in text:
-        return True
-    if secret.isalnum() and secret.isascii():  # written alike in JSON and in a URL
-        return False
-    return "%" in text or json.dumps(secret)[1:-1] in text or json.dumps(secret, ensure_ascii=False)[1:-1] in text
-
-
-def _find_exact(secret: str, text: str) -> Iterator[Span]:
-    start = text.find(secret)
-    while start >= 0:
-        yield start, start + len(secret)
-        start = text.find(secret, start + len(secret))
-
-
 def _replaced(text: str, spans: list[Span]) -> str:
     parts: list[str] = []
     done = 0
@@ -196,7 +189,26 @@ def _replaced(text: str, spans: list[Span]) -> str:
 mask_keys: Final[Mask] = partial(mask_found, (find_keys, find_url_credentials))
 mask_urls: Final[Mask] = partial(mask_found, (find_url_credentials,))
 #: for what errors say, and for bodies that are no JSON: providers and gateways echo what they were sent
-mask_errors: Final[Mask] = partial(mask_found, (find_keys, find_url_credentials, find_assignments))
+ERROR_FINDERS: Final[tuple[Finder, ...]] = (find_keys, find_url_credentials, find_assignments)
+mask_errors: Final[Mask] = partial(mask_found, ERROR_FINDERS)
+
+_mask_long_keys: Final[Mask] = partial(mask_found, (find_long_keys, find_url_credentials))
+
+
+def mask_names(text: str) -> str:
+    """An id, a name or a tag without a whole key or a URL's credentials in it."""
+    return _mask_long_keys(text) if may_hold_key(text) else text
+
+
+def may_hold_key(text: str) -> bool:
+    """Whether a text can hold a key or a URL's credentials, plain or encoded: a quick look, at short texts only."""
+    return len(text) >= _SHORTEST_KEY and (len(text) > _SHORT or not text.isascii() or _has_sign(text))
+
+
+@lru_cache(maxsize=4096)  # names repeat
+def _has_sign(text: str) -> bool:
+    return bool(_SIGNS.search(text.lower()))
+
 
 #: what each pattern that can be switched on by name looks for
 FINDERS: Final[Mapping[str, tuple[Finder, ...]]] = {

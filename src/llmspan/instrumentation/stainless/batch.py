@@ -24,9 +24,10 @@ from ...wire import error_type
 from ...wire.apis.anthropic_batches import BatchResult, read_result
 from ..body import Body
 from ..call import Call
+from ..credentials import call_credentials
 from ..decoding import UndecodableError, decoder
 from ..finished_call import FinishedCall
-from ..record import record_facts, request_secrets
+from ..record import record_facts
 from ..telemetry import publish
 
 #: bytes that are passed to the worker together
@@ -179,7 +180,7 @@ class _PendingResult:
         if self._line is None and policy.keep:
             content = "truncated"
         return ProviderTrace(
-            **policy.clean(facts, lambda: request_secrets(call, include_suspected=True)),
+            **policy.clean(facts, call_credentials(call, has_failed=True)),
             request_json=request_json,
             response_json=response_json,
             content=content,
@@ -197,8 +198,8 @@ class _PendingResult:
         """The payload of the result under ``policy``; a result does not repeat its request."""
         result, has_failed = self._result, self._result.reply.error is not None
         text = None if result.response is None else _json.dumps(result.response)
-        secrets = request_secrets(self._call, include_suspected=has_failed)
-        return policy.apply(None, text, secrets, failed=has_failed)
+        credentials = call_credentials(self._call, has_failed=has_failed)
+        return policy.apply(None, text, credentials, failed=has_failed)
 
 
 def _batch_facts(results: BatchResults, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..._guard import guarded
 from ..call import Call, Endpoint, Route
+from ..credentials import client_credentials
 from ..import_hooks import when_imported
 from ..observer import Observer
 from ..patching import Patch, Patches
@@ -337,14 +338,19 @@ class StainlessHooks:
     def _endpoint_of(self, client: Any, url: str = "") -> Endpoint:
         address = absolute_address(url)
         if address is not None:
-            return self.provider.endpoint(client, address)
+            return _with_credentials(self.provider.endpoint(client, address), client)
         base_url, key = client.base_url, id(client)
         cached = self._endpoints.get(key)
         if cached is None or cached[1] is not base_url or cached[0]() is not client:
             reference = weakref.ref(client, lambda _: self._endpoints.pop(key, None))
-            cached = reference, base_url, self.provider.endpoint(client)
+            cached = reference, base_url, _with_credentials(self.provider.endpoint(client), client)
             self._endpoints[key] = cached
         return cached[2]
+
+
+def _with_credentials(endpoint: Endpoint, client: Any) -> Endpoint:
+    credentials = guarded("request.client_credentials", client_credentials, client)
+    return endpoint._replace(credentials=credentials) if credentials else endpoint
 
 
 def _is_http_response_class(kind: Any) -> bool:

@@ -19,8 +19,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._guard import guarded
+from ...redaction import url_credentials
 from ..body import TRIM_INTERVAL
 from ..call import Call, Endpoint, Route
+from ..credentials import header_credentials
 from ..patching import Patch
 
 if TYPE_CHECKING:
@@ -79,7 +81,9 @@ def _attach(hooks: StainlessHooks, manager: Any, socket_of: Callable[[Any], Any]
     if not hooks.is_active or not type(socket).__module__.startswith("websockets.") or "recv" in vars(socket):
         return
     client = next(value for name, value in vars(manager).items() if name.endswith("__client"))
-    connection = _Connection(hooks, hooks.provider.endpoint(client))
+    endpoint = hooks.provider.endpoint(client)
+    credentials = guarded("socket.credentials", _handshake_credentials, socket) or ()
+    connection = _Connection(hooks, endpoint._replace(credentials=credentials))
     sink = hooks.observer.sink
     sink.ensure_started()
     shadow = _shadow_methods_async if inspect.iscoroutinefunction(socket.recv) else _shadow_methods
@@ -87,6 +91,15 @@ def _attach(hooks: StainlessHooks, manager: Any, socket_of: Callable[[Any], Any]
     # deferred, as a finaliser must not log: the handlers of the program may do anything
     on_gc = functools.partial(guarded, "socket.dropped", connection.on_gc)
     weakref.finalize(socket, sink.defer, on_gc).atexit = False
+
+
+def _handshake_credentials(socket: Any) -> tuple[str, ...]:
+    """What the connection was opened with: an error may repeat it, and messages have no headers."""
+    request = getattr(socket, "request", None)
+    pairs = request.headers.raw_items() if request is not None else ()
+    headers = ((name.encode("latin-1"), value.encode("utf-8", "replace")) for name, value in pairs)
+    path = getattr(request, "path", "")
+    return (*header_credentials(headers, include_suspected=True), *url_credentials(path))
 
 
 def _shadow_methods(socket: Any, connection: _Connection) -> None:

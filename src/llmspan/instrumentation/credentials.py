@@ -1,0 +1,112 @@
+"""The credentials of a call: what must not be anywhere but in its request, wherever a provider repeats it.
+
+They are in headers, in the URL, in members of the body, and in what the client connects with (a proxy, a handshake).
+What a provider says of a call that failed may repeat any of them, so there more headers count, and shorter values.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final
+
+from .._json import dumps
+from ..redaction import ExactMask, credential_texts, is_credential_name, url_credentials
+from .call import Call
+
+__all__ = ["call_credentials", "client_credentials", "header_credentials"]
+
+#: headers that may hold credentials, beside those whose names say so
+_SUSPECTED_HEADER: Final = re.compile(".*(?:auth|cookie|key|passw|secret|session|token).*", re.IGNORECASE)
+_SEPARATORS: Final = re.compile(r"[\s;=,]+")
+#: shorter ones are placeholders ("not-needed"), and may well be words of the conversation
+_MIN_LENGTH: Final = 16
+_MIN_LENGTH_OF_FAILURE: Final = 8
+_NO_CREDENTIALS: Final = ExactMask()
+
+#: names and values as they are sent
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
+    """A mask for what ``call`` was made with."""
+    request = call.request
+    credentials = set(call.endpoint.credentials)
+    headers = getattr(request, "headers", None)
+    if headers is not None:
+        credentials.update(header_credentials(headers.raw, include_suspected=has_failed))
+    url = getattr(request, "url", None)
+    if url is not None and (url.userinfo or url.query):
+        credentials.update(url_credentials(str(url)))
+    if has_failed:
+        credentials.update(_request_credentials(call))
+    min_length = _MIN_LENGTH_OF_FAILURE if has_failed else _MIN_LENGTH
+    long_enough = [text for text in credentials if len(text) >= min_length]
+    return ExactMask.of(long_enough) if long_enough else _NO_CREDENTIALS
+
+
+def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator[str]:
+    """The credentials in headers: each value less its scheme, its words, and what ``Basic`` encodes (RFC 7617)."""
+    is_secret = _may_be_secret if include_suspected else _is_secret
+    for name, raw in headers:
+        if raw[:1] == b"{":  # a gateway's configuration
+            yield from credential_texts(_text(raw))
+        elif is_secret(name):
+            value = _text(raw)
+            scheme, _, word = value.partition(" ")
+            yield word or value
+            if _SEPARATORS.search(word or value) is not None:
+                yield from _SEPARATORS.split(value)
+            if scheme.lower() == "basic":
+                yield from _basic_credentials(word)
+
+
+def client_credentials(client: Any) -> tuple[str, ...]:
+    """The credentials of the proxies that the HTTP client of an SDK's ``client`` goes through."""
+    http_client = getattr(client, "_client", None)
+    mounts = getattr(http_client, "_mounts", None)
+    transports = [getattr(http_client, "_transport", None), *(mounts.values() if isinstance(mounts, dict) else ())]
+    credentials: set[str] = set()
+    for transport in transports:
+        pool = getattr(transport, "_pool", None)
+        proxy_headers = getattr(pool, "_proxy_headers", None) or ()
+        credentials.update(header_credentials(proxy_headers, include_suspected=True))
+        credentials.update(_text(part) for part in getattr(pool, "_proxy_auth", None) or ())  # of a SOCKS proxy
+    return tuple(credentials)
+
+
+def _request_credentials(call: Call) -> Iterator[str]:
+    """Those in the body, which a gateway may repeat in its error, and in a URL that no request could be made for."""
+    if call.upload is not None:
+        yield from credential_texts(dumps(call.upload.fields))
+    elif call.request_bytes is not None:
+        yield from credential_texts(call.request_bytes.decode("utf-8", "replace"))
+    if "://" in call.path:
+        yield from url_credentials(call.path)
+
+
+def _basic_credentials(word: str) -> Iterator[str]:
+    with suppress(ValueError):
+        pair = b64decode(word + "==").decode("utf-8", "replace")
+        yield pair
+        yield from pair.split(":", 1)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+@lru_cache(maxsize=512)
+def _is_secret(name: bytes) -> bool:
+    return is_credential_name(name.decode("latin-1"))
+
+
+@lru_cache(maxsize=512)
+def _may_be_secret(name: bytes) -> bool:
+    return _is_secret(name) or _SUSPECTED_HEADER.fullmatch(name.decode("latin-1")) is not None
