@@ -6,7 +6,7 @@ The reader adds no meaning of its own to what the backend says; :class:`AsyncRea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
@@ -18,11 +18,14 @@ from .backends.base import (
     GroupBy,
     JsonPage,
     Page,
+    PriceClass,
     StatsRow,
     SupportsCount,
     SupportsJsonPages,
     SupportsReadOnly,
+    SupportsUsageSums,
 )
+from .cost import PriceLimits
 from .errors import NoTablesError, RecordError, SettingsError, shorten_traceback
 from .settings import Settings
 from .settings_arguments import SettingsArguments
@@ -139,6 +142,24 @@ class Reader:
         while page.next_cursor is not None:
             page = self.list_json(filters, limit=page_size, cursor=page.next_cursor)
             yield from page.lines
+
+    def price_classes(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits
+    ) -> Sequence[PriceClass] | None:
+        """Calls summed up by what their price depends on; None if the backend does not do that."""
+        backend = self.backend
+        if not isinstance(backend, SupportsUsageSums):
+            return None
+        return self._asked(lambda: backend.price_classes(group_by, filters, limits), [])
+
+    def detail_sums(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
+    ) -> Mapping[tuple[str | None, ...], Mapping[str, int]] | None:
+        """Sums of ``usage_details`` over the calls without usage, by group; None if the backend does not do that."""
+        backend = self.backend
+        if not isinstance(backend, SupportsUsageSums):
+            return None
+        return self._asked(lambda: backend.detail_sums(group_by, filters, names), {})
 
     def count(self, filters: Filters | None = None) -> int:
         """How many records are meant."""

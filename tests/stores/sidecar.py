@@ -8,14 +8,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmspan.backends.base import Backend, Filters, GroupBy, Page, StatsRow
+from llmspan.backends.base import Backend, Filters, GroupBy, Page, PriceClass, StatsRow
 from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
+from llmspan.cost import PriceLimits
 from llmspan.settings import Settings
 from llmspan.sidecar import Archive, Sidecar, listen
 from llmspan.trace import ProviderTrace
@@ -138,6 +139,16 @@ class WiredStore(SocketBackend):
 
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
         return self._store.ids_with_prefix(prefix, limit)
+
+    def price_classes(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits
+    ) -> Sequence[PriceClass] | None:
+        return self._store.price_classes(group_by, filters, limits)
+
+    def detail_sums(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
+    ) -> Mapping[tuple[str | None, ...], Mapping[str, int]] | None:
+        return self._store.detail_sums(group_by, filters, names)
 
     def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
         return self._store.stats(group_by, filters)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date, time, timedelta, timezone
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llmspan.cost import cost_of
+from llmspan.cost import PriceLimits, cost_of, price_limits
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
 from records import make_trace
 
 pytest.importorskip("genai_prices")
+
+from genai_prices import types
 
 GPT = {"prompt_tokens": 1_000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 600}}
 CLAUDE = {
@@ -100,3 +104,46 @@ def test_vendors_are_known_by_their_semantic_names(provider: str, model: str) ->
     assert reason == ""
     assert amount is not None
     assert amount > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"), [({}, "{}"), (["us"], "['us']"), (1, "1"), (True, "True"), ("\x1b", "\x1b")]
+)
+def test_a_region_of_any_kind(word: Any, shown: str) -> None:
+    """Whatever a provider sends in a name's place is a reason, and no failure."""
+    assert cost_of(claude(inference_geo=word)) == (None, f"inference in {shown}")
+
+
+class _Snapshot:
+    """Price data of one model."""
+
+    def __init__(self, prices: Any) -> None:
+        self.providers = [SimpleNamespace(models=[SimpleNamespace(prices=prices)])]
+
+
+def limits_of(monkeypatch: pytest.MonkeyPatch, prices: Any) -> PriceLimits | None:
+    monkeypatch.setattr("genai_prices.data_snapshot.get_snapshot", lambda: _Snapshot(prices))
+    return price_limits()
+
+
+def test_limits_are_those_of_all_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiers, the days from which prices hold, and the hours, in UTC; what has none adds none."""
+    tiered = types.TieredPrices(Decimal(1), [types.Tier(5, Decimal(2)), types.Tier(300, Decimal(3))])
+    plain, other = types.ModelPrice(input_mtok=Decimal(1)), types.ModelPrice(output_mtok=tiered)
+    assert limits_of(monkeypatch, plain) == PriceLimits()
+    assert limits_of(monkeypatch, other) == PriceLimits(tokens=(5, 300))
+    hours = types.TimeOfDateConstraint(time(23, 30, tzinfo=timezone(timedelta(hours=-2))), time(2))
+    prices = [
+        types.ConditionalPrice(prices=plain),
+        types.ConditionalPrice(types.StartDateConstraint(date(1970, 1, 2)), prices=other),
+        types.ConditionalPrice(hours, prices=plain),
+    ]
+    hour = 3_600_000_000_000
+    assert limits_of(monkeypatch, prices) == PriceLimits((5, 300), (24 * hour,), (hour * 3 // 2, 2 * hour))
+
+
+def test_conditions_of_another_kind_have_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a price may change is not known if its condition is none that we know: then nothing is summed up."""
+    weekends = SimpleNamespace(weekdays=[5, 6])
+    prices = [types.ConditionalPrice(weekends, prices=types.ModelPrice())]  # type: ignore[arg-type]
+    assert limits_of(monkeypatch, prices) is None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_checkable
 
+from ..cost import PriceLimits
 from ..errors import SettingsError
 from ..settings import Settings
 from ..trace import ProviderTrace, RecordStatus
@@ -25,12 +26,14 @@ __all__ = [
     "NoneOf",
     "OneOf",
     "Page",
+    "PriceClass",
     "Removes",
     "StatsRow",
     "SupportsCount",
     "SupportsDelete",
     "SupportsJsonPages",
     "SupportsReadOnly",
+    "SupportsUsageSums",
 ]
 
 GroupBy = Literal[
@@ -243,6 +246,43 @@ class JsonPage:
 
     lines: Sequence[str]
     next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceClass:
+    """Calls of a group whose price depends on nothing but the sums of their counts."""
+
+    group: Mapping[str, str | None]
+    calls: int
+    #: a call that might be one of them
+    example: ProviderTrace
+    #: the sums of :data:`llmspan.cost.PRICED_COUNTS`; None if each of the calls has exactly the example's usage
+    sums: Mapping[str, int] | None
+    #: classes with sums and with the same key differ in group, calls and sums only
+    key: tuple[Any, ...] = ()
+
+
+@runtime_checkable
+class SupportsUsageSums(Protocol):
+    """A backend that sums up what ``stats`` does not, so that it is not read call by call; no backend has to."""
+
+    def price_classes(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits
+    ) -> Sequence[PriceClass] | None:
+        """The classes of all calls that are meant, in any order, or None if the database has not what that takes.
+
+        ``limits`` are where prices change.
+        """
+        ...
+
+    def detail_sums(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
+    ) -> Mapping[tuple[str | None, ...], Mapping[str, int]] | None:
+        """Sums of ``names`` in ``usage_details`` over the calls without usage, by group.
+
+        A name that no call of a group has is not there. None if the database cannot read all of them.
+        """
+        ...
 
 
 @runtime_checkable

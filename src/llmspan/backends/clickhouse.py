@@ -23,6 +23,7 @@ from .clickhouse_otel import OTEL_COLUMNS, otel_rows
 from .clickhouse_pages import payload_page
 from .clickhouse_rows import as_rows, token
 from .clickhouse_schema import LAST_TIMESTAMP, VERSION, Schema
+from .json_sql import CLICKHOUSE, JsonDialect
 from .payload_pages import Row
 from .reads import Ask, SQLReads
 
@@ -64,6 +65,7 @@ class ClickHouseBackend(SQLReads):
 
     name: ClassVar[str] = "clickhouse"
     readable: ClassVar[bool] = True
+    _json: ClassVar[JsonDialect | None] = CLICKHOUSE
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

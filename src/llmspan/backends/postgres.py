@@ -18,6 +18,7 @@ from ..trace import ProviderTrace
 from . import query
 from .base import Filters
 from .deletion import Step, delete_in_steps
+from .json_sql import POSTGRES, JsonDialect
 from .payload_pages import Row
 from .reads import Ask, SQLReads
 from .rows import plain_text
@@ -48,6 +49,7 @@ class PostgresBackend(SQLReads):
 
     name: ClassVar[str] = "postgres"
     readable: ClassVar[bool] = True
+    _json: ClassVar[JsonDialect | None] = POSTGRES
 
     def __init__(
         self, dsn: str | None = None, *, payload: ContentMode = "full", retention_days: int | None = None,

@@ -130,8 +130,7 @@ def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None
     """
     check_groups(group_by)
     conditions, values = _conditions(dialect, filters)
-    expressions = {"model": "coalesce(response_model, request_model)", "day": dialect.day}
-    groups = [f"{expressions.get(name, name)} AS group_{at}" for at, name in enumerate(group_by)]
+    groups = [f"{expression} AS group_{at}" for at, expression in enumerate(_group_expressions(dialect, group_by))]
     counts = [
         "count(*) AS calls",
         f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
@@ -153,12 +152,21 @@ def where(dialect: Dialect, filters: Filters | None) -> Query:
 def stats_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> StatsRow:
     """The row of :func:`stats`, whatever number type the database sums to."""
     return StatsRow(
-        group={name: _text(row[f"group_{at}"]) for at, name in enumerate(group_by)},
+        group=_group(group_by, row),
         calls=int(row["calls"]),
         failures=int(row["failures"]),
         without_usage=int(row["without_usage"]),
         **{column: _number(row[f"sum_{column}"]) for column in _SUMS},  # pyright: ignore[reportArgumentType]
     )
+
+
+def _group_expressions(dialect: Dialect, group_by: Sequence[GroupBy]) -> list[str]:
+    expressions = {"model": "coalesce(response_model, request_model)", "day": dialect.day}
+    return [expressions.get(name, name) for name in group_by]
+
+
+def _group(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> Mapping[str, str | None]:
+    return {name: _text(row[f"group_{at}"]) for at, name in enumerate(group_by)}
 
 
 def _equal(dialect: Dialect, key: str, value: str, tail: str) -> Query:

@@ -7,13 +7,17 @@ opens and closes by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from ..cost import PriceLimits
 from ..trace import KEYS, ProviderTrace
 from . import query
-from .base import NO_RECORDS, Filters, GroupBy, JsonPage, Page, StatsRow
+from .base import NO_RECORDS, Filters, GroupBy, JsonPage, Page, PriceClass, StatsRow
+from .detail_sums import detail_sums, detail_sums_of
 from .json_lines import json_line
+from .json_sql import JsonDialect
 from .payload_pages import Row, take_page
+from .price_classes import price_class, price_classes
 from .rows import as_page, decode
 
 __all__ = ["Ask", "SQLReads"]
@@ -26,13 +30,19 @@ Ask = Callable[[query.Dialect], query.Query]
 class SQLReads:
     """The reading methods of :class:`~llmspan.backends.base.Backend`, over :meth:`_rows`."""
 
+    #: how the database reads JSON, if sums of what is in JSON are made in it
+    _json: ClassVar[JsonDialect | None] = None
+
     def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
         """The rows that the database gives for ``ask`` in its dialect, by column name."""
         raise NotImplementedError
 
     def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
-        """What ``read`` makes of the rows of ``ask``; it gets them one by one, and may leave the last ones unread."""
-        raise NotImplementedError
+        """What ``read`` makes of the rows of ``ask``, whose columns are those of a record in their order.
+
+        It may leave the last ones unread: a driver that gives them one by one has not fetched them then.
+        """
+        return read(list(row.values()) for row in self._rows(ask))
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
@@ -63,6 +73,26 @@ class SQLReads:
     def ids_with_prefix(self, prefix: str, limit: int) -> Sequence[str]:
         """At most ``limit`` ids that begin with ``prefix``, in their order."""
         return [str(row["id"]) for row in self._rows(lambda dialect: query.ids_with_prefix(dialect, prefix, limit))]
+
+    def price_classes(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits
+    ) -> Sequence[PriceClass] | None:
+        """The classes of all calls that are meant; None without :attr:`_json`."""
+        json = self._json
+        if json is None:
+            return None
+        rows = self._rows(lambda dialect: price_classes(dialect, json, group_by, filters, limits))
+        return [price_class(group_by, limits, row) for row in rows]
+
+    def detail_sums(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
+    ) -> Mapping[tuple[str | None, ...], Mapping[str, int]] | None:
+        """Sums of ``usage_details`` over the calls without usage, by group; None without :attr:`_json`."""
+        json = self._json
+        if json is None:
+            return None
+        rows = self._rows(lambda dialect: detail_sums(dialect, json, group_by, filters, names))
+        return detail_sums_of(group_by, names, rows)
 
     def count(self, filters: Filters | None = None) -> int:
         """How many records are meant."""

@@ -22,6 +22,7 @@ from ..trace import KEYS, ProviderTrace
 from . import query
 from .base import Filters
 from .deletion import Step, delete_in_steps
+from .json_sql import SQLITE, JsonDialect
 from .payload_pages import Row
 from .reads import Ask, SQLReads
 from .rows import Cell, encode, plain_text
@@ -68,6 +69,7 @@ class SQLiteBackend(SQLReads):
 
     name: ClassVar[str] = "sqlite"
     readable: ClassVar[bool] = True
+    _json: ClassVar[JsonDialect | None] = SQLITE
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, busy_timeout: float = 5.0) -> None:
         self._path = _settled(default_path() if path is None else _named(path))

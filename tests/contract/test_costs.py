@@ -1,0 +1,266 @@
+"""Sums of prices that a store makes: equal, to the last digit, to the sum over the calls, and with the same reasons."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal, localcontext
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmspan.backends.base import Backend, Filters, SupportsUsageSums
+from llmspan.backends.price_classes import LEAST_SPAN
+from llmspan.cli.bills import Bill, Group, bills
+from llmspan.cli.stats import add_estimates
+from llmspan.cost import EXACT, PriceLimits, cost_of, price_limits
+from llmspan.estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
+from llmspan.reader import Reader
+from llmspan.trace import ProviderTrace
+from llmspan.usage import Usage
+from records import NOON, make_trace, several
+
+pytest.importorskip("genai_prices")
+
+HOUR = 3_600_000_000_000
+MODELS = [
+    ("openai", "gpt-5"), ("openai", "gpt-5.4"), ("openai", "gpt-4o-realtime-preview"), ("openai", "o3"),
+    ("openai", "gpt-4o-transcribe"), ("anthropic", "claude-sonnet-4-5"), ("anthropic", "claude-opus-4-6"),
+    ("anthropic", "claude-3-haiku"), ("gcp.gemini", "gemini-2.5-pro"), ("gcp.vertex_ai", "gemini-2.5-flash"),
+    ("deepseek", "deepseek-chat"), ("deepseek", "deepseek-v4-pro"), ("x_ai", "grok-4.3"), ("openai", "unheard-of"),
+    ("nobody", "gpt-5"), ("openai", None), ("openai", ""),
+]  # fmt: skip
+
+
+def instant(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 10**9
+
+
+_edges = [32_000, 128_000, 199_999, 200_000, 272_000]
+_counts = (
+    st.none()
+    | st.sampled_from([0, 1, 2, LEAST_SPAN - 1, LEAST_SPAN, 10**15, 10**15 + 1, 2**63 - 1, -1])
+    | st.sampled_from([edge + by for edge in _edges for by in (-1, 0, 1)])
+    | st.integers(0, 3_000)
+    | st.integers(0, 2**40)
+)
+_small = st.none() | st.integers(0, 500)
+_details = st.dictionaries(
+    st.sampled_from([
+        "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens",
+        "web_search_requests", "cache_write_12h_tokens", "cache_write_24h_tokens", "iterations_input_tokens",
+        "iterations_output_tokens", "something_tokens", "a\\b", 'cache_write_5m_tokens"', "\0",
+    ]),
+    st.integers(0, 20) | st.sampled_from([0, 0, 0, -3, 10**15, 10**16, 2**63, 2**70]),
+    max_size=4,
+)  # fmt: skip
+_words = st.sampled_from(
+    [None, "standard", "fast", "global", "us", "", "=", "?", 'a"b', "a\\b", "\0", "ü", 1, True, {}]
+)
+_raws = st.none() | st.fixed_dictionaries(
+    {"input_tokens": st.integers(0, 9)},
+    optional={"speed": _words, "inference_geo": _words, "iterations": st.just([{"speed": "fast"}]), "x": _words},
+)
+_times = st.sampled_from([
+    NOON, NOON + 1, 0, -1, -(2**63), 2**63 - 1, instant("2025-06-09T23:59:59") + 999_999_999, instant("2025-06-10"),
+    instant("2026-03-12T23:59:59"), instant("2026-03-13"), instant("2026-08-17") - 1, instant("2026-08-17"),
+    *(NOON - 12 * HOUR + by for hour in (0.5, 1, 4, 6, 10, 16.5) for by in (int(hour * HOUR), int(hour * HOUR) - 1)),
+])  # fmt: skip
+
+
+def _usages(counts: st.SearchStrategy[int | None]) -> st.SearchStrategy[Usage]:
+    return st.builds(
+        Usage, input_tokens=counts, output_tokens=counts, cache_read_tokens=counts, cache_write_tokens=counts,
+        details=_details, raw=_raws, source=st.sampled_from(["provider", "provider", "provider", "partial", "none"]),
+    )  # fmt: skip
+
+
+def _consistent(usage: Usage) -> Usage:
+    """Counts as providers report them: the parts are within the whole."""
+    parts = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    return replace(usage, input_tokens=min((usage.input_tokens or 0) + parts + 50, 2**63 - 1))
+
+
+_any_usage = _usages(_counts) | _usages(_small) | _usages(_small).map(_consistent) | _usages(_counts).map(_consistent)
+
+
+@st.composite
+def _calls(draw: st.DrawFn) -> list[ProviderTrace]:
+    """Calls of few models, so that many are in one class."""
+    models = draw(st.lists(st.sampled_from(MODELS), min_size=1, max_size=2))
+    tiers = st.sampled_from([None, "default", "standard", "flex", "", "a'b"])
+    calls = st.builds(
+        lambda model, response, tier, at, usage, user: make_trace(
+            provider=model[0], request_model=model[1], response_model=response, service_tier=tier, started_at=at,
+            usage=usage, user_id=user,
+        ),
+        st.sampled_from(models), st.sampled_from([None, None, "", "gpt-5"]), tiers, _times, _any_usage,
+        st.sampled_from([None, "a", "b"]),
+    )  # fmt: skip
+    return draw(st.lists(calls, max_size=12))
+
+
+def plain_bills(records: Sequence[ProviderTrace], names: Sequence[str]) -> dict[Group, Bill]:
+    found: defaultdict[Group, Bill] = defaultdict(Bill)
+    for trace in records:
+        model = trace.request_model if trace.response_model is None else trace.response_model
+        values = {"model": model, "day": f"{trace.started:%Y-%m-%d}"}
+        bill = found[tuple(values[name] if name in values else getattr(trace, name) for name in names)]
+        amount, reason = cost_of(trace)
+        if amount is None:
+            bill.unpriced[reason] += 1
+        else:
+            with localcontext(EXACT):
+                bill.amount += amount
+            bill.priced += 1
+    return found
+
+
+class _Once(Reader):
+    """A reader that reads no records one by one."""
+
+    def iterate(self, *arguments: Any, **more: Any) -> Any:
+        if isinstance(self.backend, SupportsUsageSums):
+            raise AssertionError("read call by call")
+        return super().iterate(*arguments, **more)
+
+
+def bills_of(backend: Backend, names: Sequence[Any], filters: Filters | None = None) -> dict[Group, Bill]:
+    return bills(_Once(backend), names, filters or Filters())
+
+
+@several
+@given(
+    records=_calls(), names=st.lists(st.sampled_from(["model", "day", "user_id", "status"]), max_size=2, unique=True)
+)
+def test_sums_equal_the_sum_over_the_calls(make_backend, records, names):
+    """For any calls and groups: amounts, numbers of priced calls, and reasons with their numbers."""
+    backend = make_backend()
+    backend.write(records)
+    assert bills_of(backend, names) == plain_bills(records, names)
+    backend.shutdown()
+
+
+def test_many_calls_are_few_classes(backend):
+    """Calls that differ in their counts only are one class, of which nothing but sums is read."""
+    if not isinstance(backend, SupportsUsageSums):
+        pytest.skip("call by call")
+    records = [
+        make_trace(
+            provider="anthropic", request_model="claude-sonnet-4-5", service_tier="standard", started_at=NOON + at,
+            usage=Usage.from_raw({
+                "input_tokens": 10 + at, "cache_read_input_tokens": 1 + 3 * at, "cache_creation_input_tokens": 7 + at,
+                "cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4 + at},
+                "output_tokens": 5 + at, "inference_geo": "global", "speed": "standard",
+            }),
+        )
+        for at in range(40)
+    ]  # fmt: skip
+    backend.write(records)
+    limits = price_limits()
+    assert limits is not None
+    classes = backend.price_classes(["model"], None, limits)
+    assert classes is not None
+    assert [(one.calls, one.sums is None) for one in classes] == [(40, False)]
+    assert bills_of(backend, ["model"]) == plain_bills(records, ["model"])
+
+
+@pytest.mark.parametrize("tokens", [199_998, 199_999, 200_000, 200_001, 272_000, 272_001])
+def test_both_sides_of_a_limit(backend, tokens):
+    """A call whose input is beyond a limit has another price for all its tokens, whatever calls are beside it."""
+    usages = [
+        Usage(input_tokens=count, output_tokens=3, source="provider") for count in (1_000, tokens, tokens, 300_000)
+    ]
+    records = [make_trace(provider=p, request_model=m, usage=usage) for p, m in MODELS[:12] for usage in usages]
+    backend.write(records)
+    assert bills_of(backend, ["provider", "model"]) == plain_bills(records, ["provider", "model"])
+
+
+def test_filters_choose_the_calls(backend):
+    """Only what the filters mean is on the bill."""
+    records = [make_trace(started_at=NOON + at, user_id="a" if at % 2 else "b") for at in range(6)]
+    backend.write(records)
+    found = bills_of(backend, [], Filters(user_id="a", since=NOON + 2))
+    assert found == plain_bills([records[3], records[5]], [])
+    assert bills_of(backend, [], Filters(user_id="c")) == {}
+
+
+def test_sums_beyond_28_digits(backend):
+    """Sums are exact beyond the precision that Python's decimals have by default."""
+    huge = [make_trace(usage=Usage(input_tokens=2**63 - 1, output_tokens=2**63 - 1, source="provider"))] * 3
+    small = [make_trace(usage=Usage(input_tokens=1, output_tokens=at, source="provider")) for at in range(3)]
+    records = [replace(trace, id=f"id-{at}") for at, trace in enumerate([*huge, *small])]
+    backend.write(records)
+    (found,) = bills_of(backend, []).values()
+    assert found == plain_bills(records, [])[()]
+    assert found.amount == EXACT.divide(EXACT.multiply(3 * 2**63, Decimal("11.25")), 10**6)  # $1.25 and $10 a million
+
+
+def test_prices_that_are_not_linear_are_looked_up_call_by_call(backend, monkeypatch):
+    """Where a price is no constant and rates, or the limits are not known, each call is priced by itself."""
+    records = [make_trace(usage=Usage(input_tokens=at, output_tokens=5, source="provider")) for at in range(1, 9)]
+    backend.write(records)
+
+    def squared(trace: ProviderTrace) -> tuple[Decimal, str]:
+        return Decimal(trace.usage.input_tokens or 0) ** 2, ""
+
+    with monkeypatch.context() as patched:
+        patched.setattr("llmspan.cli.bills.cost_of", squared)
+        (found,) = bills(Reader(backend), [], Filters()).values()
+        assert (found.amount, found.priced) == (sum(at**2 for at in range(1, 9)), 8)
+    monkeypatch.setattr("llmspan.cli.bills.price_limits", lambda: None)
+    assert bills(Reader(backend), [], Filters()) == plain_bills(records, [])
+
+
+def test_limits_that_are_close(backend):
+    """Calls between two limits that leave no room for examples are not summed up, and all are there."""
+    if not isinstance(backend, SupportsUsageSums):
+        pytest.skip("call by call")
+    backend.write([make_trace(usage=Usage(input_tokens=at, source="provider")) for at in range(200)])
+    classes = backend.price_classes([], None, PriceLimits(tokens=(50, 51, 150)))
+    assert classes is not None
+    assert sum(one.calls for one in classes) == 200
+    summed = sorted(one.sums["input_tokens"] for one in classes if one.sums is not None)
+    assert summed == sorted([0, sum(range(52, 151)), sum(range(151, 200))])
+    assert Counter(one.calls for one in classes if one.sums is None) == {1: 51}
+
+
+_estimated = st.dictionaries(
+    st.sampled_from([ESTIMATED_INPUT, ESTIMATED_OUTPUT, "a\\b", "x"]),
+    st.sampled_from([0, 0, 7, 10**14, 10**16, 2**70, -1]),
+    max_size=3,
+)
+
+
+@several
+@given(
+    records=st.lists(
+        st.builds(
+            lambda details, source, user: make_trace(usage=Usage(details=details, source=source), user_id=user),
+            _estimated, st.sampled_from(["none", "none", "provider"]), st.sampled_from([None, "a"]),
+        ),
+        max_size=6,
+    )
+)  # fmt: skip
+def test_sums_of_estimates(make_backend, records):
+    """Estimates are in sums as if each call had been read, of the calls without usage only."""
+    backend = make_backend()
+    backend.write(records)
+    rows = add_estimates(backend.stats(["user_id"]), Reader(backend), ["user_id"], Filters())
+    for row in rows:
+        group = [trace for trace in records if trace.user_id == row.group["user_id"] and trace.usage.source == "none"]
+        for name, total in ((ESTIMATED_INPUT, row.input_tokens), (ESTIMATED_OUTPUT, row.output_tokens)):
+            counts = [trace.usage.details[name] for trace in group if name in trace.usage.details]
+            assert (row.details.get(name), total) == ((sum(counts),) * 2 if counts else (None, None))
+    backend.shutdown()
+
+
+def test_estimates_are_summed_up_by_the_store(backend):
+    """No call is read for them."""
+    backend.write([make_trace(usage=Usage(details={ESTIMATED_INPUT: at, ESTIMATED_OUTPUT: 1})) for at in range(5)])
+    (row,) = add_estimates(backend.stats([]), _Once(backend), [], Filters())
+    assert (row.input_tokens, row.output_tokens, row.details) == (10, 5, {ESTIMATED_INPUT: 10, ESTIMATED_OUTPUT: 5})
