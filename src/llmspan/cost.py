@@ -6,7 +6,8 @@ Offline, and only on request. Rather no figure than a wrong one: where the price
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal, localcontext
@@ -15,7 +16,7 @@ from typing import Any, Final
 from .trace import ProviderTrace
 from .usage import Usage
 
-__all__ = ["EXACT", "PRICED_COUNTS", "PriceLimits", "available", "cost_of", "price_limits"]
+__all__ = ["EXACT", "PRICED_COUNTS", "PriceLimits", "available", "cost_of", "limits_of", "price_limits"]
 
 #: the arithmetic of prices: digits for the largest counts at the smallest prices, and for their sums
 EXACT: Final = Context(prec=80)
@@ -25,6 +26,8 @@ PRICED_COUNTS: Final = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens", "web_search_requests",
 )  # fmt: skip
+
+_DAY_NS: Final = 86_400_000_000_000
 
 #: what stands for the list price
 _STANDARD: Final = frozenset({None, "", "auto", "default", "on_demand", "standard", "standard_only"})
@@ -71,11 +74,11 @@ def cost_of(trace: ProviderTrace) -> tuple[Decimal | None, str]:
         return None, reason
     from genai_prices import calc_price
 
-    model = trace.response_model or trace.request_model or ""
-    vendor = _VENDORS.get(trace.provider, trace.provider)
     try:
         with localcontext(EXACT):
-            price = calc_price(_usage(trace), model, provider_id=vendor, genai_request_timestamp=trace.started)
+            price = calc_price(
+                _usage(trace), _model(trace), provider_id=_vendor(trace), genai_request_timestamp=trace.started
+            )
     except LookupError:
         return None, "unknown model"
     except ValueError:
@@ -83,6 +86,14 @@ def cost_of(trace: ProviderTrace) -> tuple[Decimal | None, str]:
     if trace.usage.details.get("web_search_requests") and getattr(price.model_price, "web_searches", None) is None:
         return None, "no price for web searches"
     return price.total_price, ""
+
+
+def _model(trace: ProviderTrace) -> str:
+    return trace.response_model or trace.request_model or ""
+
+
+def _vendor(trace: ProviderTrace) -> str:
+    return _VENDORS.get(trace.provider, trace.provider)
 
 
 def _unknowable(trace: ProviderTrace) -> str:
@@ -136,34 +147,58 @@ class PriceLimits:
     #: nanoseconds since midnight, UTC, from which another price holds
     daytimes: tuple[int, ...] = ()
 
+    def sides(self, trace: ProviderTrace) -> tuple[int, int, int]:
+        """How many limits of each kind a call is beyond."""
+        return (
+            bisect_left(self.tokens, trace.usage.input_tokens or 0),
+            bisect_right(self.instants, trace.started_at),
+            bisect_right(self.daytimes, trace.started_at % _DAY_NS),
+        )
+
 
 def price_limits() -> PriceLimits | None:
     """The limits in the price data of genai-prices, over all models; None if it has conditions of another kind."""
     from genai_prices import data_snapshot
 
+    try:
+        return _limits(model for provider in data_snapshot.get_snapshot().providers for model in provider.models)
+    except AttributeError:
+        return None
+
+
+def limits_of(trace: ProviderTrace) -> PriceLimits | None:
+    """Those of the limits that are of the call's model; None if that is not known."""
+    from genai_prices import data_snapshot
+
+    try:
+        _, model = data_snapshot.get_snapshot().find_provider_model(_model(trace), None, _vendor(trace), None)
+        return _limits([model])
+    except LookupError:
+        return PriceLimits()  # it has no price
+    except (AttributeError, TypeError):
+        return None
+
+
+def _limits(models: Iterable[Any]) -> PriceLimits:
     tokens: set[int] = set()
     instants: set[int] = set()
     daytimes: set[int] = set()
-    try:
-        for constraint, prices in _price_lists(data_snapshot.get_snapshot()):
-            tokens |= {tier.start for price in vars(prices).values() for tier in getattr(price, "tiers", ())}
-            if hasattr(constraint, "start_date"):
-                instants.add(_nanoseconds(datetime.combine(constraint.start_date, time(), UTC)))
-            elif constraint is not None:
-                daytimes |= {_daytime(constraint.start_time), _daytime(constraint.end_time)}
-    except AttributeError:
-        return None
+    for constraint, prices in _price_lists(models):
+        tokens |= {tier.start for price in vars(prices).values() for tier in getattr(price, "tiers", ())}
+        if hasattr(constraint, "start_date"):
+            instants.add(_nanoseconds(datetime.combine(constraint.start_date, time(), UTC)))
+        elif constraint is not None:
+            daytimes |= {_daytime(constraint.start_time), _daytime(constraint.end_time)}
     return PriceLimits(tuple(sorted(tokens)), tuple(sorted(instants)), tuple(sorted(daytimes)))
 
 
-def _price_lists(snapshot: Any) -> Iterator[tuple[Any, Any]]:
+def _price_lists(models: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """Each list of prices, and the condition under which it holds."""
-    for provider in snapshot.providers:
-        for model in provider.models:
-            if isinstance(model.prices, list):
-                yield from ((conditional.constraint, conditional.prices) for conditional in model.prices)
-            else:
-                yield None, model.prices
+    for model in models:
+        if isinstance(model.prices, list):
+            yield from ((conditional.constraint, conditional.prices) for conditional in model.prices)
+        else:
+            yield None, model.prices
 
 
 def _daytime(moment: time) -> int:

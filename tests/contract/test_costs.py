@@ -17,14 +17,16 @@ from llmspan.backends.base import Backend, Filters, SupportsUsageSums
 from llmspan.backends.price_classes import LEAST_SPAN
 from llmspan.cli.bills import Bill, Group, bills
 from llmspan.cli.stats import add_estimates
-from llmspan.cost import EXACT, PriceLimits, cost_of, price_limits
+from llmspan.cost import EXACT, PriceLimits, cost_of, limits_of, price_limits
 from llmspan.estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from llmspan.reader import Reader
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
-from records import NOON, make_trace, several
+from records import DAY, NOON, make_trace, several
 
 pytest.importorskip("genai_prices")
+
+from genai_prices import data_snapshot
 
 HOUR = 3_600_000_000_000
 MODELS = [
@@ -178,6 +180,48 @@ def test_both_sides_of_a_limit(backend, tokens):
     records = [make_trace(provider=p, request_model=m, usage=usage) for p, m in MODELS[:12] for usage in usages]
     backend.write(records)
     assert bills_of(backend, ["provider", "model"]) == plain_bills(records, ["provider", "model"])
+
+
+def _models_with_limits_in_time() -> list[ProviderTrace]:
+    """A call of each model whose price changes with time."""
+    snapshot = data_snapshot.get_snapshot()
+    calls = [
+        make_trace(
+            provider=provider.id,
+            request_model=model.id,
+            usage=Usage(input_tokens=2000, output_tokens=1000, source="provider"),
+        )
+        for provider in snapshot.providers
+        for model in provider.models
+    ]
+    limits = [(call, limits_of(call) or PriceLimits()) for call in calls]
+    return [call for call, limit in limits if limit.instants or limit.daytimes]
+
+
+def _around_limits(call: ProviderTrace) -> list[ProviderTrace]:
+    """The call in the last moment before each limit in time, and in the first one behind it."""
+    limits = limits_of(call) or PriceLimits()
+    day = (limits.instants[-1] if limits.instants else 0) // DAY * DAY + 7 * DAY
+    times = [*limits.instants, *(day + daytime for daytime in limits.daytimes)]
+    return [
+        replace(call, id=f"{call.provider} {call.request_model} {at}", started_at=at)
+        for t in times
+        for at in (t - 1, t)
+    ]
+
+
+def test_both_sides_of_a_moment(backend):
+    """A call before a price changes, by day or by hour, has the old price, for every model whose price does."""
+    records = [trace for call in _models_with_limits_in_time() for trace in _around_limits(call)]
+    backend.write(records)
+    names = ["provider", "model"]
+    found = bills_of(backend, names)
+    assert found == plain_bills(records, names)
+    changing = [
+        group for group in found
+        if len({cost_of(trace) for trace in records if (trace.provider, trace.request_model) == group}) > 1
+    ]  # fmt: skip
+    assert len(changing) > 10
 
 
 def test_filters_choose_the_calls(backend):

@@ -258,7 +258,7 @@ class PriceClass:
     example: ProviderTrace
     #: the sums of :data:`llmspan.cost.PRICED_COUNTS`; None if each of the calls has exactly the example's usage
     sums: Mapping[str, int] | None
-    #: classes with sums and with the same key differ in group, calls and sums only
+    #: classes with sums and with the same key differ in group, calls, sums, and the sides of the limits only
     key: tuple[Any, ...] = ()
 
 

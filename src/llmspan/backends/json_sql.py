@@ -43,8 +43,9 @@ def _sqlite_whole(members: str, key: str) -> str:
 
 def _sqlite_word(members: str, key: str) -> str:
     value = f"json_extract({members}, '$.{key}')"
-    kind = f"CASE json_type({members}, '$.{key}') WHEN 'text' THEN '=' || {value} WHEN 'null' THEN NULL ELSE '?' END"
-    return f"CASE WHEN json_type({members}, '$.{key}') IS NOT NULL THEN {kind} END"
+    kind = f"CASE json_type({members}, '$.{key}') WHEN 'text' THEN '=' || {value} WHEN 'null' THEN NULL"
+    kind += f" ELSE CASE WHEN json_type({members}, '$.{key}') IS NOT NULL THEN '?' END END"
+    return f"CASE WHEN instr({members}, '\"{key}\"') > 0 THEN {kind} END"
 
 
 SQLITE: Final = JsonDialect(

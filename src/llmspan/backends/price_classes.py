@@ -16,13 +16,13 @@ from ..cost import PRICED_COUNTS, PriceLimits
 from ..trace import ProviderTrace
 from .base import Filters, GroupBy, PriceClass, check_groups
 from .json_sql import JsonDialect
-from .query import Dialect, Query, _conditions, _group, _group_expressions, _number
+from .query import Dialect, Query, _conditions, _group, _group_expressions
 from .rows import decode
 
 __all__ = ["LEAST_SPAN", "price_class", "price_classes"]
 
-#: sums of a few counts up to here stay within 64 bits, in which databases compare them
-_LARGEST: Final = 10**15
+#: the largest count that is summed up: so many calls are in no store that their sum would have more than 64 bits
+_LARGEST: Final = 10**9
 #: classes of input tokens span so many at least; calls in between two limits that are closer are not summed up
 LEAST_SPAN: Final = 64
 _COLUMNS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -33,9 +33,11 @@ _PASSES: Final = {"iterations_input_tokens": "input_tokens", "iterations_output_
 _WORDS: Final = ("speed", "inference_geo")
 #: what the calls of a class have in common
 _SAME: Final = ("provider", "model", "service_tier", "usage_source", *_WORDS)
-_SIDES: Final = ("period", "daytime", "size", "pattern")
 #: what a call that is not summed up has by itself
 _OWN: Final = (*(f"own_{name}" for name in _COLUMNS), "own_details", "own_raw")
+#: the digits of a pattern
+_PATTERN: Final = (*_COLUMNS, *_DETAILS, *_FLAGS, *_PASSES)
+_PATTERNS: Final = 3 ** len(_PATTERN)
 _ABOVE_ZERO: Final = 2
 #: input tokens that leave room for all other counts of an example
 _ROOM: Final = 16
@@ -55,8 +57,8 @@ def price_classes(
     read = _read(dialect, json, group_by, conditions)
     counted = f"SELECT {', '.join([*groups, *_counted(json)])} FROM ({read}) AS rows_read {json.fence}"  # noqa: S608
     judged = f"SELECT *, {_is_odd(limits)} AS odd FROM ({counted}) AS rows_counted {json.fence}"  # noqa: S608
-    key = [*groups, *_SAME, *_SIDES, *_OWN]
-    selected = [*groups, *_SAME, *_bounds(limits), f"{_pattern()} AS pattern", *_own(), *_sums(dialect)]
+    key = [*groups, *_SAME, "side", *_OWN]
+    selected = [*groups, *_SAME, f"{_side(limits)} AS side", *_own(), *_sums()]
     return Query(f"SELECT {', '.join(selected)} FROM ({judged}) AS rows_judged GROUP BY {', '.join(key)}", values)  # noqa: S608
 
 
@@ -95,12 +97,11 @@ def _counted(json: JsonDialect) -> list[str]:
 
 def _is_odd(limits: PriceLimits) -> str:
     """1 for a call that must not be summed up."""
-    every = (*_COLUMNS, *_DETAILS, *_FLAGS, *_PASSES)
     parts = "coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) + coalesce(audio_input_tokens, 0)"
     lifetimes = "coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0)"
     steps = [
         "odd_details = 1 OR odd_raw = 1",
-        " OR ".join(f"{name} < 0 OR {name} > {_LARGEST}" for name in every),
+        " OR ".join(f"{name} < 0 OR {name} > {_LARGEST}" for name in _PATTERN),
         " OR ".join(f"{name} = '?'" for name in _WORDS),
         f"{parts} > coalesce(input_tokens, 0)",
         f"{lifetimes} > coalesce(cache_write_tokens, 0)",
@@ -114,15 +115,19 @@ def _narrow(limits: PriceLimits) -> list[tuple[int, int]]:
     return [(low, high) for low, high in pairwise([0, *limits.tokens]) if high - low < LEAST_SPAN]
 
 
-def _bounds(limits: PriceLimits) -> list[str]:
-    """The number of limits that are behind each of the values that have limits."""
+def _side(limits: PriceLimits) -> str:
+    """On which side of all limits a call is, and its pattern, as one number; :func:`_sides` takes it apart."""
     sizes = [f"WHEN input_tokens <= {limit} THEN {at}" for at, limit in enumerate(limits.tokens)]
     size = f"CASE WHEN input_tokens IS NULL THEN 0 {' '.join(sizes)} ELSE {len(sizes)} END"
-    return [
-        f"{_behind('started', limits.instants)} AS period",
-        f"{_behind('daytime_ns', limits.daytimes)} AS daytime",
-        f"{size} AS size",
-    ]
+    period, daytime = _behind("started", limits.instants), _behind("daytime_ns", limits.daytimes)
+    times = f"{period} * {len(limits.daytimes) + 1} + {daytime}"
+    return f"CAST(({times}) * {len(sizes) + 1} + {size} AS bigint) * {_PATTERNS} + {_pattern()}"
+
+
+def _sides(limits: PriceLimits, side: int) -> tuple[int, int]:
+    """How many limits of tokens are below the input, and the pattern."""
+    rest, pattern = divmod(side, _PATTERNS)
+    return rest % (len(limits.tokens) + 1), pattern
 
 
 def _behind(column: str, limits: Sequence[int]) -> str:
@@ -147,8 +152,8 @@ def _own() -> list[str]:
     return [f"CASE WHEN odd = 1 THEN {name} END AS own_{name}" for name in names]
 
 
-def _sums(dialect: Dialect) -> list[str]:
-    sums = [f"{dialect.total(name)} AS sum_{name}" for name in PRICED_COUNTS]
+def _sums() -> list[str]:
+    sums = [f"sum(CASE WHEN odd = 0 THEN {name} END) AS sum_{name}" for name in PRICED_COUNTS]
     return ["max(odd) AS is_odd", "count(*) AS calls", "min(started) AS first_started", *sums]
 
 
@@ -162,13 +167,14 @@ def price_class(group_by: Sequence[GroupBy], limits: PriceLimits, row: Mapping[s
         RecordError: the usage of a call is not what :func:`~llmspan.backends.rows.encode` would have stored.
     """
     is_odd = int(row["is_odd"]) == 1
-    least = [0, *limits.tokens][int(row["size"])] + 1
+    size, pattern = _sides(limits, int(row["side"]))
+    least = [0, *limits.tokens][size] + 1
     return PriceClass(
         group=_group(group_by, row),
         calls=int(row["calls"]),
-        example=_record(row, _own_usage(row) if is_odd else _example_usage(row, least)),
-        sums=None if is_odd else {name: _number(row[f"sum_{name}"]) or 0 for name in PRICED_COUNTS},
-        key=tuple(row[name] for name in (*_SAME, *_SIDES)),
+        example=_record(row, _own_usage(row) if is_odd else _example_usage(row, pattern, least)),
+        sums=None if is_odd else {name: int(row[f"sum_{name}"] or 0) for name in PRICED_COUNTS},
+        key=(*(row[name] for name in _SAME), pattern),
     )
 
 
@@ -183,10 +189,9 @@ def _own_usage(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**counts, "usage_details": row["own_details"], "usage_raw": row["own_raw"]}
 
 
-def _example_usage(row: Mapping[str, Any], least: int) -> Mapping[str, Any]:
+def _example_usage(row: Mapping[str, Any], pattern: int, least: int) -> Mapping[str, Any]:
     """The least counts that a call of the class may have, and some more, so that each can be raised by itself."""
-    names = (*_COLUMNS, *_DETAILS, *_FLAGS, *_PASSES)
-    digits = {name: int(row["pattern"]) // 3**at % 3 for at, name in enumerate(names)}
+    digits = {name: pattern // 3**at % 3 for at, name in enumerate(_PATTERN)}
     details = {name: 1 for name in (*_DETAILS, *_FLAGS) if digits[name] == _ABOVE_ZERO}
     written = details.get("cache_write_5m_tokens", 0) + details.get("cache_write_1h_tokens", 0) + 2
     answered = details.get("audio_output_tokens", 0) + 2

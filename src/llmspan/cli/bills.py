@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..cost import EXACT, PRICED_COUNTS, cost_of, price_limits
+from ..cost import EXACT, PRICED_COUNTS, PriceLimits, cost_of, limits_of, price_limits
 
 if TYPE_CHECKING:
     from ..backends.base import Filters, GroupBy, PriceClass
@@ -61,9 +61,9 @@ def bills(reader: Reader, names: Sequence[GroupBy], filters: Filters) -> dict[Gr
     """The bill of each group of the calls that are meant."""
     limits = price_limits()
     classes = None if limits is None else reader.price_classes(names, filters, limits)
-    if classes is not None:
+    if limits is not None and classes is not None:
         try:
-            return _by_class(classes)
+            return _by_class(classes, limits)
         except _NotLinearError:
             pass
     found: defaultdict[Group, Bill] = defaultdict(Bill)
@@ -79,8 +79,9 @@ def group_of(trace: ProviderTrace, names: Sequence[GroupBy]) -> Group:
     return tuple(special[name] if name in special else getattr(trace, name) for name in names)
 
 
-def _by_class(classes: Sequence[PriceClass]) -> dict[Group, Bill]:
+def _by_class(classes: Sequence[PriceClass], limits: PriceLimits) -> dict[Group, Bill]:
     found: defaultdict[Group, Bill] = defaultdict(Bill)
+    own_limits: dict[tuple[str, str | None], PriceLimits] = {}
     known: dict[tuple[Any, ...], _Rates] = {}
     for one in classes:
         bill = found[tuple(one.group.values())]
@@ -88,9 +89,14 @@ def _by_class(classes: Sequence[PriceClass]) -> dict[Group, Bill]:
             amount, reason = cost_of(one.example)
             bill.add(None if amount is None else EXACT.multiply(amount, one.calls), reason, one.calls)
             continue
-        if one.key not in known:
-            known[one.key] = _rates(one.example)
-        bill.add(_amount(known[one.key], one), known[one.key].reason, one.calls)
+        model = (one.example.provider, one.example.response_model)
+        if model not in own_limits:
+            own_limits[model] = limits_of(one.example) or limits
+        # most classes are on another side of the limits of other models only
+        key = (*one.key, *own_limits[model].sides(one.example))
+        if key not in known:
+            known[key] = _rates(one.example)
+        bill.add(_amount(known[key], one), known[key].reason, one.calls)
     return found
 
 
