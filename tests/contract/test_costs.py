@@ -187,6 +187,7 @@ def _models_with_limits_in_time() -> list[ProviderTrace]:
     snapshot = data_snapshot.get_snapshot()
     calls = [
         make_trace(
+            id=f"{provider.id} {model.id}",
             provider=provider.id,
             request_model=model.id,
             usage=Usage(input_tokens=2000, output_tokens=1000, source="provider"),
@@ -199,29 +200,29 @@ def _models_with_limits_in_time() -> list[ProviderTrace]:
 
 
 def _around_limits(call: ProviderTrace) -> list[ProviderTrace]:
-    """The call in the last moment before each limit in time, and in the first one behind it."""
+    """The call just before each limit in time, at it, and at the same hour of a day before; a user for each limit."""
     limits = limits_of(call) or PriceLimits()
     day = (limits.instants[-1] if limits.instants else 0) // DAY * DAY + 7 * DAY
     times = [*limits.instants, *(day + daytime for daytime in limits.daytimes)]
     return [
-        replace(call, id=f"{call.provider} {call.request_model} {at}", started_at=at)
-        for t in times
-        for at in (t - 1, t)
-    ]
+        replace(call, id=f"{call.id} {limit} {started}", user_id=f"{limit}", started_at=started)
+        for limit in times
+        for started in (limit - DAY, limit - 1, limit)
+    ]  # fmt: skip
 
 
 def test_both_sides_of_a_moment(backend):
     """A call before a price changes, by day or by hour, has the old price, for every model whose price does."""
     records = [trace for call in _models_with_limits_in_time() for trace in _around_limits(call)]
     backend.write(records)
-    names = ["provider", "model"]
+    names = ["provider", "model", "user_id"]
     found = bills_of(backend, names)
     assert found == plain_bills(records, names)
-    changing = [
-        group for group in found
-        if len({cost_of(trace) for trace in records if (trace.provider, trace.request_model) == group}) > 1
-    ]  # fmt: skip
-    assert len(changing) > 10
+    costs = defaultdict[Group, set[Any]](set)
+    for trace in records:
+        costs[trace.provider, trace.request_model, trace.user_id].add(cost_of(trace))
+    changes = [int(user or "") % DAY == 0 for (_, _, user), prices in costs.items() if len(prices) > 1]
+    assert Counter(changes) > Counter({True: 10, False: 5})
 
 
 def test_filters_choose_the_calls(backend):
