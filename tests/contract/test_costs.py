@@ -94,7 +94,7 @@ _any_usage = _usages(_counts) | _usages(_small) | _usages(_small).map(_consisten
 def _calls(draw: st.DrawFn) -> list[ProviderTrace]:
     """Calls of few models, so that many are in one class."""
     models = draw(st.lists(st.sampled_from(MODELS), min_size=1, max_size=2))
-    tiers = st.sampled_from([None, "default", "standard", "flex", "", "a'b"])
+    tiers = st.sampled_from([None, "default", "standard", "flex", "batch", "priority", "", "a'b"])
     calls = st.builds(
         lambda model, response, tier, at, usage, user: make_trace(
             provider=model[0], request_model=model[1], response_model=response, service_tier=tier, started_at=at,
