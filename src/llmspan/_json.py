@@ -109,8 +109,8 @@ def _plain(value: object) -> object:
         return sorted(value, key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    found = guarded("json.describe", _described, value)
-    return f"<{type(value).__name__}>" if found is None else found
+    description = guarded("json.describe", _described, value)
+    return f"<{type(value).__name__}>" if description is None else description
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
@@ -130,7 +130,7 @@ def _key(value: object) -> str:
     return value if isinstance(value, str) else guarded("json.describe", str, value) or f"<{type(value).__name__}>"
 
 
-def _strict(value: Any, within: frozenset[int] = frozenset()) -> Any:
+def _strict(value: Any, enclosing: frozenset[int] = frozenset()) -> Any:
     """A copy that strict JSON can hold. ``within``: the containers around it; a circle is cut where it closes."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
@@ -140,13 +140,13 @@ def _strict(value: Any, within: frozenset[int] = frozenset()) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if id(value) in within:
+    if id(value) in enclosing:
         return "[circular]"
-    if len(within) > _DEEPEST:
+    if len(enclosing) > _DEEPEST:
         return "[nested too deep]"
-    inner = within | {id(value)}
+    enclosing_here = enclosing | {id(value)}
     if isinstance(value, Mapping):
-        return {_strict(_key(k)): _strict(v, inner) for k, v in value.items()}
+        return {_strict(_key(k)): _strict(v, enclosing_here) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item, inner) for item in value]
-    return _strict(_plain(value), inner)
+        return [_strict(item, enclosing_here) for item in value]
+    return _strict(_plain(value), enclosing_here)

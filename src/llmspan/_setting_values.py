@@ -23,10 +23,10 @@ _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(sqlite3?(?:\+\w+)?|file):"
 class BadValueError(ValueError):
     """A refusal whose message is for the user."""
 
-    def __init__(self, reason: str, shown: str | None = None) -> None:
+    def __init__(self, reason: str, value_text: str | None = None) -> None:
         """``shown``: what to print in place of the value, which may have a password in it."""
         super().__init__(reason)
-        self.shown = shown
+        self.shown = value_text
 
 
 def names(value: Any) -> tuple[str, ...]:

@@ -130,18 +130,22 @@ def _call(function: Any, text: str, model: str | None) -> Any:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # of a function made in C
         return function(text)
-    positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    positional = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
     return function(text, model) if len(positional) > 1 else function(text)
 
 
 def _find(name: str) -> Callable[..., Any]:
     module, _, path = name.partition(":")
     try:
-        found: Any = import_module(module)
+        target: Any = import_module(module)
         for part in path.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"LLMSPAN_ESTIMATE_USAGE={name}: {error}; name a function that can be imported") from error
-    if not callable(found):
-        raise SettingsError(f"LLMSPAN_ESTIMATE_USAGE={name}: that is {type(found).__name__}, not a function")
-    return found
+    if not callable(target):
+        raise SettingsError(f"LLMSPAN_ESTIMATE_USAGE={name}: that is {type(target).__name__}, not a function")
+    return target

@@ -55,9 +55,9 @@ class BackendSpanExporter(SpanExporter):
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
         self._error: SettingsError | None = None
         try:
-            told = Settings.from_env(**settings)
-            policy = Policy.from_settings(told)
-            backend = load_backend(self.backend, told, named_by=type(self).__name__)
+            own_settings = Settings.from_env(**settings)
+            policy = Policy.from_settings(own_settings)
+            backend = load_backend(self.backend, own_settings, named_by=type(self).__name__)
         except SettingsError as error:
             self._error = error
             logger.error("llmspan: %s. This exporter writes nothing.", error)
@@ -190,7 +190,7 @@ class SocketSpanExporter(BackendSpanExporter):
         super().__init__(socket=socket, socket_framing=socket_framing, write_timeout=write_timeout)
 
 
-class _Taken:
+class _SeenSpans:
     """Which spans became records: several exporters meet the same ones, and two spans may stand for one call.
 
     A model call's span directly within another's (a framework's around the SDK's) is the same call. The one that ends
@@ -206,13 +206,13 @@ class _Taken:
         if context is None or not context.is_valid:
             return True
         own = context.trace_id, context.span_id
-        around = (context.trace_id, span.parent.span_id) if span.parent is not None else None
+        parent_key = (context.trace_id, span.parent.span_id) if span.parent is not None else None
         with self._lock:
-            if own in self._spans or own in self._around or around in self._spans:
+            if own in self._spans or own in self._around or parent_key in self._spans:
                 return False
             _remember(self._spans, own)
-            if around is not None:
-                _remember(self._around, around)
+            if parent_key is not None:
+                _remember(self._around, parent_key)
             return True
 
     def forget(self) -> None:
@@ -228,8 +228,8 @@ def _remember(keys: OrderedDict[_Key, None], key: _Key) -> None:
         keys.popitem(last=False)
 
 
-_taken: Final = _Taken()
-os.register_at_fork(after_in_child=_taken.forget)
+_seen_spans: Final = _SeenSpans()
+os.register_at_fork(after_in_child=_seen_spans.forget)
 
 
 def _has_record(span: ReadableSpan) -> bool:
@@ -244,8 +244,8 @@ def _has_record(span: ReadableSpan) -> bool:
 
 def _take(span: ReadableSpan) -> None:
     if _has_record(span):
-        _taken.take(span)
-    elif foreign.is_model_call(span) and _taken.take(span):
+        _seen_spans.take(span)
+    elif foreign.is_model_call(span) and _seen_spans.take(span):
         line = pipeline.shared()
         size = sum(len(value) for value in (span.attributes or {}).values() if isinstance(value, str))
         line.submit(pipeline.PrebuiltRecord(lambda: foreign.to_record(span), line.policy or Policy(), size))

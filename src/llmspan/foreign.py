@@ -81,50 +81,50 @@ def to_record(span: ReadableSpan) -> ProviderTrace:
     Raises:
         RecordError: the span is not one of a model call.
     """
-    given = dict(span.attributes or {})
-    found = _dialect(given)
-    if found is None:
+    attributes = dict(span.attributes or {})
+    match = _dialect(attributes)
+    if match is None:
         return semconv.from_span(span)
-    dialect, operation = found
-    said = _translated(given, dialect, operation)
-    record = semconv.from_span(span, said)
-    request, response = dialect.payload(given)
+    dialect, operation = match
+    translated = _translated(attributes, dialect, operation)
+    record = semconv.from_span(span, translated)
+    request, response = dialect.payload(attributes)
     return replace(
         record,
         request_json=None if request is None else _json.dumps(_whole_request(record, request)),
         response_json=None if response is None else _json.dumps(response),
         source=record.source or _service(span),
-        attributes={**_context(given, span), **record.attributes},
-        agent_tags=record.agent_tags or _strings(given.get("tag.tags")),
+        attributes={**_context(attributes, span), **record.attributes},
+        agent_tags=record.agent_tags or _strings(attributes.get("tag.tags")),
         **_outcome(span, record),
     )
 
 
-def _dialect(given: Attributes) -> tuple[Dialect, str] | None:
-    if "traceloop.span.kind" in given:  # a workflow, task, agent or tool
+def _dialect(attributes: Attributes) -> tuple[Dialect, str] | None:
+    if "traceloop.span.kind" in attributes:  # a workflow, task, agent or tool
         return None
     for dialect in DIALECTS:
-        operation = dialect.operation(given)
+        operation = dialect.operation(attributes)
         if operation is not None:
             return (dialect, operation) if operation in _MODEL_CALLS else None
     return None
 
 
-def _translated(given: Attributes, dialect: Dialect, operation: str) -> dict[str, Any]:
+def _translated(attributes: Attributes, dialect: Dialect, operation: str) -> dict[str, Any]:
     """The attributes by their current names."""
-    said = dict(given)
-    for theirs, ours in dialect.names.items():
-        if theirs in given:
-            said.setdefault(ours, given[theirs])
-    said[semconv.OPERATION] = operation
-    provider = str(said.get(semconv.PROVIDER) or said.get("gen_ai.system") or "unknown")
-    said[semconv.PROVIDER] = _PROVIDERS.get(provider.lower(), provider.lower())
-    reasons = dialect.reasons(given)
+    translated = dict(attributes)
+    for foreign_name, convention_name in dialect.names.items():
+        if foreign_name in attributes:
+            translated.setdefault(convention_name, attributes[foreign_name])
+    translated[semconv.OPERATION] = operation
+    provider = str(translated.get(semconv.PROVIDER) or translated.get("gen_ai.system") or "unknown")
+    translated[semconv.PROVIDER] = _PROVIDERS.get(provider.lower(), provider.lower())
+    reasons = dialect.reasons(attributes)
     if reasons:
-        said.setdefault(semconv.FINISH_REASONS, tuple(reasons))
-    for name, value in _address(str(given.get("gen_ai.openai.api_base") or "")).items():
-        said.setdefault(name, value)
-    return said
+        translated.setdefault(semconv.FINISH_REASONS, tuple(reasons))
+    for name, value in _address(str(attributes.get("gen_ai.openai.api_base") or "")).items():
+        translated.setdefault(name, value)
+    return translated
 
 
 def _address(url: str) -> dict[str, Any]:
@@ -157,40 +157,40 @@ def _service(span: ReadableSpan) -> str | None:
     return name if isinstance(name, str) and not name.startswith("unknown_service") else None
 
 
-def _context(given: Attributes, span: ReadableSpan) -> dict[str, Any]:
+def _context(attributes: Attributes, span: ReadableSpan) -> dict[str, Any]:
     """What goes into the record's own map: who made the span, and what the program had said about itself."""
-    found: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     scope = span.instrumentation_scope
     if scope is not None:
-        found["otel.scope.name"] = scope.name
+        context["otel.scope.name"] = scope.name
         if scope.version:
-            found["otel.scope.version"] = scope.version
+            context["otel.scope.version"] = scope.version
     prefix = "traceloop.association.properties."
-    found |= {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
-    metadata = _parsed(given.get("metadata"))
-    return {**found, **metadata} if isinstance(metadata, dict) else found
+    context |= {key.removeprefix(prefix): value for key, value in attributes.items() if key.startswith(prefix)}
+    metadata = _parsed(attributes.get("metadata"))
+    return {**context, **metadata} if isinstance(metadata, dict) else context
 
 
 # -- the conventions themselves ---------------------------------------------------------------------------------------
 
 
-def _convention_operation(given: Attributes) -> str | None:
-    operation = given.get(semconv.OPERATION)
+def _convention_operation(attributes: Attributes) -> str | None:
+    operation = attributes.get(semconv.OPERATION)
     return operation if isinstance(operation, str) else None
 
 
-def _native_reasons(given: Attributes) -> Sequence[str]:
-    reason = given.get("anthropic.message.stop_reason")
+def _native_reasons(attributes: Attributes) -> Sequence[str]:
+    reason = attributes.get("anthropic.message.stop_reason")
     return (reason,) if isinstance(reason, str) else ()
 
 
-def _convention_payload(given: Attributes) -> Payload:
+def _convention_payload(attributes: Attributes) -> Payload:
     request = {
-        "system": _content(given.get("gen_ai.system_instructions")),
-        "messages": _content(given.get("gen_ai.input.messages")),
-        "tools": _content(given.get("gen_ai.tool.definitions")),
+        "system": _content(attributes.get("gen_ai.system_instructions")),
+        "messages": _content(attributes.get("gen_ai.input.messages")),
+        "tools": _content(attributes.get("gen_ai.tool.definitions")),
     }
-    output = _content(given.get("gen_ai.output.messages"))
+    output = _content(attributes.get("gen_ai.output.messages"))
     return _present(request), None if output is None else {"output": output}
 
 
@@ -217,27 +217,27 @@ _CONVENTIONS: Final = Dialect(
 _REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
 
 
-def _openllmetry_operation(given: Attributes) -> str | None:
-    kind = given.get("llm.request.type")
+def _openllmetry_operation(attributes: Attributes) -> str | None:
+    kind = attributes.get("llm.request.type")
     return None if kind is None else _REQUEST_TYPES.get(str(kind), "other")
 
 
-def _openllmetry_reasons(given: Attributes) -> Sequence[str]:
-    choices = _items(_tree(given, "gen_ai.completion."))
+def _openllmetry_reasons(attributes: Attributes) -> Sequence[str]:
+    choices = _items(_tree(attributes, "gen_ai.completion."))
     reasons = [str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")]
-    one = given.get("llm.response.finish_reason") or given.get("llm.response.stop_reason")
-    return reasons or ([str(one)] if one else [])
+    reason = attributes.get("llm.response.finish_reason") or attributes.get("llm.response.stop_reason")
+    return reasons or ([str(reason)] if reason else [])
 
 
-def _openllmetry_payload(given: Attributes) -> Payload:
-    if "gen_ai.input.messages" in given or "gen_ai.output.messages" in given:
-        return _convention_payload(given)
-    messages = [_openllmetry_message(item) for item in _items(_tree(given, "gen_ai.prompt."))]
+def _openllmetry_payload(attributes: Attributes) -> Payload:
+    if "gen_ai.input.messages" in attributes or "gen_ai.output.messages" in attributes:
+        return _convention_payload(attributes)
+    messages = [_openllmetry_message(item) for item in _items(_tree(attributes, "gen_ai.prompt."))]
     tools = [_present({**item, "parameters": _parsed(item.get("parameters"))})
-             for item in _items(_tree(given, "llm.request.functions."))]  # fmt: skip
+             for item in _items(_tree(attributes, "llm.request.functions."))]  # fmt: skip
     choices = [
         {"index": index, "message": _openllmetry_message(item), "finish_reason": item.get("finish_reason")}
-        for index, item in enumerate(_items(_tree(given, "gen_ai.completion.")))
+        for index, item in enumerate(_items(_tree(attributes, "gen_ai.completion.")))
     ]
     return _present({"messages": messages, "tools": tools}), _present({"choices": choices})
 
@@ -283,50 +283,51 @@ _OPENLLMETRY: Final = Dialect(
 _SPAN_KINDS: Final = {"LLM": "chat", "EMBEDDING": "embeddings"}
 
 
-def _openinference_operation(given: Attributes) -> str | None:
-    kind = given.get("openinference.span.kind")
+def _openinference_operation(attributes: Attributes) -> str | None:
+    kind = attributes.get("openinference.span.kind")
     return None if kind is None else _SPAN_KINDS.get(str(kind).upper(), "other")
 
 
-def _openinference_reasons(given: Attributes) -> Sequence[str]:
-    reason = given.get("llm.finish_reason")
+def _openinference_reasons(attributes: Attributes) -> Sequence[str]:
+    reason = attributes.get("llm.finish_reason")
     return (reason,) if isinstance(reason, str) else ()
 
 
-def _openinference_payload(given: Attributes) -> Payload:
+def _openinference_payload(attributes: Attributes) -> Payload:
     return (
-        _openinference_value(given, "input.value")
+        _openinference_value(attributes, "input.value")
         or _present(
             {
-                **(_parsed_object(given.get("llm.invocation_parameters"))),
-                "messages": _openinference_messages(given, "llm.input_messages."),
+                **(_parsed_object(attributes.get("llm.invocation_parameters"))),
+                "messages": _openinference_messages(attributes, "llm.input_messages."),
                 "tools": [
-                    _parsed(_obj(item.get("tool")).get("json_schema")) for item in _items(_tree(given, "llm.tools."))
+                    _parsed(_obj(item.get("tool")).get("json_schema"))
+                    for item in _items(_tree(attributes, "llm.tools."))
                 ],
-                "input": given.get("input.value"),
+                "input": attributes.get("input.value"),
             },
-            unless_only=_parsed_object(given.get("llm.invocation_parameters")).keys(),
+            unless_only=_parsed_object(attributes.get("llm.invocation_parameters")).keys(),
         ),
-        _openinference_value(given, "output.value")
+        _openinference_value(attributes, "output.value")
         or _present(
             {
                 "choices": [
                     {"index": index, "message": message}
-                    for index, message in enumerate(_openinference_messages(given, "llm.output_messages."))
+                    for index, message in enumerate(_openinference_messages(attributes, "llm.output_messages."))
                 ],
-                "output": given.get("output.value"),
+                "output": attributes.get("output.value"),
             }
         ),
     )
 
 
-def _openinference_value(given: Attributes, name: str) -> dict[str, Any] | None:
+def _openinference_value(attributes: Attributes, name: str) -> dict[str, Any] | None:
     """``input.value`` and ``output.value`` are the provider's own request and response where they are JSON objects."""
-    return _parsed_object(given.get(name)) or None
+    return _parsed_object(attributes.get(name)) or None
 
 
-def _openinference_messages(given: Attributes, prefix: str) -> list[dict[str, Any]]:
-    return [_openinference_message(_obj(item.get("message"))) for item in _items(_tree(given, prefix))]
+def _openinference_messages(attributes: Attributes, prefix: str) -> list[dict[str, Any]]:
+    return [_openinference_message(_obj(item.get("message"))) for item in _items(_tree(attributes, prefix))]
 
 
 def _openinference_message(message: Attributes) -> dict[str, Any]:
@@ -382,10 +383,10 @@ def _whole_request(record: ProviderTrace, request: dict[str, Any]) -> dict[str, 
     return request if "model" in request or record.request_model is None else {"model": record.request_model, **request}
 
 
-def _tree(given: Attributes, prefix: str) -> Any:
+def _tree(attributes: Attributes, prefix: str) -> Any:
     """The attributes below ``prefix`` as one value; the dots in their names are levels, numbers are positions."""
     root: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in attributes.items():
         if not name.startswith(prefix):
             continue
         node = root
@@ -422,8 +423,8 @@ def _content(value: Any) -> Any:
 
 
 def _parsed_object(value: Any) -> dict[str, Any]:
-    found = _parsed(value)
-    return dict(found) if isinstance(found, Mapping) else {}
+    parsed = _parsed(value)
+    return dict(parsed) if isinstance(parsed, Mapping) else {}
 
 
 def _obj(value: Any) -> Attributes:
@@ -436,5 +437,5 @@ def _strings(value: Any) -> tuple[str, ...]:
 
 def _present(values: Mapping[str, Any], *, unless_only: Any = ()) -> dict[str, Any] | None:
     """``values`` without those that say nothing; None if none is left, or only those that are no content."""
-    found = {key: value for key, value in values.items() if value is not None and value != []}
-    return found if found.keys() - set(unless_only) else None
+    present = {key: value for key, value in values.items() if value is not None and value != []}
+    return present if present.keys() - set(unless_only) else None

@@ -111,7 +111,7 @@ def _shortened_value(text: str, size: int, limit: int) -> Any:
 
 def _leading(members: Mapping[Any, Any], limit: int) -> dict[Any, Any]:
     """The first members that fit ``limit`` bytes together."""
-    kept: dict[Any, Any] = {}
+    kept_members: dict[Any, Any] = {}
     room = limit - len(_MARK) - 64
     for key, item in members.items():
         text = _json.dumps({str(key): item})
@@ -120,8 +120,8 @@ def _leading(members: Mapping[Any, Any], limit: int) -> dict[Any, Any]:
         room -= len(text.encode())
         if room < 0:
             break
-        kept[key] = item
-    return kept
+        kept_members[key] = item
+    return kept_members
 
 
 def _shortened(value: Any, size: int, limit: int) -> str | None:

@@ -49,21 +49,21 @@ def content_attributes(request: Any, response: Any) -> dict[str, Any]:
     They are told apart by their shape, which is that of chat completions, Responses, messages or completions; what is
     in none of these shapes has no attributes.
     """
-    sent, received = obj(request), obj(response)
-    instructions = [*_instructions(sent.get("system")), *_instructions(sent.get("instructions"))]
-    found = {
+    request_body, response_body = obj(request), obj(response)
+    instructions = [*_instructions(request_body.get("system")), *_instructions(request_body.get("instructions"))]
+    attributes = {
         INSTRUCTIONS: instructions,
-        INPUT: [*_input(sent)],
-        TOOLS: [*_tools(sent)],
-        OUTPUT: [*_output(received)],
+        INPUT: [*_input(request_body)],
+        TOOLS: [*_tools(request_body)],
+        OUTPUT: [*_output(response_body)],
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in attributes.items() if value}
 
 
 def is_compacted(request: Any) -> bool:
     """Whether a request hands over a conversation that was compacted earlier."""
-    sent = obj(request)
-    items = [*objects(sent.get("input")), *objects(sent.get("messages"))]
+    request_body = obj(request)
+    items = [*objects(request_body.get("input")), *objects(request_body.get("messages"))]
     parts = (part for item in items for part in (item, *objects(item.get("content"))))
     return any(part.get("type") == "compaction" for part in parts)
 
@@ -82,8 +82,8 @@ def _instructions(value: Any) -> Iterator[Part]:
 
 def _input(request: JsonObject) -> Iterator[JsonObject]:
     yield from (_message(message, "user") for message in objects(request.get("messages")))
-    given = request.get("input", request.get("prompt"))
-    for item in [given] if isinstance(given, str) else given if isinstance(given, list) else []:
+    items = request.get("input", request.get("prompt"))
+    for item in [items] if isinstance(items, str) else items if isinstance(items, list) else []:
         if isinstance(item, str):
             yield {"role": "user", "parts": [{"type": "text", "content": item}]}
         elif isinstance(item, dict):
@@ -106,12 +106,12 @@ def _tool(tool: JsonObject) -> JsonObject:
     by other members than tools; where there is no name, the type stands for it.
     """
     kind = string(tool.get("type")) or None
-    inner = obj(tool.get(kind or "function")) or obj(tool.get("function")) or tool
-    names = (text(inner.get(key)) for key in ("name", "server_label", "mcp_server_name"))
-    schemas = (inner.get(key) for key in ("parameters", "input_schema"))
-    is_function = kind in (None, "function") or (kind == "custom" and "input_schema" in inner)
+    function = obj(tool.get(kind or "function")) or obj(tool.get("function")) or tool
+    names = (text(function.get(key)) for key in ("name", "server_label", "mcp_server_name"))
+    schemas = (function.get(key) for key in ("parameters", "input_schema"))
+    is_function = kind in (None, "function") or (kind == "custom" and "input_schema" in function)
     described = {
-        "description": string(inner.get("description", inner.get("server_description"))),
+        "description": string(function.get("description", function.get("server_description"))),
         "parameters": next((schema for schema in schemas if isinstance(schema, dict)), None),
     }
     return {"type": "function" if is_function else kind, "name": next(filter(None, names), kind or "?")} | _told(
@@ -125,12 +125,12 @@ def _tool(tool: JsonObject) -> JsonObject:
 def _output(response: JsonObject) -> Iterator[JsonObject]:
     for choice in objects(response.get("choices")):
         message = choice.get("message")
-        made = (
+        output_messages = (
             _message(obj(message), "assistant")
             if isinstance(message, dict)
             else {"role": "assistant", "parts": [*_parts(choice.get("text"))]}
         )
-        yield made | _reason(choice.get("finish_reason"))
+        yield output_messages | _reason(choice.get("finish_reason"))
     if isinstance(response.get("output"), list):
         items = [_item(item, "assistant") for item in objects(response["output"])]
         parts = [part for item in items for part in item["parts"] if not _is_hidden(part)]
@@ -173,8 +173,8 @@ def _message(message: JsonObject, role: str) -> JsonObject:
 
 def _thoughts(message: JsonObject) -> list[str]:
     """The reasoning beside a message's content. Gateways repeat it under several keys; encrypted details show none."""
-    said = dict.fromkeys(_words(message.get(key)) for key in ("reasoning_content", "reasoning"))
-    thoughts = [thought for thought in said if thought]
+    texts = dict.fromkeys(_words(message.get(key)) for key in ("reasoning_content", "reasoning"))
+    thoughts = [thought for thought in texts if thought]
     return thoughts or list(filter(None, [_words(message.get("reasoning_details"))]))
 
 
@@ -214,8 +214,8 @@ def _item_part(kind: str, item: JsonObject) -> Part:
     if kind.endswith("_call_output"):
         return {"type": "tool_call_response", "id": item.get("call_id"), "response": _plain(item.get("output"))}
     if kind == "reasoning":
-        said = [*objects(item.get("summary")), *objects(item.get("content"))]
-        return {"type": "reasoning", "content": _words(said, "\n")}
+        text_parts = [*objects(item.get("summary")), *objects(item.get("content"))]
+        return {"type": "reasoning", "content": _words(text_parts, "\n")}
     if kind.endswith("_call"):
         return _server_call(kind.removesuffix("_call"), item)
     return _part(item)
@@ -242,9 +242,9 @@ def _parts(content: Any) -> Iterator[Part]:
             if isinstance(part, str):
                 yield {"type": "text", "content": part}
             elif isinstance(part, dict):
-                made = _part(obj(part))
-                if not _is_hidden(made):
-                    yield made
+                part_attributes = _part(obj(part))
+                if not _is_hidden(part_attributes):
+                    yield part_attributes
 
 
 def _words(value: Any, between: str = "") -> str:
@@ -302,8 +302,8 @@ def _media(kind: str, part: JsonObject) -> Part | None:
         return None
     if source.get("type") == "text" and isinstance(data, str):  # anthropic: a document that is plain text
         data = base64.b64encode(data.encode("utf-8", "replace")).decode()
-    told = source.get("media_type") or _AUDIO.get(str(source.get("format")))
-    return _blob(modality, told, url if data is None else data)
+    mime_type = source.get("media_type") or _AUDIO.get(str(source.get("format")))
+    return _blob(modality, mime_type, url if data is None else data)
 
 
 def _blob(modality: str, mime_type: Any, data: Any) -> Part:
@@ -317,9 +317,9 @@ def _blob(modality: str, mime_type: Any, data: Any) -> Part:
 
 
 def _call(call: JsonObject) -> Part:
-    inner = obj(call.get("function")) or obj(call.get("custom")) or call
-    arguments = inner.get("arguments", inner.get("input"))
-    return {"type": "tool_call", "id": call.get("id"), "name": inner.get("name"), "arguments": _parsed(arguments)}
+    function = obj(call.get("function")) or obj(call.get("custom")) or call
+    arguments = function.get("arguments", function.get("input"))
+    return {"type": "tool_call", "id": call.get("id"), "name": function.get("name"), "arguments": _parsed(arguments)}
 
 
 def _plain(content: Any) -> Any:

@@ -64,16 +64,16 @@ class CallMetrics:
         """
         if not self._is_listened_to():
             return
-        within = _context(call)
+        span_context = _context(call)
         common = _attributes(call, fingerprint)
         ended = {**common, "error.type": call.error_type} if call.status == "error" else common
         if call.operation not in INFERENCE and call.operation != "embeddings":
-            self._time("gen_ai.client.operation.duration", call.duration_ns, ended, within)
+            self._time("gen_ai.client.operation.duration", call.duration_ns, ended, span_context)
             return
         if self._compat != "instead":
-            self._current(call, gaps, common, ended, within, is_timed=is_timed)
+            self._current(call, gaps, common, ended, span_context, is_timed=is_timed)
         if self._compat != "off":
-            self._replaced(call, gaps, common, ended, within, is_timed=is_timed)
+            self._replaced(call, gaps, common, ended, span_context, is_timed=is_timed)
 
     def _current(
         self,
@@ -81,20 +81,20 @@ class CallMetrics:
         gaps: Iterable[int],
         common: Any,
         ended: Any,
-        within: Context | None,
+        span_context: Context | None,
         *,
         is_timed: bool,
     ) -> None:
         """The points of a call that spends tokens."""
         if call.operation == "embeddings":
-            self._time("gen_ai.client.embeddings.duration", call.duration_ns, ended, within)
+            self._time("gen_ai.client.embeddings.duration", call.duration_ns, ended, span_context)
             self._distribute("gen_ai.client.embeddings.operation.input_tokens", call, call.usage.input_tokens, common)
             return
         if is_timed:
-            self._inference_times(call, common, ended, within)
-        self._inference_tokens(call, common, within)
+            self._inference_times(call, common, ended, span_context)
+        self._inference_tokens(call, common, span_context)
         for gap in gaps:
-            self._time("gen_ai.client.inference.time_per_output_chunk", gap, common, within)
+            self._time("gen_ai.client.inference.time_per_output_chunk", gap, common, span_context)
 
     def _replaced(
         self,
@@ -102,63 +102,63 @@ class CallMetrics:
         gaps: Iterable[int],
         common: Any,
         ended: Any,
-        within: Context | None,
+        span_context: Context | None,
         *,
         is_timed: bool,
     ) -> None:
         """The same points as the conventions had them before."""
         if is_timed:
-            self._replaced_times(call, common, ended, within)
-        self._replaced_tokens(call, common, within)
+            self._replaced_times(call, common, ended, span_context)
+        self._replaced_tokens(call, common, span_context)
         for gap in gaps:
-            self._time("gen_ai.client.operation.time_per_output_chunk", gap, common, within)
+            self._time("gen_ai.client.operation.time_per_output_chunk", gap, common, span_context)
 
     def _is_listened_to(self) -> bool:
         """Whether somebody has set up a provider: that of the API alone does nothing."""
         provider = self._given or metrics.get_meter_provider()
         return not type(provider).__module__.startswith("opentelemetry.metrics")
 
-    def _inference_times(self, call: ProviderTrace, common: Any, ended: Any, within: Context | None) -> None:
-        self._time("gen_ai.client.inference.duration", call.duration_ns, ended, within)
+    def _inference_times(self, call: ProviderTrace, common: Any, ended: Any, span_context: Context | None) -> None:
+        self._time("gen_ai.client.inference.duration", call.duration_ns, ended, span_context)
         if call.time_to_first_chunk_ns is not None:
             name = "gen_ai.client.inference.time_to_first_chunk"
-            self._time(name, call.time_to_first_chunk_ns, common, within)
+            self._time(name, call.time_to_first_chunk_ns, common, span_context)
 
-    def _inference_tokens(self, call: ProviderTrace, common: Any, within: Context | None) -> None:
+    def _inference_tokens(self, call: ProviderTrace, common: Any, span_context: Context | None) -> None:
         for direction, total in (("input", call.usage.input_tokens), ("output", call.usage.output_tokens)):
             name = f"gen_ai.client.inference.usage.{direction}_tokens"
             for modality, count in _by_modality(call, direction, total):
-                self._count(name, count, {**common, _MODALITY: modality}, within)
+                self._count(name, count, {**common, _MODALITY: modality}, span_context)
             self._distribute(f"gen_ai.client.inference.operation.{direction}_tokens", call, total, common)
         for name, key in _SUBSETS.items():
             count = getattr(call.usage, key)
             if count is not None:
-                self._count(name, count, {**common, _MODALITY: "unknown"}, within)
+                self._count(name, count, {**common, _MODALITY: "unknown"}, span_context)
 
     def _distribute(self, name: str, call: ProviderTrace, count: int | None, common: Any) -> None:
         """How many tokens one successful call took; a failed one says nothing about that."""
         if count is not None and call.status not in FAILED:
             self._histogram(name, "{token}", TOKENS).record(count, common)
 
-    def _replaced_times(self, call: ProviderTrace, common: Any, ended: Any, within: Context | None) -> None:
-        self._time("gen_ai.client.operation.duration", call.duration_ns, ended, within)
+    def _replaced_times(self, call: ProviderTrace, common: Any, ended: Any, span_context: Context | None) -> None:
+        self._time("gen_ai.client.operation.duration", call.duration_ns, ended, span_context)
         if call.time_to_first_chunk_ns is not None:
             name = "gen_ai.client.operation.time_to_first_chunk"
-            self._time(name, call.time_to_first_chunk_ns, common, within)
+            self._time(name, call.time_to_first_chunk_ns, common, span_context)
 
-    def _replaced_tokens(self, call: ProviderTrace, common: Any, within: Context | None) -> None:
+    def _replaced_tokens(self, call: ProviderTrace, common: Any, span_context: Context | None) -> None:
         for direction, total in (("input", call.usage.input_tokens), ("output", call.usage.output_tokens)):
             if total is not None:
                 histogram = self._histogram("gen_ai.client.token.usage", "{token}", TOKENS)
-                histogram.record(total, {**common, "gen_ai.token.type": direction}, within)
+                histogram.record(total, {**common, "gen_ai.token.type": direction}, span_context)
 
-    def _time(self, name: str, nanoseconds: int, attributes: Any, within: Context | None) -> None:
-        self._histogram(name, "s", SECONDS).record(nanoseconds / 1e9, attributes, within)
+    def _time(self, name: str, nanoseconds: int, attributes: Any, span_context: Context | None) -> None:
+        self._histogram(name, "s", SECONDS).record(nanoseconds / 1e9, attributes, span_context)
 
-    def _count(self, name: str, count: int, attributes: Any, within: Context | None) -> None:
+    def _count(self, name: str, count: int, attributes: Any, span_context: Context | None) -> None:
         if name not in self._counters:
             self._counters[name] = self._meter.create_counter(name, "{token}")
-        self._counters[name].add(count, attributes, within)
+        self._counters[name].add(count, attributes, span_context)
 
     def _histogram(self, name: str, unit: str, boundaries: tuple[float, ...]) -> Histogram:
         if name not in self._histograms:
@@ -169,7 +169,7 @@ class CallMetrics:
 
 
 def _attributes(call: ProviderTrace, fingerprint: str | None) -> dict[str, Any]:
-    known = {
+    optional = {
         "gen_ai.operation.name": call.operation,
         "gen_ai.provider.name": call.provider,
         "gen_ai.request.model": call.request_model,
@@ -177,9 +177,9 @@ def _attributes(call: ProviderTrace, fingerprint: str | None) -> dict[str, Any]:
         "server.address": call.server_address,
         "server.port": call.server_port if call.server_address else None,
     }
-    found = {name: value for name, value in known.items() if value is not None}
+    attributes = {name: value for name, value in optional.items() if value is not None}
     vendor = semconv.vendor_response_attributes(call.provider, call.api, call.service_tier, fingerprint)
-    return found | {name: value for name, value in vendor.items() if name.startswith("openai.")}
+    return attributes | {name: value for name, value in vendor.items() if name.startswith("openai.")}
 
 
 def _by_modality(call: ProviderTrace, direction: str, total: int | None) -> list[tuple[str, int]]:
@@ -187,12 +187,12 @@ def _by_modality(call: ProviderTrace, direction: str, total: int | None) -> list
 
     No report counts as 0, as the conventions have it: a counter that is never added to is not there to be queried.
     """
-    found = [(name, call.usage.details.get(f"{name}_{direction}_tokens") or 0) for name in _MODALITIES]
-    told = [(name, count) for name, count in found if count > 0]
-    rest = (total or 0) - sum(count for _, count in told)
-    if rest < 0:  # the provider contradicts itself
+    counts = [(name, call.usage.details.get(f"{name}_{direction}_tokens") or 0) for name in _MODALITIES]
+    positive = [(name, count) for name, count in counts if count > 0]
+    remainder = (total or 0) - sum(count for _, count in positive)
+    if remainder < 0:  # the provider contradicts itself
         return [("unknown", total or 0)]
-    return [*told, ("unknown", rest)] if rest or not told else told
+    return [*positive, ("unknown", remainder)] if remainder or not positive else positive
 
 
 def _context(call: ProviderTrace) -> Context | None:

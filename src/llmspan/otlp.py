@@ -82,19 +82,19 @@ class SizeLimitedSpanExporter(SpanExporter):
 
     def _batches(self, spans: Sequence[ReadableSpan]) -> Iterator[list[ReadableSpan]]:
         batch: list[ReadableSpan] = []
-        told: set[tuple[int, int]] = set()  # resources and scopes that this batch has: each is sent once
+        origins: set[tuple[int, int]] = set()  # resources and scopes that this batch has: each is sent once
         total = 0
         for span in spans:
             origin = (id(span.resource), id(span.instrumentation_scope))
             about = size_of_origin(span)
             span, size = self._fitted(span, about)
-            more = size if origin in told else size + about
-            if batch and total + more > self._max_bytes:
+            added = size if origin in origins else size + about
+            if batch and total + added > self._max_bytes:
                 yield batch
-                batch, told, total, more = [], set(), 0, size + about
+                batch, origins, total, added = [], set(), 0, size + about
             batch.append(span)
-            told.add(origin)
-            total += more
+            origins.add(origin)
+            total += added
         if batch:
             yield batch
 
@@ -103,7 +103,7 @@ class SizeLimitedSpanExporter(SpanExporter):
         limit = min(self._max_span_bytes, self._max_bytes - about)
         if size <= limit:
             return span, size
-        cut = guarded("otlp.cut", _cut, span, size, limit) or span
+        smaller = guarded("otlp.cut", _cut, span, size, limit) or span
         if not self._warned:
             self._warned = True
             logger.warning(
@@ -116,7 +116,7 @@ class SizeLimitedSpanExporter(SpanExporter):
                 size,
                 limit,
             )
-        return cut, size_of(cut)
+        return smaller, size_of(smaller)
 
 
 class OTLPSpanExporter(SpanExporter):
@@ -140,7 +140,7 @@ class OTLPSpanExporter(SpanExporter):
         max_span_bytes: int | str | None = None,
         **options: Any,
     ) -> None:
-        given: dict[str, Any] = {
+        options_by_name: dict[str, Any] = {
             "otel_exporter_otlp_traces_protocol": protocol,
             "otlp_max_bytes": max_bytes,
             "otlp_max_span_bytes": max_span_bytes,
@@ -151,7 +151,7 @@ class OTLPSpanExporter(SpanExporter):
         self._settings: Settings | None = None
         self._closed = False
         try:
-            self._settings = Settings.from_env(**given)
+            self._settings = Settings.from_env(**options_by_name)
         except SettingsError as error:
             _tell(str(error))
 
@@ -205,11 +205,13 @@ def _make(settings: Settings, options: Mapping[str, Any]) -> SpanExporter | None
     except ImportError as error:
         _tell(f'the exporter for OTLP over {protocol} is not installed ({error}): pip install "llmspan[otlp]"')
         return None
-    made = guarded("otlp.exporter", sender, **options)
-    if made is None:
+    exporter = guarded("otlp.exporter", sender, **options)
+    if exporter is None:
         _tell(f"the exporter for OTLP over {protocol} does not take its settings (OTEL_EXPORTER_OTLP_*)")
         return None
-    return SizeLimitedSpanExporter(made, max_bytes=settings.otlp_max_bytes, max_span_bytes=settings.otlp_max_span_bytes)
+    return SizeLimitedSpanExporter(
+        exporter, max_bytes=settings.otlp_max_bytes, max_span_bytes=settings.otlp_max_span_bytes
+    )
 
 
 def _tell(reason: str) -> None:
@@ -270,7 +272,7 @@ def _cut(span: ReadableSpan, size: int, limit: int) -> ReadableSpan:
     events = [dict(event.attributes or {}) for event in span.events]
     sizes = [(_size_of_value(value), place, key) for place in (attributes, *events) for key, value in place.items()]
     excess = size - limit + 3 * _FIELD + len(CUT_BYTES) + 12
-    level = _level([taken for taken, _, _ in sizes], sum(taken for taken, _, _ in sizes) - excess)
+    level = _level([taken_size for taken_size, _, _ in sizes], sum(taken for taken, _, _ in sizes) - excess)
     removed = 0
     for taken, place, key in sizes:
         if taken > level:
@@ -283,7 +285,10 @@ def _cut(span: ReadableSpan, size: int, limit: int) -> ReadableSpan:
         parent=span.parent,
         resource=span.resource,
         attributes=attributes,
-        events=[Event(event.name, kept, event.timestamp) for event, kept in zip(span.events, events, strict=True)],
+        events=[
+            Event(event.name, event_attributes, event.timestamp)
+            for event, event_attributes in zip(span.events, events, strict=True)
+        ],
         links=span.links,
         kind=span.kind,
         status=span.status,
@@ -295,13 +300,13 @@ def _cut(span: ReadableSpan, size: int, limit: int) -> ReadableSpan:
 
 def _level(sizes: Sequence[int], room: int) -> int:
     """The size to which the larger ones of ``sizes`` have to be cut for their sum to fit ``room``."""
-    left = len(sizes)
+    remaining = len(sizes)
     for size in sorted(sizes):
-        if size * left > room:
+        if size * remaining > room:
             break
         room -= size
-        left -= 1
-    return max(room // max(left, 1), _LEAST)
+        remaining -= 1
+    return max(room // max(remaining, 1), _LEAST)
 
 
 def _shorter(value: Any, limit: int) -> Any:
@@ -315,10 +320,12 @@ def _shorter(value: Any, limit: int) -> Any:
     if isinstance(value, bytes):
         return value[:room]
     try:  # a structured value grows in OTLP: every item has a header
-        found = json.loads(truncated(_json.dumps(_plain(value)), size, limit // 2))
+        shortened = json.loads(truncated(_json.dumps(_plain(value)), size, limit // 2))
     except (TypeError, ValueError):
-        found = None
-    return found if found is not None and _size_of_value(found) <= limit else f"[{size} bytes, cut by llmspan]"
+        shortened = None
+    return (
+        shortened if shortened is not None and _size_of_value(shortened) <= limit else f"[{size} bytes, cut by llmspan]"
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -113,15 +113,15 @@ def record(
     """
     line = _line()
     started, lasted = _times(started_at, duration)
-    around = scope.current()
-    within = otel_trace.get_current_span().get_span_context()
+    call_context = scope.current()
+    span_context = otel_trace.get_current_span().get_span_context()
     raised = error if isinstance(error, BaseException) else None
     values: dict[str, Any] = {
-        **{f.name: getattr(around, f.name) for f in fields(around)},
+        **{f.name: getattr(call_context, f.name) for f in fields(call_context)},
         "id": id or new_id(),
-        "trace_id": f"{within.trace_id:032x}" if within.is_valid else None,
-        "parent_span_id": f"{within.span_id:016x}" if within.is_valid else None,
-        "attributes": _copied({**around.attributes, **(attributes or {})}),
+        "trace_id": f"{span_context.trace_id:032x}" if span_context.is_valid else None,
+        "parent_span_id": f"{span_context.span_id:016x}" if span_context.is_valid else None,
+        "attributes": _copied({**call_context.attributes, **(attributes or {})}),
         "source": source or line.source,
         "provider": provider,
         "operation": operation,
@@ -147,9 +147,11 @@ def record(
         "time_to_first_chunk_ns": None if time_to_first_chunk is None else _nanoseconds(time_to_first_chunk),
     }
     brief = replace(ProviderTrace.from_dict(values), usage=_usage(usage))
-    sent, received = _text(request), _text(response)
-    size = len(sent or "") + len(received or "")
-    line.submit(pipeline.PrebuiltRecord(lambda: _whole(brief, sent, received), line.policy or Policy(), size))
+    request_text, response_text = _text(request), _text(response)
+    size = len(request_text or "") + len(response_text or "")
+    line.submit(
+        pipeline.PrebuiltRecord(lambda: _whole(brief, request_text, response_text), line.policy or Policy(), size)
+    )
     return brief.id
 
 
@@ -194,8 +196,8 @@ async def _stored(line: Pipeline, record_id: str) -> None:
 
 def _settled(line: Pipeline, accepted: list[int]) -> bool:
     """Whether each backend is done with as many records as it had accepted: they are taken in their order."""
-    done = (state.accepted - state.queued - state.spooled for state in line.status())
-    return all(count >= wanted for count, wanted in zip(done, accepted, strict=False))
+    settled_counts = (state.accepted - state.queued - state.spooled for state in line.status())
+    return all(count >= accepted_count for count, accepted_count in zip(settled_counts, accepted, strict=False))
 
 
 def _has(backend: Backend, record_id: str) -> bool:
@@ -204,8 +206,8 @@ def _has(backend: Backend, record_id: str) -> bool:
 
 
 def _troubles(line: Pipeline) -> str:
-    said = (f"{state.backend}: {state.last_error}" for state in line.status() if state.last_error)
-    return "; ".join(said) or "the backends report no error"
+    errors = (f"{state.backend}: {state.last_error}" for state in line.status() if state.last_error)
+    return "; ".join(errors) or "the backends report no error"
 
 
 def _line() -> Pipeline:
@@ -224,33 +226,33 @@ def _line() -> Pipeline:
     return line
 
 
-def _whole(brief: ProviderTrace, sent: str | bytes | None, received: str | bytes | None) -> ProviderTrace:
+def _whole(brief: ProviderTrace, request_text: str | bytes | None, response_text: str | bytes | None) -> ProviderTrace:
     """The record with its payloads, and with what these tell where nothing was said. Slow; for the worker."""
-    request_json = None if sent is None else _json.canonical(sent)
-    response_json, told = _read(brief.api, received)
-    missing = {key: value for key, value in told.items() if value and not getattr(brief, key)}
-    usage = brief.usage if brief.usage.source != "none" else told.get("usage") or Usage()
+    request_json = None if request_text is None else _json.canonical(request_text)
+    response_json, facts = _read(brief.api, response_text)
+    missing = {key: value for key, value in facts.items() if value and not getattr(brief, key)}
+    usage = brief.usage if brief.usage.source != "none" else facts.get("usage") or Usage()
     return replace(
         brief,
         **missing | {"usage": usage},
         request_json=request_json,
         response_json=response_json,
-        request_bytes=_length(sent),
-        response_bytes=_length(received),
+        request_bytes=_length(request_text),
+        response_bytes=_length(response_text),
     )
 
 
-def _read(api: str, received: str | bytes | None) -> tuple[str | None, dict[str, Any]]:
+def _read(api: str, response_text: str | bytes | None) -> tuple[str | None, dict[str, Any]]:
     """The response's JSON text, and the record's values that are in it."""
-    if received is None:
+    if response_text is None:
         return None, {}
     if api not in PARSERS:
-        text = _json.canonical(received)
+        text = _json.canonical(response_text)
         usage = _usage_in(text)
         return text, {"usage": usage}
-    body = received.encode("utf-8", "surrogatepass") if isinstance(received, str) else received
+    body = response_text.encode("utf-8", "surrogatepass") if isinstance(response_text, str) else response_text
     reply, response = reassemble(api, body)
-    told = {
+    facts = {
         "response_model": reply.response_model,
         "response_id": reply.response_id,
         "finish_reasons": reply.finish_reasons,
@@ -259,7 +261,7 @@ def _read(api: str, received: str | bytes | None) -> tuple[str | None, dict[str,
         "usage": reply.usage,
     }
     is_stream = reply.chunk_count is not None and response is not None
-    return _json.dumps(response) if is_stream else _json.canonical(received), told
+    return _json.dumps(response) if is_stream else _json.canonical(response_text), facts
 
 
 def _usage_in(text: str) -> Usage:
@@ -270,12 +272,12 @@ def _usage_in(text: str) -> Usage:
     return Usage.from_raw(value.get("usage")) if isinstance(value, dict) else Usage()
 
 
-def _usage(given: Usage | Mapping[str, Any] | None) -> Usage:
-    if given is None or isinstance(given, Usage):
-        return given or Usage()
-    if not isinstance(given, Mapping):
-        raise RecordError(f"usage is {given!r:.80}; it must be a llmspan.Usage or the provider's usage object")
-    return Usage.from_raw(_copied(given))
+def _usage(usage: Usage | Mapping[str, Any] | None) -> Usage:
+    if usage is None or isinstance(usage, Usage):
+        return usage or Usage()
+    if not isinstance(usage, Mapping):
+        raise RecordError(f"usage is {usage!r:.80}; it must be a llmspan.Usage or the provider's usage object")
+    return Usage.from_raw(_copied(usage))
 
 
 def _times(started_at: datetime | int | None, duration: timedelta | float | None) -> tuple[int, int]:

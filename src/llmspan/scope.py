@@ -74,7 +74,7 @@ def context(
     ...         current().run_id, current().step_id
     ('r1', 's1')
     """
-    given = {
+    values = {
         "step_id": step_id,
         "run_id": run_id,
         "agent_id": agent_id,
@@ -87,11 +87,11 @@ def context(
         "compaction_settings": _snapshot(compaction_settings),
         "billing_context": _snapshot(billing_context),
     }
-    outer = _scope.get()
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    enclosing = _scope.get()
+    changes: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     if attributes:
-        changes["attributes"] = {**outer.attributes, **(_snapshot(attributes) or {})}
-    token = _scope.set(replace(outer, **changes))
+        changes["attributes"] = {**enclosing.attributes, **(_snapshot(attributes) or {})}
+    token = _scope.set(replace(enclosing, **changes))
     try:
         yield
     finally:
@@ -106,9 +106,9 @@ def _snapshot(value: Any) -> Any:
 
 def with_baggage(scope: Scope, keys: Iterable[str]) -> Scope:
     """``scope`` completed by the allowed ``keys`` of the current OpenTelemetry baggage; what is set stays."""
-    found = {key: value for key in keys if (value := baggage.get_baggage(key)) is not None}
-    if not found:
+    members = {key: value for key in keys if (value := baggage.get_baggage(key)) is not None}
+    if not members:
         return scope
-    named = {k: str(v) for k, v in found.items() if k in _TEXT_KEYS and getattr(scope, k) is None}
-    extra = {k: v for k, v in found.items() if k not in _TEXT_KEYS and k not in scope.attributes}
-    return replace(scope, **named, attributes={**scope.attributes, **extra})
+    texts = {k: str(v) for k, v in members.items() if k in _TEXT_KEYS and getattr(scope, k) is None}
+    extra = {k: v for k, v in members.items() if k not in _TEXT_KEYS and k not in scope.attributes}
+    return replace(scope, **texts, attributes={**scope.attributes, **extra})

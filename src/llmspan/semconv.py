@@ -176,60 +176,62 @@ def start_attributes(
     *, operation: str, provider: str, model: str | None, address: str | None, port: int | None
 ) -> dict[str, Any]:
     """The attributes that samplers may decide on; they are there when the span starts."""
-    found: dict[str, Any] = {OPERATION: operation, PROVIDER: provider}
+    attributes: dict[str, Any] = {OPERATION: operation, PROVIDER: provider}
     if model is not None:
-        found[REQUEST_MODEL] = model
+        attributes[REQUEST_MODEL] = model
     if address is not None:
-        found["server.address"] = address
+        attributes["server.address"] = address
         if address and port is not None:
-            found["server.port"] = port
-    return found
+            attributes["server.port"] = port
+    return attributes
 
 
-def end_attributes(facts: Mapping[str, Any], more: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
+def end_attributes(facts: Mapping[str, Any], span_facts: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
     """What a span gets at its end: the record's values less what it had at its start, and vendors' own names.
 
     ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
     """
-    found = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
-    _add_shaped(found, facts, more.finish_reasons)
-    _add_interruption(found, facts)
-    return found | _only_on_spans(facts, more)
+    attributes = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
+    _add_shaped(attributes, facts, span_facts.finish_reasons)
+    _add_interruption(attributes, facts)
+    return attributes | _only_on_spans(facts, span_facts)
 
 
-def event_attributes(trace: ProviderTrace, more: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
+def event_attributes(trace: ProviderTrace, span_facts: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
     """What the event of a finished call says: all that its span says, less the request's parameters."""
     facts = {key: getattr(trace, key) for key in _READ}
-    return _attributes(facts, more.finish_reasons) | _only_on_spans(facts, more)
+    return _attributes(facts, span_facts.finish_reasons) | _only_on_spans(facts, span_facts)
 
 
-def _only_on_spans(facts: Mapping[str, Any], more: SpanFacts) -> dict[str, Any]:
+def _only_on_spans(facts: Mapping[str, Any], span_facts: SpanFacts) -> dict[str, Any]:
     """The attributes that follow from a record's values and are not read back from a span."""
-    found = vendor_response_attributes(facts["provider"], facts["api"], facts["service_tier"], more.system_fingerprint)
-    if more.response_status is not None:
-        found["gen_ai.response.status"] = more.response_status
-    if more.is_compacted:
-        found["gen_ai.conversation.compacted"] = True
+    attributes = vendor_response_attributes(
+        facts["provider"], facts["api"], facts["service_tier"], span_facts.system_fingerprint
+    )
+    if span_facts.response_status is not None:
+        attributes["gen_ai.response.status"] = span_facts.response_status
+    if span_facts.is_compacted:
+        attributes["gen_ai.conversation.compacted"] = True
     if not facts["finish_reasons"] and (facts["status"] == "incomplete" or _failed_while_generating(facts)):
-        found[FINISH_REASONS] = ("error",)
+        attributes[FINISH_REASONS] = ("error",)
     if (facts["attempts"] or 1) > 1:
-        found["http.request.resend_count"] = facts["attempts"] - 1
-    return found
+        attributes["http.request.resend_count"] = facts["attempts"] - 1
+    return attributes
 
 
 def vendor_response_attributes(
     provider: str, api: str, service_tier: str | None, system_fingerprint: str | None
 ) -> dict[str, Any]:
     """The attributes that a vendor has named for its own responses, for that vendor's calls only."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     if provider in OPENAI and api in ("chat_completions", "responses"):
         if service_tier:
-            found["openai.response.service_tier"] = service_tier
+            attributes["openai.response.service_tier"] = service_tier
         if system_fingerprint:
-            found["openai.response.system_fingerprint"] = system_fingerprint
+            attributes["openai.response.system_fingerprint"] = system_fingerprint
     elif provider in _ANTHROPIC and api == "messages" and service_tier:
-        found["anthropic.response.service_tier"] = service_tier
-    return found
+        attributes["anthropic.response.service_tier"] = service_tier
+    return attributes
 
 
 def to_attributes(trace: ProviderTrace) -> dict[str, Any]:
@@ -238,18 +240,18 @@ def to_attributes(trace: ProviderTrace) -> dict[str, Any]:
 
 
 def _attributes(facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> dict[str, Any]:
-    found = {name: value for key, name in _SAME.items() if (value := facts[key]) is not None}
+    attributes = {name: value for key, name in _SAME.items() if (value := facts[key]) is not None}
     if facts["stream"]:
-        found[STREAM] = True
-    _add_shaped(found, facts, finish_reasons)
-    _add_interruption(found, facts)
-    return found
+        attributes[STREAM] = True
+    _add_shaped(attributes, facts, finish_reasons)
+    _add_interruption(attributes, facts)
+    return attributes
 
 
-def _add_interruption(found: dict[str, Any], facts: Mapping[str, Any]) -> None:
+def _add_interruption(attributes: dict[str, Any], facts: Mapping[str, Any]) -> None:
     """A call that the program interrupted has not failed: it has no ``error.type``, but says what interrupted it."""
-    if facts["status"] == "cancelled" and ERROR_TYPE in found:
-        found[CANCELLED_BY] = found.pop(ERROR_TYPE)
+    if facts["status"] == "cancelled" and ERROR_TYPE in attributes:
+        attributes[CANCELLED_BY] = attributes.pop(ERROR_TYPE)
 
 
 def _response_reasons(trace: ProviderTrace) -> tuple[str, ...] | None:
@@ -272,22 +274,22 @@ def _failed_while_generating(facts: Mapping[str, Any]) -> bool:
     return facts["status"] == "error" and accepted and error is not None and not is_exception
 
 
-def _add_shaped(found: dict[str, Any], facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> None:
+def _add_shaped(attributes: dict[str, Any], facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> None:
     """The values that look different on a span."""
     raw = tuple(reason or "error" for reason in facts["finish_reasons"])
     reasons = normalized(facts["finish_reasons"]) if finish_reasons is None else finish_reasons
     if reasons:
-        found[FINISH_REASONS] = reasons
+        attributes[FINISH_REASONS] = reasons
     if raw != reasons:
-        found[RAW_FINISH_REASONS] = raw
+        attributes[RAW_FINISH_REASONS] = raw
     if facts["time_to_first_chunk_ns"] is not None:
-        found[_FIRST_CHUNK] = facts["time_to_first_chunk_ns"] / 1e9
+        attributes[_FIRST_CHUNK] = facts["time_to_first_chunk_ns"] / 1e9
     if facts["agent_tags"]:
-        found[_TAGS] = facts["agent_tags"]
+        attributes[_TAGS] = facts["agent_tags"]
     for key, value in facts["attributes"].items():
-        found[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
+        attributes[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
     if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
-        found.update(_usage_attributes(facts["usage"], facts["provider"], facts["operation"]))
+        attributes.update(_usage_attributes(facts["usage"], facts["provider"], facts["operation"]))
 
 
 def with_old_names(attributes: dict[str, Any], compat: SemconvCompat) -> dict[str, Any]:
@@ -308,18 +310,20 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     Raises:
         RecordError: the span is not a GenAI client span.
     """
-    given = dict(span.attributes or {}) if attributes is None else dict(attributes)
+    span_attributes = dict(span.attributes or {}) if attributes is None else dict(attributes)
     for old, new in _OLD_NAMES.items():
-        if old in given:
-            given.setdefault(new, given.pop(old))
-    if not isinstance(given.get(OPERATION), str):
+        if old in span_attributes:
+            span_attributes.setdefault(new, span_attributes.pop(old))
+    if not isinstance(span_attributes.get(OPERATION), str):
         raise RecordError(f"span {span.name!r} has no {OPERATION}: not a GenAI span")
-    values: dict[str, Any] = {k: given[name] for k, name in _SAME.items() if isinstance(given.get(name), _PLAIN[k])}
+    values: dict[str, Any] = {
+        k: span_attributes[name] for k, name in _SAME.items() if isinstance(span_attributes.get(name), _PLAIN[k])
+    }
     values.setdefault("provider", "unknown")
-    values.setdefault("api", given.get("openai.api.type") or values["operation"])
-    values.setdefault("status", "error" if ERROR_TYPE in given else "ok")
-    if isinstance(given.get(CANCELLED_BY), str):
-        values.setdefault("error_type", given[CANCELLED_BY])
+    values.setdefault("api", span_attributes.get("openai.api.type") or values["operation"])
+    values.setdefault("status", "error" if ERROR_TYPE in span_attributes else "ok")
+    if isinstance(span_attributes.get(CANCELLED_BY), str):
+        values.setdefault("error_type", span_attributes[CANCELLED_BY])
     context = span.get_span_context()
     start = 0 if span.start_time is None else span.start_time
     end = start if span.end_time is None else span.end_time
@@ -330,43 +334,45 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     values.setdefault("id", new_id())
     if span.parent is not None:
         values["parent_span_id"] = format_span_id(span.parent.span_id)
-    first = given.get(_FIRST_CHUNK)
-    reasons = _strings(given.get(RAW_FINISH_REASONS)) or _strings(given.get(FINISH_REASONS))
+    first = span_attributes.get(_FIRST_CHUNK)
+    reasons = _strings(span_attributes.get(RAW_FINISH_REASONS)) or _strings(span_attributes.get(FINISH_REASONS))
     return ProviderTrace(
         **values,
-        stream=bool(given.get(STREAM)),
+        stream=bool(span_attributes.get(STREAM)),
         finish_reasons=tuple(None if reason == "error" else reason for reason in reasons),
         time_to_first_chunk_ns=round(first * 1e9) if isinstance(first, int | float) else None,
-        agent_tags=_strings(given.get(_TAGS)),
-        attributes={k.removeprefix(_CUSTOM_PREFIX): v for k, v in given.items() if k.startswith(_CUSTOM_PREFIX)},
+        agent_tags=_strings(span_attributes.get(_TAGS)),
+        attributes={
+            k.removeprefix(_CUSTOM_PREFIX): v for k, v in span_attributes.items() if k.startswith(_CUSTOM_PREFIX)
+        },
         started_at=start,
         duration_ns=max(0, end - start),
-        usage=_usage_from(given),
+        usage=_usage_from(span_attributes),
     )
 
 
 def _usage_attributes(usage: Usage, provider: str, operation: str) -> dict[str, Any]:
-    found: dict[str, Any] = {_USAGE_SOURCE: usage.source}
+    attributes: dict[str, Any] = {_USAGE_SOURCE: usage.source}
     for key, name in _FIVE.items():
         value = getattr(usage, key)
         if value is not None:
-            found[name] = value
+            attributes[name] = value
     names = _ANTHROPIC_DETAILS | _DETAILS if provider in _ANTHROPIC else _DETAILS
     if operation == "embeddings":  # whose spans have no such attributes in the conventions
         names = {}
     for key, value in usage.details.items():
-        found[names.get(key) or _USAGE_PREFIX + key] = value
-    return found
+        attributes[names.get(key) or _USAGE_PREFIX + key] = value
+    return attributes
 
 
-def _usage_from(given: Mapping[str, Any]) -> Usage:
-    five = {key: given[name] for key, name in _FIVE.items() if isinstance(given.get(name), int)}
+def _usage_from(attributes: Mapping[str, Any]) -> Usage:
+    five = {key: attributes[name] for key, name in _FIVE.items() if isinstance(attributes.get(name), int)}
     details = {
         _DETAIL_OF.get(name) or name.removeprefix(_USAGE_PREFIX): value
-        for name, value in given.items()
+        for name, value in attributes.items()
         if (name in _DETAIL_OF or name.startswith(_USAGE_PREFIX)) and isinstance(value, int)
     }
-    source = given.get(_USAGE_SOURCE) or ("provider" if five else "none")
+    source = attributes.get(_USAGE_SOURCE) or ("provider" if five else "none")
     return Usage(**five, details=details, source=source)
 
 

@@ -46,27 +46,27 @@ _API_TYPES: Final = {
 
 def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of the request's parameters, as the caller gave them. Looks at scalars only and iterates no value."""
-    found = _openai_request_attributes(api, body) if provider in OPENAI else {}
+    attributes = _openai_request_attributes(api, body) if provider in OPENAI else {}
     if api in _OUTPUT_OF:
-        found["gen_ai.output.type"] = _OUTPUT_OF[api]
+        attributes["gen_ai.output.type"] = _OUTPUT_OF[api]
     for key, value in body.items():
         if key in _REPLACED and body.get(_REPLACED[key]) is not None:
             continue
         if key in _PARAMETERS:
-            name, wanted, written = _PARAMETERS[key]
-            if isinstance(value, wanted) and not isinstance(value, bool):
-                found[name] = value if written is None else written(value)
+            name, types, convert = _PARAMETERS[key]
+            if isinstance(value, types) and not isinstance(value, bool):
+                attributes[name] = value if convert is None else convert(value)
         elif key in _SHAPED_PARAMETERS:
-            found.update(_SHAPED_PARAMETERS[key](value, api))
+            attributes.update(_SHAPED_PARAMETERS[key](value, api))
     modality = _modality(body.get("modalities"))
     if modality is not None:
-        found["gen_ai.output.type"] = modality
-    return found
+        attributes["gen_ai.output.type"] = modality
+    return attributes
 
 
-def _modality(asked: object) -> str | None:
+def _modality(modality: object) -> str | None:
     """The output type of a call that asks for several modalities: that of the one beside text."""
-    kinds = [kind for kind in asked if isinstance(kind, str)] if isinstance(asked, list | tuple) else []
+    kinds = [kind for kind in modality if isinstance(kind, str)] if isinstance(modality, list | tuple) else []
     return next((_MODALITIES[kind] for kind in kinds if kind in _MODALITIES), None)
 
 
@@ -85,14 +85,14 @@ def _prompt(value: object, _: str) -> dict[str, Any]:
     name, version = _get(value, "id"), _get(value, "version")
     if not isinstance(name, str):
         return {}
-    found = {"gen_ai.prompt.name": name}
-    return found | {"gen_ai.prompt.version": version} if isinstance(version, str) else found
+    attributes = {"gen_ai.prompt.name": name}
+    return attributes | {"gen_ai.prompt.version": version} if isinstance(version, str) else attributes
 
 
 def _stop(value: object, _: str) -> dict[str, Any]:
     words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ()
-    given = bool(words) or value in ([], ())
-    return {"gen_ai.request.stop_sequences": words} if given and all(isinstance(w, str) for w in words) else {}
+    has_stop = bool(words) or value in ([], ())
+    return {"gen_ai.request.stop_sequences": words} if has_stop and all(isinstance(w, str) for w in words) else {}
 
 
 def _choices(value: object, _: str) -> dict[str, Any]:
@@ -108,11 +108,11 @@ def _encoding(value: object, api: str) -> dict[str, Any]:
 def _openai_request_attributes(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
     if api not in _API_TYPES:
         return {}
-    found: dict[str, Any] = {"openai.api.type": _API_TYPES[api]}
+    attributes: dict[str, Any] = {"openai.api.type": _API_TYPES[api]}
     tier = body.get("service_tier")
     if isinstance(tier, str) and tier != "auto":
-        found["openai.request.service_tier"] = tier
-    return found
+        attributes["openai.request.service_tier"] = tier
+    return attributes
 
 
 def _output(kind: object) -> dict[str, Any]:

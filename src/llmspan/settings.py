@@ -95,8 +95,8 @@ class Settings:
         arguments = cast("dict[str, Any]", overrides)
         unknown = arguments.keys() - {f.name for f in fields(cls)}
         if unknown:
-            known = ", ".join(f.name for f in fields(cls))
-            raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}; there are {known}")
+            names = ", ".join(f.name for f in fields(cls))
+            raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}; there are {names}")
         values: dict[str, Any] = {}
         for setting in TABLE:
             if arguments.get(setting.name) is not None:
@@ -126,8 +126,10 @@ class Setting:
             return self.parse(value)
         except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: `~nobody`, or a user without a home
             is_ours = isinstance(error, BadValueError)
-            shown = (error.shown if is_ours else None) or str(value)
-            raise SettingsError(f"{origin}{shown}: expected {self.expects}{f' ({error})' if is_ours else ''}") from None
+            value_text = (error.shown if is_ours else None) or str(value)
+            raise SettingsError(
+                f"{origin}{value_text}: expected {self.expects}{f' ({error})' if is_ours else ''}"
+            ) from None
 
 
 class Live:
@@ -155,7 +157,7 @@ class Live:
 
 
 #: old names that were met: one notice each
-_told: set[str] = set()
+_noticed: set[str] = set()
 
 
 def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
@@ -163,8 +165,8 @@ def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
         return setting.env
     for alias in setting.aliases:
         if alias in environ:
-            if alias not in _told:
-                _told.add(alias)
+            if alias not in _noticed:
+                _noticed.add(alias)
                 logger.warning("llmspan: %s is read as %s; please use the new name", alias, setting.env)
             return alias
     return None

@@ -134,15 +134,15 @@ class ProviderTrace:
         Raises:
             RecordError: a required key is missing or a value has the wrong type; the message names it.
         """
-        given = {key: values[key] for key in KEYS if values.get(key) is not None}
-        missing = [key for key in _REQUIRED if key not in given]
+        present = {key: values[key] for key in KEYS if values.get(key) is not None}
+        missing = [key for key in _REQUIRED if key not in present]
         if missing:
             raise RecordError(f"not a provider trace: no value for {', '.join(missing)}")
-        for key, value in given.items():
+        for key, value in present.items():
             _check(key, value)
-        given |= {key: tuple(given[key]) for key in ("agent_tags", "finish_reasons") if key in given}
-        usage = {name: given.pop(key) for key, name in _USAGE_KEYS.items() if key in given}
-        return cls(**given, usage=Usage(**usage))
+        present |= {key: tuple(present[key]) for key in ("agent_tags", "finish_reasons") if key in present}
+        usage = {name: present.pop(key) for key, name in _USAGE_KEYS.items() if key in present}
+        return cls(**present, usage=Usage(**usage))
 
     def to_json(self) -> str:
         """The canonical JSON text: one object, :data:`KEYS` in order, payloads embedded exactly as they are."""
@@ -277,13 +277,13 @@ def _parse_time(value: object) -> int:
         return value
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         raise ValueError(f"started_at is {value!r:.80}, not a time such as 2026-01-31T12:00:00.000000000Z")
-    main, _, rest = value.removesuffix("Z").partition(".")
+    main, _, fraction = value.removesuffix("Z").partition(".")
     try:
-        whole = datetime.fromisoformat(main).replace(tzinfo=UTC)
+        whole_seconds = datetime.fromisoformat(main).replace(tzinfo=UTC)
     except ValueError as error:
         raise ValueError(f"started_at is {value!r}: {error}") from None
-    seconds = (whole - _EPOCH) // timedelta(seconds=1)
-    return seconds * 1_000_000_000 + int((rest or "0").ljust(9, "0"))
+    seconds = (whole_seconds - _EPOCH) // timedelta(seconds=1)
+    return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
 
 
 def _check(key: str, value: Any) -> None:

@@ -163,14 +163,14 @@ class Usage:
         _collect(beside or {}, "", counts)
         if not isinstance(raw, Mapping) or not raw:
             return cls(details=_named(counts, _NOTHING))
-        known: Raw = raw if isinstance(raw, dict) else dict(raw)
-        _collect(known, "", counts)
-        anthropic = _is_anthropic(known)
+        raw_counts: Raw = raw if isinstance(raw, dict) else dict(raw)
+        _collect(raw_counts, "", counts)
+        anthropic = _is_anthropic(raw_counts)
         if not anthropic:
             counts = {path: count for path, count in counts.items() if count or path not in _COPIES}
-        five = _anthropic(counts) if anthropic else _openai(known, counts)
+        five = _anthropic(counts) if anthropic else _openai(raw_counts, counts)
         details = _named(counts, _TTL_SPLIT if stale_split else _NOTHING)
-        return cls(**five, details=details, source="provider" if final else "partial", raw=known)
+        return cls(**five, details=details, source="provider" if final else "partial", raw=raw_counts)
 
     def as_partial(self) -> Usage:
         """The same numbers, marked as a lower bound."""
@@ -205,12 +205,12 @@ def _is_anthropic(raw: Raw) -> bool:
 
 def _anthropic(counts: Mapping[str, int]) -> dict[str, int | None]:
     uncached = counts.get("input_tokens")
-    read = counts.get("cache_read_input_tokens")
+    cache_read = counts.get("cache_read_input_tokens")
     write = counts.get("cache_creation_input_tokens")
     return {
-        "input_tokens": None if uncached is None else uncached + (read or 0) + (write or 0),
+        "input_tokens": None if uncached is None else uncached + (cache_read or 0) + (write or 0),
         "output_tokens": counts.get("output_tokens"),
-        "cache_read_tokens": read,
+        "cache_read_tokens": cache_read,
         "cache_write_tokens": write,
         "reasoning_tokens": counts.get("output_tokens_details.thinking_tokens"),
     }
@@ -251,31 +251,31 @@ def _openai(raw: Raw, counts: Mapping[str, int]) -> dict[str, int | None]:
 
 
 def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:
-    named: dict[str, int] = {}
+    counts_by_name: dict[str, int] = {}
     for path, value in counts.items():
         name = KNOWN_COUNTS[path]
         if name is not None and path not in skip:
-            named[name] = value
-    if "iterations_input_tokens" in named:  # inclusive, as the top-level input is
-        named["iterations_input_tokens"] += named.get("iterations_cache_read_tokens", 0)
-        named["iterations_input_tokens"] += named.get("iterations_cache_write_tokens", 0)
-    return named
+            counts_by_name[name] = value
+    if "iterations_input_tokens" in counts_by_name:  # inclusive, as the top-level input is
+        counts_by_name["iterations_input_tokens"] += counts_by_name.get("iterations_cache_read_tokens", 0)
+        counts_by_name["iterations_input_tokens"] += counts_by_name.get("iterations_cache_write_tokens", 0)
+    return counts_by_name
 
 
-def _collect(raw: Raw, prefix: str, found: dict[str, int]) -> None:
+def _collect(raw: Raw, prefix: str, counts: dict[str, int]) -> None:
     """Gather the known counts of an object by path. Those of a list's items are summed: passes of one call."""
     for key, value in raw.items():
         if value is None:
             continue
         path = prefix + key
         if isinstance(value, dict):
-            _collect(value, path + ".", found)
+            _collect(value, path + ".", counts)
         elif isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
-                    _collect(item, path + "[].", found)
+                    _collect(item, path + "[].", counts)
         elif path in KNOWN_COUNTS and (count := _integer(value)) is not None:
-            found[path] = found.get(path, 0) + count if "[]" in path else count
+            counts[path] = counts.get(path, 0) + count if "[]" in path else count
 
 
 def _integer(value: object) -> int | None:

@@ -52,7 +52,7 @@ class _State:
     hooks: dict[str, Hooks] = field(default_factory=dict[str, Hooks])
     #: the observer that each of them reports to
     observers: dict[str, Observer] = field(default_factory=dict[str, Observer])
-    told: set[str] = field(default_factory=set[str])
+    printed: set[str] = field(default_factory=set[str])
     is_registered: bool = False
     has_ended: bool = False
     #: the last settings that were in force, which hold at exit also if the program has called :func:`shutdown`
@@ -91,9 +91,9 @@ def instrument(
             force already. A store elsewhere that is down or refuses us is no error: it is tried again.
     """
     with _lock:
-        given = Settings.from_env(**settings)
-        Policy.from_settings(given).redact.check()
-        estimator = _estimator(given)
+        settings_from_env = Settings.from_env(**settings)
+        Policy.from_settings(settings_from_env).redact.check()
+        estimator = _estimator(settings_from_env)
         if estimator is not None:
             estimator.check()
         _set_up(tracer_provider, dict(settings), logger_provider, meter_provider)
@@ -178,19 +178,19 @@ def post_instrument() -> None:
 
 def tell_once(error: Exception) -> None:
     """One line on stderr for a problem of configuration, however many parts of us meet it."""
-    if str(error) not in _state.told:
-        _state.told.add(str(error))
+    if str(error) not in _state.printed:
+        _state.printed.add(str(error))
         _print(f"llmspan: {error}. Calls are not recorded.")
 
 
 def _set_up(
     tracer_provider: TracerProvider | None,
-    given: dict[str, Any],
+    settings_given: dict[str, Any],
     logger_provider: LoggerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> None:
     if _state.observer is not None:
-        if given and Settings.from_env(**given) != _state.settings:
+        if settings_given and Settings.from_env(**settings_given) != _state.settings:
             raise SettingsError("llmspan is set up already; its settings are given once per process")
         given_providers = tracer_provider, logger_provider, meter_provider
         if not _state.hooks or any(provider is not None for provider in given_providers):
@@ -198,7 +198,7 @@ def _set_up(
         _state.observer.source = _state.observer.source or _service_name(tracer_provider)
         pipeline.shared().source = _state.observer.source
         return
-    settings = Settings.from_env(**given)
+    settings = Settings.from_env(**settings_given)
     policy = Policy.from_settings(settings)
     _open_backends(settings)
     pipeline.shared().policy = policy
@@ -217,7 +217,7 @@ def _set_up(
         anthropic_native=settings.anthropic_native,
         request_metadata=settings.request_metadata,
         estimator=_estimator(settings),
-        capture=_capture(settings, policy, given),
+        capture=_capture(settings, policy, settings_given),
         logger=_logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
         compat=settings.semconv_compat,
         metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
@@ -267,12 +267,12 @@ def _estimator(settings: Settings) -> Estimator | None:
     return None if chosen == "off" else Estimator(None if chosen == "on" else chosen)
 
 
-def _capture(settings: Settings, policy: Policy, given: Mapping[str, Any]) -> ContentCapture:
+def _capture(settings: Settings, policy: Policy, arguments: Mapping[str, Any]) -> ContentCapture:
     """Where content goes: as ``given``, else as the variable says, whenever it says so."""
     name = "otel_instrumentation_genai_capture_message_content"
     mode = getattr(settings, name)
     return ContentCapture.from_mode(
-        mode if given.get(name) is not None else Live(name, mode), policy, settings.span_content_format
+        mode if arguments.get(name) is not None else Live(name, mode), policy, settings.span_content_format
     )
 
 
@@ -280,10 +280,10 @@ def _open_backends(settings: Settings) -> None:
     """Add the named backends; the default one only if no exporter has named a place of its own."""
     line = pipeline.shared()
     line.configure(settings)
-    named = line.backends  # by exporters; they are opened here, where an error can be told
-    more = [] if named and not settings.backends else load_backends(settings)
-    opened = [(backend, open_backend(backend)) for backend in (*named, *more)]
-    for backend in more:
+    exporter_backends = line.backends  # by exporters; they are opened here, where an error can be told
+    added_backends = [] if exporter_backends and not settings.backends else load_backends(settings)
+    opened = [(backend, open_backend(backend)) for backend in (*exporter_backends, *added_backends)]
+    for backend in added_backends:
         if not line.add(backend):
             backend.shutdown()  # an exporter has named the same place
     for backend, error in opened:

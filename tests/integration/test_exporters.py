@@ -53,7 +53,7 @@ class MemorySpanExporter(BackendSpanExporter):
 def clean() -> Iterator[None]:
     """Each test sets up anew and leaves nothing behind."""
     wiring.close(30)
-    exporter._taken.forget()
+    exporter._seen_spans.forget()
     yield
     wiring.close(30)
 
@@ -150,7 +150,7 @@ def test_two_exporters_of_one_store(path: Path) -> None:
     assert sorted(trace.provider for trace in records(path)) == ["cohere", "openai"]
     (status,) = llmspan.status()
     assert status.delivered == 2
-    exporter._taken.forget()  # as after a restart: the store itself knows the record by its id
+    exporter._seen_spans.forget()  # as after a restart: the store itself knows the record by its id
     again.export([span])
     assert len(records(path)) == 2
     tracer_provider.shutdown()

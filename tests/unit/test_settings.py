@@ -158,7 +158,7 @@ ALIASES = [(alias, setting) for setting in TABLE for alias in setting.aliases]
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch):
     """Each test meets old names for the first time, in whatever order tests run."""
-    monkeypatch.setattr("llmspan.settings._told", set())
+    monkeypatch.setattr("llmspan.settings._noticed", set())
 
 
 @pytest.mark.parametrize(("variable", "value"), [(name, value) for name in MALFORMED for value in MALFORMED[name]])
@@ -258,7 +258,7 @@ def test_there_are_aliases():
 @pytest.mark.parametrize(("alias", "setting"), ALIASES)
 def test_alias(alias, setting, caplog, monkeypatch):
     """An old name is read as the new one, with one notice that names both."""
-    monkeypatch.setattr("llmspan.settings._told", set())  # of the tests before
+    monkeypatch.setattr("llmspan.settings._noticed", set())  # of the tests before
     value = ALIAS_VALUES.get(alias, "memory")
     with caplog.at_level(logging.WARNING, "llmspan"):
         found = Settings.from_env({alias: value})

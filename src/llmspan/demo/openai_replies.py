@@ -30,8 +30,8 @@ def chat(request: JsonObject) -> Answer:
     head = {"id": new_id("chatcmpl"), "created": int(time.time()), **_model(request), "service_tier": "default"}
     usage = _chat_usage(len(pieces(message.get("content") or "")) or 18)
     if request.get("stream"):
-        asked = obj(request.get("stream_options")).get("include_usage")
-        events = _chat_events(head, message, finish, usage if asked else None)
+        has_usage = obj(request.get("stream_options")).get("include_usage")
+        events = _chat_events(head, message, finish, usage if has_usage else None)
         return Answer(headers=_headers(), events=list(events))
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     body = {**head, "object": "chat.completion", "choices": [choice], "usage": usage, "system_fingerprint": None}
@@ -42,10 +42,10 @@ def responses(request: JsonObject) -> Answer:
     """``POST /v1/responses``."""
     items = _response_items(request)
     words = sum(len(pieces(part["text"])) for item in items for part in item.get("content", ())) or 18
-    done = _response(request, items, _response_usage(words))
+    response = _response(request, items, _response_usage(words))
     if request.get("stream"):
-        return Answer(headers=_headers(), events=_numbered(_response_events(done)))
-    return Answer(headers=_headers(), body=done)
+        return Answer(headers=_headers(), events=_numbered(_response_events(response)))
+    return Answer(headers=_headers(), body=response)
 
 
 def embeddings(request: JsonObject) -> Answer:
@@ -182,14 +182,14 @@ def _numbered(events: Iterator[JsonObject]) -> list[Event]:
     return [Event(data={**data, "sequence_number": n}, name=data["type"]) for n, data in enumerate(events)]
 
 
-def _response_events(done: JsonObject) -> Iterator[JsonObject]:
-    begun: JsonObject = {**done, "status": "in_progress", "service_tier": "auto", "output": []}
-    begun |= {"completed_at": None, "usage": None}
-    yield {"type": "response.created", "response": begun}
-    yield {"type": "response.in_progress", "response": begun}
-    for index, item in enumerate(done["output"]):
+def _response_events(response: JsonObject) -> Iterator[JsonObject]:
+    initial: JsonObject = {**response, "status": "in_progress", "service_tier": "auto", "output": []}
+    initial |= {"completed_at": None, "usage": None}
+    yield {"type": "response.created", "response": initial}
+    yield {"type": "response.in_progress", "response": initial}
+    for index, item in enumerate(response["output"]):
         yield from _item_events(index, item)
-    yield {"type": "response.completed", "response": done}
+    yield {"type": "response.completed", "response": response}
 
 
 def _item_events(index: int, item: JsonObject) -> Iterator[JsonObject]:
@@ -213,13 +213,13 @@ def _opened(item: JsonObject) -> JsonObject:
     return {key: empty.get(key, value) for key, value in item.items()}
 
 
-def _part_events(where: JsonObject, part: JsonObject, whole: str, text: str) -> Iterator[JsonObject]:
+def _part_events(where: JsonObject, part: JsonObject, full_text: str, text: str) -> Iterator[JsonObject]:
     extra: JsonObject = {"logprobs": []} if text == "output_text" else {}
-    yield {"type": f"response.{whole}.added", **where, "part": {**part, "text": ""}}
+    yield {"type": f"response.{full_text}.added", **where, "part": {**part, "text": ""}}
     for piece in pieces(part["text"]):
         yield {"type": f"response.{text}.delta", **where, **extra, "delta": piece}
     yield {"type": f"response.{text}.done", **where, **extra, "text": part["text"]}
-    yield {"type": f"response.{whole}.done", **where, "part": part}
+    yield {"type": f"response.{full_text}.done", **where, "part": part}
 
 
 def _listed(value: Any) -> list[Any]:

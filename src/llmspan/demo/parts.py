@@ -38,7 +38,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: JsonObject | None = None
     events: Sequence[Event] = ()
-    cut: bool = False
+    is_cut: bool = False
 
 
 def new_id(prefix: str) -> str:
@@ -58,7 +58,7 @@ def sample(schema: object) -> Any:
         return rules["enum"][0]
     kind = rules.get("type", "string")
     if kind == "object":
-        return {name: sample(inner) for name, inner in obj(rules.get("properties")).items()}
+        return {name: sample(member) for name, member in obj(rules.get("properties")).items()}
     return _SAMPLES.get(str(kind))
 
 

@@ -34,7 +34,7 @@ def answer(path: str, request: JsonObject) -> Answer:
         return refusal(path, 404, "not_found_error", f"the demo server has no {path}")
     if request.get("model") == OVERLOADED:
         return _overloaded(path)
-    return replace(route(request), cut=request.get("model") == CUT)
+    return replace(route(request), is_cut=request.get("model") == CUT)
 
 
 def refusal(path: str, status: int, kind: str, message: str) -> Answer:

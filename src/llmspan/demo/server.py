@@ -124,18 +124,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if answer.cut else body)
-        if answer.cut:
+        self.wfile.write(body[: len(body) // 2] if answer.is_cut else body)
+        if answer.is_cut:
             self._break_off()
 
     def _send_stream(self, answer: Answer) -> None:
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for event in answer.events[: len(answer.events) // 2] if answer.cut else answer.events:
+        for event in answer.events[: len(answer.events) // 2] if answer.is_cut else answer.events:
             self._send_chunk(_frame(event))
             self.server.stopping.wait(self.server.pace)
-        if answer.cut:
+        if answer.is_cut:
             self._break_off()
         else:
             self._send_chunk(b"")

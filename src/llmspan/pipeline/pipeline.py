@@ -402,7 +402,7 @@ class Pipeline:
         """What was made goes into the spool together, with one ``fdatasync``."""
         group, self._group, self._group_bytes = self._group, [], 0
         if self._spool_writer is not None and group:
-            workers = self._workers or max((promised for _, promised in group), key=len)  # closing
+            workers = self._workers or max((owners for _, owners in group), key=len)  # closing
             self._spool_writer.store(group, workers)
             return
         for record, promised in group:

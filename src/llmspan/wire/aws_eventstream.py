@@ -39,7 +39,7 @@ class EventText(NamedTuple):
 
     def wire_offset(self, offset: int) -> int:
         """Where in the frames something ended that ends at ``offset`` of the text."""
-        return next((there for here, there in self.ends if here >= offset), 0)
+        return next((wire_end for here, wire_end in self.ends if here >= offset), 0)
 
 
 def read_frames(body: bytes) -> Iterator[Frame]:

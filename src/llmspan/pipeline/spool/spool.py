@@ -222,7 +222,7 @@ class Spool:
         for opened in self._logs():
             self._remove_settled(opened, is_last=True)
         while self.bytes + size > self._max_bytes:
-            opened = next((kept for kept in self._logs() if kept.log.segments), None)
+            opened = next((open_log for open_log in self._logs() if open_log.log.segments), None)
             if opened is None or not self._drops_oldest:
                 raise SpoolFullError
             self._drop_oldest(opened.log)
@@ -239,7 +239,7 @@ class Spool:
 
     def _on_settled(self, log: Log) -> None:
         """A backend has got on, says its worker."""
-        opened = next((kept for kept in self._logs() if kept.log is log), None)
+        opened = next((open_log for open_log in self._logs() if open_log.log is log), None)
         if opened is not None:
             self._remove_settled(opened)
 

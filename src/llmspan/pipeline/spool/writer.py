@@ -106,8 +106,8 @@ class SpoolWriter:
     ) -> None:
         """Take records over; each was counted as accepted for the workers beside it."""
         encoded = [(guarded("spool.encode", _encode, record), record, targets) for record, targets in batch]
-        for record, promised in [(record, promised) for data, record, promised in encoded if data is None]:
-            _queue(record, promised)
+        for record, owners in [(record, promised) for data, record, promised in encoded if data is None]:
+            _queue(record, owners)
         good = [(data, record, promised) for data, record, promised in encoded if data is not None]
         size = 1 if self._one_by_one else max(1, len(good))
         for start in range(0, len(good), size):
