@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,7 +63,7 @@ def stored(database: Path) -> list[str]:
 
 def eventually(holds: Callable[[], bool]) -> None:
     """Poll a state that other processes make true."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)
@@ -265,29 +264,6 @@ def test_a_socket_of_another_program_is_left_alone(start, path) -> None:
             probe.connect(str(path))
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_it_takes_the_socket_of_systemd(start, path, database) -> None:
-    """A socket that was opened for it is used, whatever --listen says, and stays when it ends."""
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as opened:
-        opened.bind(str(path))
-        opened.listen()
-        with shutting_down(SocketBackend(path)) as backend, _Writing(backend) as writing:
-            # LISTEN_PID must be the pid of the one who listens: the shell becomes it.
-            script = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
-            words = ["-m", "llmspan.cli", "sidecar", "--listen", "/nowhere/s.sock", "--db", str(database)]
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", script, "sh", sys.executable, *words],
-                stderr=subprocess.PIPE, pass_fds=(3,), preexec_fn=lambda: os.dup2(opened.fileno(), 3),
-            )  # fmt: skip
-            writing.join()
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=120)
-        assert process.returncode == 0
-        assert len(stored(database)) == 1
-        assert path.is_socket()
-
-
 # -- who may send ---------------------------------------------------------------------------------------------------
 
 
@@ -353,20 +329,6 @@ def test_a_path_that_is_too_long_is_told(start) -> None:
     sidecar = start(at=Path("/tmp", "x" * 120, "s.sock"), wait=False)
     assert sidecar.wait() == 2
     assert "and the system takes 107" in sidecar.told[-1]
-
-
-class _Writing:
-    """A write in a thread, which waits for whoever will answer."""
-
-    def __init__(self, backend: SocketBackend) -> None:
-        self._thread = threading.Thread(target=backend.write, args=[numbered(1)])
-
-    def __enter__(self) -> threading.Thread:
-        self._thread.start()
-        return self._thread
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
 
 
 def _opens(backend: SocketBackend) -> bool:

@@ -1,11 +1,16 @@
-"""``llmspan sidecar``: the receiving end of the socket backend, in the foreground, until it is told to stop."""
+"""``llmspan sidecar``: the receiving end of the socket backend, in the foreground, until SIGTERM or SIGINT.
+
+Signals are handled before anything slow happens: a sidecar that is stopped while it starts has accepted nothing, so it
+ends at once with exit code 0.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +22,7 @@ from .output import echo
 if TYPE_CHECKING:
     from ..backends.base import Backend
     from ..pipeline import BackendStatus
-    from ..sidecar import Sidecar
+    from ..settings import Settings
 
 __all__ = ["sidecar"]
 
@@ -49,20 +54,14 @@ def sidecar(
     A record is acknowledged when the first backend has stored it; the others get it by queues of their own. SIGTERM
     and SIGINT end it when all that was taken is written.
     """
-    from .._log import PrintableFilter
-    from ..backends import open_backends
-    from ..backends.socket import DEFAULT_PATH
-    from ..backends.socket_protocol import MAX_FRAME
-    from ..content import Policy
-    from ..settings import Settings
-    from ..sidecar import Archive, Sidecar, listen
+    signals = _StopSignals()
+    with signals.exiting():  # imports and connections may take seconds
+        from ..backends.socket import DEFAULT_PATH
+        from ..backends.socket_protocol import MAX_FRAME
+        from ..sidecar import Archive, Sidecar, listen
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    for handler in logging.getLogger().handlers:  # drivers log too
-        handler.addFilter(PrintableFilter())
-    settings = Settings.from_env(socket=path, backends=backends, sqlite_path=db)
-    Policy.from_settings(settings).redact.check()  # a function that is missing would withhold every payload
-    stores = open_backends(settings)
+        _set_up_logging()
+        settings, stores = _prepare(path, backends, db)
     listener = listen(settings.socket or DEFAULT_PATH)
     try:
         _no_circle(stores, listener.path)
@@ -71,8 +70,7 @@ def sidecar(
             listener, archive, allowed={0, os.getuid(), *allow_uid}, max_frame=max_frame or MAX_FRAME,
             max_clients=max_clients,
         )  # fmt: skip
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stopping(server))
+        signals.call(server.stop)
         where = ", ".join(f"{store.name} ({store.location})" for store in stores)
         echo(f"llmspan: listening at {listener.path}, writing to {where}", err=True)
         server.serve()
@@ -85,12 +83,60 @@ def sidecar(
         raise click.ClickException("not everything was written before LLMSPAN_EXIT_TIMEOUT was over")
 
 
-def _stopping(server: Sidecar) -> Callable[[int, object], None]:
-    def stop(number: int, frame: object) -> None:
-        del number, frame
-        server.stop()
+def _set_up_logging() -> None:
+    from .._log import PrintableFilter
 
-    return stop
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    for handler in logging.getLogger().handlers:  # drivers log too
+        handler.addFilter(PrintableFilter())
+
+
+def _prepare(path: str | None, backends: str | None, db: str | None) -> tuple[Settings, list[Backend]]:
+    """The settings, and the backends that they name, opened."""
+    from ..backends import open_backends
+    from ..content import Policy
+    from ..settings import Settings
+
+    settings = Settings.from_env(socket=path, backends=backends, sqlite_path=db)
+    Policy.from_settings(settings).redact.check()  # a function that is missing would withhold every payload
+    return settings, open_backends(settings)
+
+
+class _StopSignals:
+    """SIGTERM and SIGINT from its construction on: an exit inside :meth:`exiting`, else the stop of the server.
+
+    A signal that comes before there is a server stops it as soon as there is one.
+    """
+
+    def __init__(self) -> None:
+        self._exits = False
+        self._is_set = False
+        self._stop: Callable[[], None] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    @contextmanager
+    def exiting(self) -> Generator[None]:
+        """End the process with exit code 0 at a signal."""
+        self._exits = True
+        try:
+            yield
+        finally:
+            self._exits = False
+
+    def call(self, stop: Callable[[], None]) -> None:
+        """Call ``stop`` at a signal, and now if there has been one."""
+        self._stop = stop
+        if self._is_set:
+            stop()
+
+    def _handle(self, number: int, frame: object) -> None:
+        del number, frame
+        self._is_set = True
+        if self._stop is not None:
+            self._stop()
+        elif self._exits:
+            raise SystemExit(0)
 
 
 def _no_circle(stores: Sequence[Backend], path: Path) -> None:
