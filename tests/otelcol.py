@@ -155,7 +155,7 @@ class Collector:
                     yield json.loads(line)
 
     def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()[-4000:]
             try:
@@ -167,7 +167,7 @@ class Collector:
         raise AssertionError(f"the Collector did not become healthy: {self.log.read_text()[-4000:]}")
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait until something is so; fail when it is not in time."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -132,7 +132,7 @@ def ids_in(backend: MemoryBackend) -> set[str]:
     return {trace.id for trace in backend.list(limit=100_000).traces}
 
 
-def until(holds: Callable[[], object], patience: float = 30.0) -> None:
+def until(holds: Callable[[], object], patience: float = 120.0) -> None:
     """Look again until ``holds``; fail after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while not holds():

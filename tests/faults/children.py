@@ -20,7 +20,8 @@ from faults.program import Plan
 from llmspan.pipeline import BackendStatus
 from scripted import identity_holds
 
-PATIENCE = 120
+#: seconds that a program may take, from its start to its end, on a machine under load
+PATIENCE = 300
 
 
 @cache

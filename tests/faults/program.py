@@ -79,7 +79,7 @@ class Plan:
     clock_jumps: bool = False
     spool: bool = True
     is_last: bool = False
-    deadline: float = 60.0
+    deadline: float = 120.0
 
 
 def run(plan: Plan) -> None:

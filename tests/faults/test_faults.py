@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.children import Children
+from faults.children import PATIENCE, Children
 from faults.ledger import SEEDS, enter
 from faults.program import BISECTING, POINTS
 from faults.torn import frames_of, ids_with, last_segment
@@ -184,7 +184,7 @@ def test_two_processes_one_root(seed: int, children: Children) -> None:
         first.join(0.01)
     first.kill()
     first.join()
-    second.join(120)
+    second.join(PATIENCE)
     assert second.exitcode == 0
     assert children.run(seed=seed, is_last=True) == 0
     assert children.spool_files() == []

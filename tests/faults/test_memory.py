@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.children import Children
+from faults.children import PATIENCE, Children
 from faults.ledger import HasSpool, enter
 from llmspan.errors import RetryableError
 from llmspan.pipeline import BackendStatus, Pipeline
@@ -51,17 +51,17 @@ def load(plan: Load) -> None:
     before = _peak()
     for start in range(0, RECORDS, BURST):
         ids += [_accept(pipeline, str(start + number)) for number in range(BURST)]
-        assert pipeline.wait_until_spooled(120)
+        assert pipeline.wait_until_spooled(PATIENCE)
     down = pipeline.status()
     for store in stores:
         store.is_up = True
-    until(lambda: pipeline.flush(1.0), 240)
+    until(lambda: pipeline.flush(1.0), PATIENCE)
     result = {
         "grown": _peak() - before, "ids": ids, "stored": [store.stored for store in stores],
         "statuses": [[asdict(status) for status in statuses] for statuses in (down, pipeline.status())],
     }  # fmt: skip
     (plan.folder / "result.json").write_text(json.dumps(result))
-    pipeline.close(60)
+    pipeline.close(PATIENCE)
 
 
 def _accept(pipeline: Pipeline, salt: str) -> str:
@@ -114,7 +114,7 @@ def test_memory_is_bounded(fault: str, spool: HasSpool, spool_max_bytes: int, ch
     plan = Load(children.folder, fault, spool, spool_max_bytes)
     process = children.context.Process(target=load, args=(plan,), daemon=True)
     process.start()
-    process.join(400)
+    process.join(3 * PATIENCE)
     shutil.rmtree(children.folder / "spool", ignore_errors=True)
     assert process.exitcode == 0
     result = json.loads((children.folder / "result.json").read_text())

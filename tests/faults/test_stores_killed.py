@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from faults.children import PATIENCE
 from faults.ledger import SEEDS, enter
 from llmspan.backends.base import Backend
 from llmspan.backends.clickhouse import ClickHouseBackend
@@ -108,7 +109,7 @@ def fed_and_killed(pipeline: Pipeline, seed: int, kill: Callable[[], None]) -> l
         delivered = pipeline.status()[0].delivered
         feeding = threading.Thread(target=lambda: ids.extend(feed(pipeline, draw)))
         feeding.start()
-        until(partial(has_more, pipeline, delivered), 120)
+        until(partial(has_more, pipeline, delivered), PATIENCE)
         kill()
         feeding.join()
     return ids + feed(pipeline, draw)
@@ -132,11 +133,11 @@ def stored(backend: Backend) -> list[str]:
 
 def check(fault: str, pipeline: Pipeline, ids: list[str], backend: Backend, *, with_spool: bool) -> None:
     """All are delivered, says the pipeline, and there, says the store."""
-    assert pipeline.flush(120)
+    assert pipeline.flush(PATIENCE)
     (status,) = pipeline.status()
     assert (status.delivered, status.dropped, status.dead_lettered) == (len(ids), {}, 0)
     enter(fault, ids, stored(backend), [status], spool="yes" if with_spool else "no")
-    assert pipeline.close(60)
+    assert pipeline.close(PATIENCE)
 
 
 @either
@@ -184,7 +185,7 @@ def test_clickhouse_resets(seed: int, with_spool: bool, tmp_path: Path) -> None:
     pipeline = pipeline_for(backend, tmp_path / "spool" if with_spool else None)
     with clickhouse.front().failing(drop, times=3), clickhouse.front().failing(drop_before, times=2):
         ids = feed(pipeline, random.Random(seed))
-        until(lambda: pipeline.status()[0].delivered > 0, 120)
+        until(lambda: pipeline.status()[0].delivered > 0, PATIENCE)
     check("connections to ClickHouse reset", pipeline, ids, backend, with_spool=with_spool)
 
 
@@ -227,14 +228,14 @@ def test_a_sidecar_with_two_stores_is_killed(
 
     pipeline = pipeline_for(SocketBackend(socket), None)
     ids = fed_and_killed(pipeline, seed, kill)
-    assert pipeline.flush(120)
+    assert pipeline.flush(PATIENCE)
     statuses = pipeline.status()
-    pipeline.close(60)
+    pipeline.close(PATIENCE)
     second = PostgresBackend(dsn)
     with shutting_down(SQLiteBackend(tmp_path / "traces.db")) as first, shutting_down(second):
         first.open()
         second.open()
-        until(lambda: len(second.ids_with_prefix("", 1_000_000)) == len(ids), 60)
+        until(lambda: len(second.ids_with_prefix("", 1_000_000)) == len(ids), PATIENCE)
         enter("SIGKILL of a sidecar with a spool: first store", ids, stored(first), statuses)
         enter("SIGKILL of a sidecar with a spool: second store", ids, stored(second), statuses)
     assert sidecar.end() == 0

@@ -89,7 +89,7 @@ class Pooler:
 
     def _wait_until_ready(self) -> None:
         """Until connections are taken."""
-        for _ in range(600):
+        for _ in range(2400):
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
             except ConnectionRefusedError:

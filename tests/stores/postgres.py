@@ -90,7 +90,7 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Until connections are taken: `pg_isready` waits on the server's own state."""
-        for _ in range(600):
+        for _ in range(2400):
             done = subprocess.run(
                 [self.bin / "pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p", f"{self.port}"], check=False
             )
@@ -244,7 +244,7 @@ def someone_else() -> int | None:
 
 
 def _until(holds: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < deadline, complaint
         time.sleep(0.005)

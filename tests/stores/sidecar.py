@@ -21,6 +21,9 @@ from llmspan.settings import Settings
 from llmspan.sidecar import Archive, Sidecar, listen
 from llmspan.trace import ProviderTrace
 
+#: seconds that a process may take to end on a machine under load
+PATIENCE = 300.0
+
 
 class RunningSidecar:
     """A sidecar in a thread of this process; what goes wrong in it is raised by :meth:`stop`."""
@@ -86,7 +89,7 @@ class SidecarProcess:
 
     def wait(self) -> int:
         """The exit code, when it has ended; all that it said is in ``told`` then."""
-        _, rest = self.process.communicate(timeout=120)
+        _, rest = self.process.communicate(timeout=PATIENCE)
         self.told += rest.splitlines(keepends=True)
         return self.process.returncode
 
