@@ -126,13 +126,12 @@ class Relay:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            far.connect(str(self._target))
-            self._threads.append(Thread(target=self._join, args=(near, far)))
+            self._threads.append(Thread(target=self._join, args=(near,)))
             self._threads[-1].start()
 
-    def _join(self, near: socket.socket, far: socket.socket) -> None:
-        with near, far:
+    def _join(self, near: socket.socket) -> None:
+        with near, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as far:
+            far.connect(str(self._target))
             answers = Thread(target=self._pass, args=(far, near))
             answers.start()
             self._pass(near, far)

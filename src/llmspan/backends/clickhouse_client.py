@@ -18,7 +18,8 @@ from ..errors import SchemaError
 from .clickhouse_driver import exceptions, open_client
 from .clickhouse_dsn import Place
 from .clickhouse_errors import refusals
-from .clickhouse_logs import quiet
+from .driver_errors import masked_errors
+from .driver_logs import quiet
 from .rows import Cell
 
 __all__ = ["Client", "alive", "parameter", "quoted"]
@@ -89,7 +90,7 @@ class Client:
         """Insert ``rows`` into ``table``, a quoted name; the types of its columns are asked for once."""
         with self._driven():
             pass  # connect first: the driver brings what the deadline needs
-        with self._bounded(), self._driven() as driver:
+        with self._masked(), self._bounded(), self._driven() as driver:
             types = self._types.get(table) or self._described(driver, table, columns)
             driver.data_insert(
                 driver.create_insert_context(
@@ -133,8 +134,12 @@ class Client:
     @contextmanager
     def _driven(self) -> Generator[Any]:
         """The driver's client, connected, and its failures in our errors."""
-        with refusals(self.place), quiet():
+        with self._masked(), refusals(self.place), quiet():
             yield self._connected()
+
+    def _masked(self) -> AbstractContextManager[None]:
+        """Errors without the DSN's password."""
+        return masked_errors((self.place.password,), self.place.location)
 
     def _described(self, driver: Any, table: str, columns: Sequence[str]) -> Any:
         try:

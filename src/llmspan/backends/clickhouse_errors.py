@@ -23,6 +23,7 @@ from ..errors import (
 )
 from .clickhouse_driver import exceptions
 from .clickhouse_dsn import Place
+from .driver_errors import credentials_mask
 
 __all__ = ["MissingError", "refusals"]
 
@@ -106,8 +107,6 @@ def _setting(place: Place, reason: str) -> RefusedError:
 
 def _reason(text: str, place: Place) -> str:
     """The first line, less what is said otherwise: the server's version, the URL, and in no case the password."""
+    text = credentials_mask((place.password,), place.location)(text)  # first: nothing finds a part of it
     text = text.partition(" (for url ")[0]
-    text = _VERSION.sub("", text.strip().partition("\n")[0]).removesuffix(".")
-    if place.password:
-        text = text.replace(place.password, "***")
-    return text[:500]
+    return _VERSION.sub("", text.strip().partition("\n")[0]).removesuffix(".")[:500]

@@ -23,6 +23,8 @@ from psycopg.types.string import TextBinaryLoader, TextLoader
 from .._clock import monotonic
 from .._native import Lock
 from ..errors import SettingsError
+from .driver_errors import masked_errors
+from .driver_logs import quiet
 from .postgres_errors import VARIABLE, HangingError, from_connect, from_statement, is_lost, takes_no_options
 from .postgres_options import missing_settings
 
@@ -35,6 +37,7 @@ _URI: Final = re.compile(r"postgres(ql)?://")
 _QUOTATION: Final = re.compile("[\"'`\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300c\u300e]")
 #: seconds after which the server should have given up by itself, and has not
 _GRACE: Final = 5.0
+_CREDENTIALS: Final = ("password", "sslpassword", "oauth_client_secret")
 _DEFAULTS: Final = {
     "fallback_application_name": "llmspan",
     "connect_timeout": "10",
@@ -75,6 +78,7 @@ class Handle:
         """``given``: what :func:`parse` returned; ``timeout``: of the server for its client, in seconds, 0 is none."""
         self._options = _options(given, timeout, writes=writes)
         self._place = location(given)
+        self._credentials = {given[key] for key in _CREDENTIALS if key in given}
         #: the DSN's options, where a pooler has refused them
         self._refused_options: str | None = None
         self._connection: Connection | None = None
@@ -90,7 +94,7 @@ class Handle:
             RetryableError: it is not there, or went away.
             PermanentError: it refuses what we sent.
         """
-        with self._lock:
+        with self._lock, masked_errors(self._credentials, self._place), quiet():
             fresh = self._connection is None
             try:
                 return self._once(function)
@@ -129,17 +133,24 @@ class Handle:
             connection = _connect(self._options)
         except psycopg.Error as error:
             tried = error.pgconn.options.decode() if error.pgconn is not None else ""
+            self._note_password(error.pgconn)
             if not (tried and takes_no_options(error)) or self._refused_options is not None:
                 raise from_connect(error, self._place) from error
             self._refused_options = tried
             self._options["options"] = ""  # also instead of those of PGOPTIONS or a service file
             return self._connect()
+        self._note_password(connection.pgconn)
         try:
             connection.settings = missing_settings(connection, self._refused_options, self._place)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _note_password(self, pgconn: pq.abc.PGconn | None) -> None:
+        """The password may also be from PGPASSWORD, a password file or a service."""
+        if pgconn is not None and pgconn.password:
+            self._credentials.add(pgconn.password.decode("utf-8", "surrogateescape"))
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

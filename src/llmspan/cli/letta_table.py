@@ -5,10 +5,13 @@ Pages are in the order of ids, each a query of its own, so that no long transact
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, LiteralString
 
+from ..backends.driver_errors import masked_errors
+from ..backends.driver_logs import quiet
 from ..errors import BackendError, SettingsError
 from .letta import COLUMNS
 
@@ -40,11 +43,13 @@ class LettaTable:
         self._batch = batch
         self._condition = sql.SQL("created_at >= {}").format(sql.Literal(since)) if since else sql.SQL("true")
         self._table = sql.Identifier(schema, _TABLE)
-        try:
-            given = conninfo.make_conninfo(**{"connect_timeout": "30", **parse(dsn, "--dsn")})
-            self._connection = psycopg.connect(given, autocommit=True)
-        except psycopg.Error as error:
-            raise BackendError(f"--dsn: {_one_line(error)}") from None
+        parameters = {"connect_timeout": "30", **parse(dsn, "--dsn")}
+        self._credentials = {parameters.get("password"), os.environ.get("PGPASSWORD")}
+        with masked_errors(self._credentials, ""), quiet():
+            try:
+                self._connection = psycopg.connect(conninfo.make_conninfo(**parameters), autocommit=True)
+            except psycopg.Error as error:
+                raise BackendError(f"--dsn: {_one_line(error)}") from None
         try:
             self._query("SET default_transaction_read_only = on", ())
             self._columns = self._existing(schema)
@@ -86,12 +91,13 @@ class LettaTable:
         return [name for name in COLUMNS if name in found]
 
     def _query(self, text: LiteralString | Any, values: Sequence[Any]) -> list[dict[str, Any]]:
-        try:
-            with self._connection.cursor(row_factory=self._as_dict) as cursor:
-                cursor.execute(text, values)
-                return cursor.fetchall() if cursor.description else []
-        except self._driver.Error as error:
-            raise BackendError(f"--dsn: {_one_line(error)}") from error
+        with masked_errors(self._credentials, ""), quiet():
+            try:
+                with self._connection.cursor(row_factory=self._as_dict) as cursor:
+                    cursor.execute(text, values)
+                    return cursor.fetchall() if cursor.description else []
+            except self._driver.Error as error:
+                raise BackendError(f"--dsn: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
-"""The driver's own log lines, left out while it talks for us: what went wrong is told once, by us, with the remedy.
+"""Drivers' own log lines, left out while they work for us: what went wrong is logged once, by us, with the remedy.
 
-Only lines of our threads are left out, and only inside :func:`quiet`; a program's own use of the driver logs as ever.
+Only lines of our threads are left out, and only inside :func:`quiet`; a program's own use of a driver logs as ever. A
+driver's lines, at DEBUG in particular, quote what servers say, which may repeat a password.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from typing import Final
 
 __all__ = ["quiet"]
 
-#: a filter holds for the very logger that a line comes from: these warn of each connection that fails
+#: a filter holds for the very logger that a line comes from: these log connections, and what servers answer
 _LOGGERS: Final = (
     "urllib3.connectionpool",
+    "urllib3.util.retry",
+    "clickhouse_connect.driver.client",
     "clickhouse_connect.driver.httpclient",
     "clickhouse_connect.driver._backend.http_sync",
+    "clickhouse_connect.driver._backend.httpcommon",
+    "clickhouse_connect.driver._backend.orchestration",
+    "psycopg",
 )
 
 
@@ -35,7 +41,7 @@ _filter: Final = _Quiet()
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """No line of the driver inside the block, from this thread."""
+    """No line of a driver inside the block, from this thread."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_filter)  # one that is there already is not added again
     before = getattr(_filter.depth, "value", 0)
