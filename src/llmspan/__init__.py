@@ -11,6 +11,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .backends.base import Filters, GroupBy, NoneOf, OneOf, Page, StatsRow
+    from .deletion import delete, delete_async
     from .errors import BackendError, LlmspanError, RecordError, SettingsError
     from .exporter import ClickHouseSpanExporter, PostgresSpanExporter, SocketSpanExporter, SQLiteSpanExporter
     from .otlp import OTLPSpanExporter
@@ -48,6 +49,8 @@ _HOMES = {
     "Usage": "usage",
     "context": "scope",
     "create": "recording",
+    "delete": "deletion",
+    "delete_async": "deletion",
     "flush": "wiring",
     "instrument": "wiring",
     "record": "recording",
@@ -83,6 +86,8 @@ __all__ = [
     "__version__",
     "context",
     "create",
+    "delete",
+    "delete_async",
     "flush",
     "instrument",
     "record",

@@ -266,6 +266,10 @@ class AsyncReader:
             if cursor is None:
                 return
 
+    async def count(self, filters: Filters | None = None) -> int:
+        """How many records are meant."""
+        return await asyncio.to_thread(self._reader.count, filters)
+
     async def stats(self, group_by: Sequence[GroupBy] = (), filters: Filters | None = None) -> Sequence[StatsRow]:
         """See :meth:`Reader.stats`."""
         return await asyncio.to_thread(self._reader.stats, group_by, filters)

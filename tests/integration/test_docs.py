@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from integration.programs import NO_OTLP, ROOT, environment, run
+from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.demo.server import DemoServer
 from llmspan.reader import Reader
 from llmspan.trace import ProviderTrace
+from records import make_trace
 
 
 def snippets(page: str) -> list[str]:
@@ -35,7 +38,7 @@ def stored(code: str, folder: Path) -> ProviderTrace:
 
 def test_redaction(tmp_path: Path) -> None:
     """The system message is the function's, the address is masked, and the rest is there."""
-    (code,) = snippets("privacy.md")
+    code, _ = snippets("privacy.md")
     trace = stored(code, tmp_path)
     assert '"content":"[our prompt]"' in (trace.request_json or "")
     assert "I am [masked by llmspan]. What is a trace?" in (trace.request_json or "")
@@ -59,3 +62,14 @@ def test_pages_name_real_things(page: str) -> None:
         assert f"`{name}`" in settings, name
     for name in re.findall(r"`(llmspan_[a-z]+)`", text):
         assert f"\n{name} = " in (ROOT / "pyproject.toml").read_text(), name
+
+
+def test_deletion(tmp_path: Path) -> None:
+    """A user's records are deleted from the store of the settings, and their number is printed."""
+    _, code = snippets("privacy.md")
+    backend = SQLiteBackend(tmp_path / "x.db")
+    backend.write([make_trace(user_id=user) for user in ("user-1", "user-1", "user-2")])
+    backend.shutdown()
+    env = os.environ | {"LLMSPAN_BACKENDS": "sqlite", "LLMSPAN_SQLITE_PATH": str(tmp_path / "x.db")}
+    done = run(sys.executable, "-c", code, env=env, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")

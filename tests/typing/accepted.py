@@ -31,6 +31,17 @@ def read(status: llmspan.RecordStatus) -> None:
             assert_type(record.usage.input_tokens, int | None)
 
 
+def delete() -> None:
+    assert_type(llmspan.delete(llmspan.Filters(user_id="ann")), dict[str, int])
+    llmspan.delete(llmspan.Filters(until=0), thorough=False, progress=print, backends="sqlite", sqlite_path="x.db")
+
+
+async def delete_async() -> None:
+    assert_type(await llmspan.delete_async(llmspan.Filters(id=llmspan.OneOf(("a", "b")))), dict[str, int])
+    async with llmspan.AsyncReader.from_env() as reader:
+        assert_type(await reader.count(llmspan.Filters()), int)
+
+
 async def read_async() -> None:
     async with llmspan.AsyncReader.from_env(**arguments()) as reader:
         assert_type(await reader.get("id"), llmspan.ProviderTrace | None)

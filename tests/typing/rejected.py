@@ -18,5 +18,9 @@ llmspan.Filters(stat="ok")  # error
 llmspan.record()  # error
 llmspan.record(provider=5)  # error
 llmspan.context(step=1)  # error
+llmspan.delete()  # error
+llmspan.delete("user_id=ann")  # error
+llmspan.delete(llmspan.Filters(), user_id="ann")  # error
+llmspan.delete_async(llmspan.Filters(), progress=1)  # error
 print(llmspan.no_such_name)  # error
 llmspan.instrument(content="ful")  # error

@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "tail": "llmspan.cli.tail:tail",
     "stats": "llmspan.cli.stats:stats",
     "export": "llmspan.cli.export:export",
+    "delete": "llmspan.cli.delete:delete",
+    "prune": "llmspan.cli.delete:prune",
     "doctor": "llmspan.cli.doctor:doctor",
     "migrate": "llmspan.cli.migrate:migrate",
     "sidecar": "llmspan.cli.sidecar:sidecar",

@@ -27,6 +27,7 @@ __all__ = [
     "open_reader",
     "record_filters",
     "store",
+    "where_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,13 +83,18 @@ def as_json(command: F) -> F:
 def record_filters(command: F) -> F:
     """Add ``--since``, ``--until`` and ``--where``."""
     since = "Only calls since then: 15m, 24h, 7d, or a date such as 2026-01-31."
-    where = (
-        "Only calls with this value, e.g. status=error. KEY=A,B, or KEY twice, means either; KEY!=A,B neither;"
-        " different keys must all hold. A comma in a value is written \\\\,."
-    )
-    command = click.option("--where", multiple=True, metavar="KEY=VALUE", help=where)(command)
+    command = where_option(command)
     command = click.option("--until", metavar="WHEN", help="Only calls before then.")(command)
     return click.option("--since", metavar="WHEN", help=since)(command)
+
+
+def where_option(command: F) -> F:
+    """Add ``--where``."""
+    text = (
+        "Only calls with this value, e.g. status=error. KEY=A,B, or KEY twice, means either; KEY!=A,B neither;"
+        " different keys must all hold. A comma in a value is written \\,."
+    )
+    return click.option("--where", multiple=True, metavar="KEY=VALUE", help=text)(command)
 
 
 def open_reader(backend: str | None, db: str | None) -> Reader:
@@ -146,10 +152,13 @@ def _wanted(where: tuple[str, ...]) -> dict[str, Any]:
     return filters
 
 
-def moment(text: str, option: str = "--since") -> int:
-    """Nanoseconds since the epoch: so long ago (``7d``), or an ISO date or time, in UTC unless it says otherwise."""
+def moment(text: str, option: str = "--since", *, now: int | None = None) -> int:
+    """Nanoseconds since the epoch: so long ago (``7d``), or an ISO date or time, in UTC unless it says otherwise.
+
+    ``now``: from when so long ago is counted; by this machine's clock if not given.
+    """
     if ago := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
-        return time.time_ns() - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000_000
+        return (time.time_ns() if now is None else now) - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000_000
     try:
         when = datetime.fromisoformat(text.strip())
     except ValueError:
