@@ -332,3 +332,15 @@ def test_a_credential_that_looks_like_two() -> None:
     assert kept is not None
     assert "planted" not in kept
     assert "2" not in kept
+
+
+def test_a_request_with_very_many_credentials() -> None:
+    """All are masked where they stand; a bounded number is searched for in the response, so that time stays linear."""
+    text = json.dumps([{"api_key": f"planted-{number:06}"} for number in range(5000)])
+    collected = set[str]()
+    assert "planted-" not in mask_json_text(text, members=True, found=collected)
+    for credentials in (collected, credential_texts(text)):
+        assert 100 <= len(credentials) <= 200
+        assert "planted-000000" in credentials
+    _, response, _ = Policy().apply(text, json.dumps({"x": "planted-000000"}))
+    assert response == json.dumps({"x": MASK})

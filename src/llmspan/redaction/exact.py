@@ -35,24 +35,25 @@ class ExactMask:
 
     @cached_property
     def forms(self) -> tuple[str, ...]:
-        """The credentials and their encodings, as they are searched for."""
+        """The credentials and their encodings, as they are searched for: the shortest first."""
         contents = [text.encode("utf-8", "surrogatepass") for text in self.credentials]
-        return (*self.credentials, *{form for content in contents for form in _base64_forms(content)})
+        encoded = {form for content in contents for form in _base64_forms(content)}
+        return tuple(sorted(encoded.union(self.credentials), key=len))
 
     @cached_property
-    def _finders(self) -> tuple[Finder, ...]:
-        return tuple(partial(_find, form) for form in self.forms)
+    def _find(self) -> Finder:
+        return partial(_find_forms, self.forms)
 
     def __bool__(self) -> bool:
         return bool(self.credentials)
 
     def __call__(self, text: str) -> str:
         """``text`` without the credentials, however they are encoded."""
-        return mask_found(self._finders, text) if self.credentials else text
+        return mask_found((self._find,), text) if self.credentials else text
 
     def on_errors(self, text: str) -> str:
         """``text`` without the credentials, and without what errors give away of others."""
-        return mask_found((*self._finders, *ERROR_FINDERS), text)
+        return mask_found((self._find, *ERROR_FINDERS), text)
 
     def is_in(self, text: str) -> bool:
         """Whether one of the credentials is in ``text`` as it is."""
@@ -104,8 +105,11 @@ def _base64_forms(credential: bytes) -> Iterator[str]:
 _URL_SAFE: Final = str.maketrans("+/", "-_")
 
 
-def _find(form: str, text: str) -> Iterator[Span]:
-    start = text.find(form)
-    while start >= 0:
-        yield start, start + len(form)
-        start = text.find(form, start + len(form))
+def _find_forms(forms: tuple[str, ...], text: str) -> Iterator[Span]:
+    for form in forms:
+        if len(form) > len(text):
+            return  # so are all that follow
+        start = text.find(form)
+        while start >= 0:
+            yield start, start + len(form)
+            start = text.find(form, start + len(form))

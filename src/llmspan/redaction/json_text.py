@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from .cards import is_card
@@ -44,6 +45,8 @@ _LARGEST_CONTAINER: Final = 64 * 1024
 _DEEPEST_SCHEMA: Final = 8
 #: JSON texts within JSON texts
 _DEEPEST_TEXT: Final = 3
+#: credentials of one request that are searched for where else they may be repeated
+_MOST_CREDENTIALS: Final = 100
 
 
 def has_credential_members(text: str) -> bool:
@@ -61,7 +64,8 @@ def has_credential_members(text: str) -> bool:
 def credential_texts(text: str) -> set[str]:
     """The strings that credential members and URLs of JSON ``text`` hold, found without reading the rest.
 
-    For the caller's thread, which must not wait until a request of many MB is scanned token by token.
+    Those of the first hundred or so. For the caller's thread, which must not wait until a request of many MB is scanned
+    token by token.
     """
     found: set[str] = set()
     position = unread = 0
@@ -70,7 +74,7 @@ def credential_texts(text: str) -> set[str]:
         name, string = match[1], match[2]
         if is_credential_name(name):
             if string is not None:
-                found.update(credential_strings(_decoded(string)))
+                _collect(found, credential_strings(_decoded(string)))
             elif match.end() > unread:  # what was too large once is not tried again for each container in it
                 start = match.end() - 1
                 close = _end_of_container(text, start, start + _LARGEST_CONTAINER)
@@ -78,11 +82,17 @@ def credential_texts(text: str) -> set[str]:
                 if value is None:
                     unread = close
                 elif not is_schema(value):
-                    found.update(credential_strings(value))
+                    _collect(found, credential_strings(value))
                     position = close
         elif string is not None and is_url_name(name):
-            found.update(url_credentials(_decoded(string)))
+            _collect(found, url_credentials(_decoded(string)))
     return found
+
+
+def _collect(found: set[str] | None, texts: Iterable[str]) -> None:
+    """Add ``texts`` as long as there are few: each is searched for in all of a payload."""
+    if found is not None and len(found) < _MOST_CREDENTIALS:
+        found.update(islice(texts, _MOST_CREDENTIALS))
 
 
 def mask_json_text(
@@ -175,8 +185,7 @@ class _Scan:
         if is_schema(value) and len(self._schemas) < _DEEPEST_SCHEMA:
             self._schemas.append(close)
             return None
-        if self.found is not None:
-            self.found.update(credential_strings(value))
+        _collect(self.found, credential_strings(value))
         self._replace(start, close, _JSON_MASK)
         return close
 
@@ -191,8 +200,7 @@ class _Scan:
     def _on_string(self, name: str | None, token: str, start: int, end: int) -> None:
         value = _decoded(token)
         if name is not None and self._is_credential(name):
-            if self.found is not None:
-                self.found.update(credential_strings(value))
+            _collect(self.found, credential_strings(value))
             self._replace(start, end, _JSON_MASK)
             return
         masked = self._masked_member(name, value) if self.members else value
@@ -201,8 +209,7 @@ class _Scan:
     def _masked_member(self, name: str | None, value: str) -> str:
         """The string of a member whose name is no credential's: a URL, or JSON text, may hold some."""
         if name is not None and is_url_name(name):
-            if self.found is not None:
-                self.found.update(url_credentials(value))
+            _collect(self.found, url_credentials(value))
             return mask_urls(value)
         is_conversation = self._in_conversation or self.is_inner
         if is_conversation and name != "arguments":  # of a tool's call; other texts are the conversation itself
