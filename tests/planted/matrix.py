@@ -136,7 +136,7 @@ def run_matrix(folder: Path, patch: pytest.MonkeyPatch, places: Sequence[Place] 
     result = Run()
     secrets = {name: PLACES[index].secret for index, name in enumerate(SETTINGS)}
     wiring.close(30)
-    exporter._taken.forget()
+    exporter._seen_spans.forget()
     patch.setenv("HOME", str(folder / "home"))
     with ExitStack() as stack:
         short = stack.enter_context(short_directory())
@@ -344,7 +344,7 @@ def run_without_masks(folder: Path, patch: pytest.MonkeyPatch) -> bytes:
     patch.setattr(context, "_member", lambda name, item: (False, None))
     patch.setattr(content, "mask_credential_members", lambda value, mask: value)
     wiring.close(30)
-    exporter._taken.forget()
+    exporter._seen_spans.forget()
     llmspan.instrument(
         backends="sqlite", sqlite_path=folder / "traces.db", queue_max_items=100_000, queue_max_bytes="1g"
     )
