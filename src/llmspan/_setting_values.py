@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["BadValueError", "include_usage", "names", "names_host", "sqlite_path"]
+__all__ = ["BadValueError", "file_size", "include_usage", "names", "names_host", "size", "sqlite_path"]
 
 #: a host name, the names below one (``*.example.com``) or an address, with or without a port
 _HOST: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_-]+\.)*[a-z0-9_-]+(?::\d{1,5})?|\[[0-9a-f:.]+\](?::\d{1,5})?")
@@ -114,3 +114,27 @@ def _file_url_path(url: str) -> str:
     if "?" in url or "#" in url:
         raise BadValueError("options are not taken; leave out what follows the ? or #")
     return unquote(parts.path)
+
+
+_UNITS: Final = {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1024**2, "mb": 1024**2, "mib": 1024**2,
+                 "g": 1024**3, "gb": 1024**3, "gib": 1024**3}  # fmt: skip
+_SMALLEST_FILE: Final = 256 * 1024
+
+
+def size(value: Any) -> int:
+    """A number of bytes, with a unit or without."""
+    text = str(value).strip().lower()
+    number = text.rstrip("bkmgi")
+    unit = text[len(number) :].strip()
+    parsed = int(number) * _UNITS[unit] if unit in _UNITS else -1
+    if parsed <= 0:
+        raise ValueError(text)
+    return parsed
+
+
+def file_size(value: Any) -> int:
+    """The size of a file of records; a number that lacks its unit is refused, by which nearly all would be deleted."""
+    parsed = size(value)
+    if parsed < _SMALLEST_FILE:
+        raise BadValueError("it is too small for a file of records; is its unit missing?")
+    return parsed

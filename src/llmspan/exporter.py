@@ -93,12 +93,22 @@ class SQLiteSpanExporter(BackendSpanExporter):
 
     Args:
         sqlite_path: the file; ``LLMSPAN_SQLITE_PATH`` or the default place if not given.
+        sqlite_retention_days: records that are older are deleted.
+        sqlite_max_bytes: how much the file may hold, such as ``4GiB``; what is more is deleted, the oldest first.
     """
 
     backend = "sqlite"
 
-    def __init__(self, sqlite_path: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(sqlite_path=sqlite_path)
+    def __init__(
+        self,
+        sqlite_path: str | os.PathLike[str] | None = None,
+        *,
+        sqlite_retention_days: int | None = None,
+        sqlite_max_bytes: int | str | None = None,
+    ) -> None:
+        super().__init__(
+            sqlite_path=sqlite_path, sqlite_retention_days=sqlite_retention_days, sqlite_max_bytes=sqlite_max_bytes
+        )
 
 
 class PostgresSpanExporter(BackendSpanExporter):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Unpack, cast, get_args
 
-from ._setting_values import BadValueError, include_usage, names, sqlite_path
+from ._setting_values import BadValueError, file_size, include_usage, names, size, sqlite_path
 from .errors import SettingsError
 from .settings_arguments import SettingsArguments
 
@@ -42,6 +42,8 @@ class Settings:
 
     backends: tuple[str, ...] = ()
     sqlite_path: Path | None = None
+    sqlite_retention_days: int | None = None
+    sqlite_max_bytes: int | None = None
     postgres_dsn: str | None = field(default=None, repr=False)
     postgres_payload: ContentMode = "full"
     postgres_retention_days: int | None = None
@@ -222,19 +224,6 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return parse
 
 
-_UNITS: Final = {"": 1, "b": 1, "k": 1024, "kb": 1024, "kib": 1024, "m": 1024**2, "mb": 1024**2, "mib": 1024**2,
-                 "g": 1024**3, "gb": 1024**3, "gib": 1024**3}  # fmt: skip
-
-
-def _size(value: Any) -> int:
-    text = str(value).strip().lower()
-    number = text.rstrip("bkmgi")
-    size = int(number) * _UNITS[text[len(number) :].strip()] if text[len(number) :].strip() in _UNITS else -1
-    if size <= 0:
-        raise ValueError(text)
-    return size
-
-
 def _count(value: Any) -> int:
     number = int(value)
     if number <= 0:
@@ -293,6 +282,17 @@ TABLE: Final[tuple[Setting, ...]] = (
         "a file path, or one as sqlite:///relative.db, sqlite:////absolute.db or file:///absolute.db",
         "`llmspan/traces.db` in `$XDG_DATA_HOME` or `~/.local/share`",
         "The SQLite file of the `sqlite` backend; made with mode 0600 if it is not there.",
+    ),
+    Setting(
+        "sqlite_retention_days", "LLMSPAN_SQLITE_RETENTION_DAYS", _count, "a whole number above 0", "for ever",
+        "Records that began more than so many days ago are deleted from the SQLite file when it is written to. See"
+        " docs/sqlite.md.",
+    ),
+    Setting(
+        "sqlite_max_bytes", "LLMSPAN_SQLITE_MAX_BYTES", file_size, "a size of 256KiB or more, such as 512MiB or 4GiB",
+        "none",
+        "How much the SQLite file may hold; where it is more, the oldest records are deleted when it is written to. See"
+        " docs/sqlite.md.",
     ),
     Setting(
         "postgres_dsn", "LLMSPAN_POSTGRES_DSN", _text, "a DSN such as postgresql://user:password@host:5432/database",
@@ -359,7 +359,7 @@ TABLE: Final[tuple[Setting, ...]] = (
         " In the sidecar: of all programs that send to it.",
     ),
     Setting(
-        "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", _size, "a size such as 65536, 512KiB or 16MiB", "64KiB",
+        "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", size, "a size such as 65536, 512KiB or 16MiB", "64KiB",
         "The largest image, sound or file in base64 that is stored; a larger one is replaced by its type, its size in"
         " bytes and its SHA-256.",
     ),
@@ -397,11 +397,11 @@ TABLE: Final[tuple[Setting, ...]] = (
         " that is received.",
     ),
     Setting(
-        "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", _size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
+        "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
         "The largest request or response that is stored whole; a larger one is cut, stays valid JSON, and says so.",
     ),
     Setting(
-        "queue_max_bytes", "LLMSPAN_QUEUE_MAX_BYTES", _size, "a size such as 65536, 512KiB or 64MiB", "64MiB",
+        "queue_max_bytes", "LLMSPAN_QUEUE_MAX_BYTES", size, "a size such as 65536, 512KiB or 64MiB", "64MiB",
         "How much may wait to be written. Beyond it, payloads are dropped first (the record and its usage stay).",
     ),
     Setting(
@@ -420,7 +420,7 @@ TABLE: Final[tuple[Setting, ...]] = (
         " system had not written yet.",
     ),
     Setting(
-        "spool_max_bytes", "LLMSPAN_SPOOL_MAX_BYTES", _size, "a size such as 512MiB or 4GiB", "1GiB",
+        "spool_max_bytes", "LLMSPAN_SPOOL_MAX_BYTES", size, "a size such as 512MiB or 4GiB", "1GiB",
         "How much the spool of one process may take on the disk.",
     ),
     Setting(
@@ -470,12 +470,12 @@ TABLE: Final[tuple[Setting, ...]] = (
         "Print one line at exit: calls, tokens, failures, where stored. `llmspan run` sets it.",
     ),
     Setting(
-        "otlp_max_bytes", "LLMSPAN_OTLP_MAX_BYTES", _size, "a size such as 4000000, 512KiB or 16MiB", "4000000",
+        "otlp_max_bytes", "LLMSPAN_OTLP_MAX_BYTES", size, "a size such as 4000000, 512KiB or 16MiB", "4000000",
         "The largest request of the `llmspan_otlp` exporter, before compression; larger batches are split. gRPC"
         " receivers take 4 MiB unless told otherwise.",
     ),
     Setting(
-        "otlp_max_span_bytes", "LLMSPAN_OTLP_MAX_SPAN_BYTES", _size, "a size such as 65536, 512KiB or 1MiB", "256KiB",
+        "otlp_max_span_bytes", "LLMSPAN_OTLP_MAX_SPAN_BYTES", size, "a size such as 65536, 512KiB or 1MiB", "256KiB",
         "The largest span of the `llmspan_otlp` exporter; the longest attributes of a larger one are cut.",
     ),
     Setting(

@@ -25,6 +25,8 @@ class SettingsArguments(TypedDict, total=False):
 
     backends: _Names
     sqlite_path: _PathLike
+    sqlite_retention_days: _Count
+    sqlite_max_bytes: _Count
     postgres_dsn: _Text
     postgres_payload: Literal["full", "metadata"] | None
     postgres_retention_days: _Count

@@ -50,7 +50,7 @@ async def read_async() -> None:
 
 
 def export() -> None:
-    llmspan.SQLiteSpanExporter(sqlite_path="x.db")
+    llmspan.SQLiteSpanExporter(sqlite_path="x.db", sqlite_retention_days=30, sqlite_max_bytes="4GiB")
     llmspan.PostgresSpanExporter(postgres_dsn="host=db")
     with llmspan.context(step_id="step", attributes={"tenant": "acme"}):
         assert_type(llmspan.record(provider="x"), str)

@@ -17,6 +17,8 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 MALFORMED = {
     "LLMSPAN_BACKENDS": ["", " ", ",", "sqlite,", ",sqlite", "sqlite,,memory", "sqlite,SQLite"],
     "LLMSPAN_SQLITE_PATH": ["", "  ", "~no-such-user-at-all/x.db", ":memory:", "sqlite://x.db"],
+    "LLMSPAN_SQLITE_RETENTION_DAYS": ["", "0", "-1", "1.5", "a month", "30d"],
+    "LLMSPAN_SQLITE_MAX_BYTES": ["", "0", "-1", "10", "500", "4096", "255KiB", "1.5GiB", "ten", "10tb"],
     "LLMSPAN_POSTGRES_PAYLOAD": ["", "some"],
     "LLMSPAN_POSTGRES_RETENTION_DAYS": ["", "0", "-1", "a month"],
     "LLMSPAN_CLICKHOUSE_TTL": ["", "0", "1.5", "never"],
@@ -82,6 +84,9 @@ GOOD = [
     ("LLMSPAN_SQLITE_PATH", "~/y.db", "sqlite_path", Path.home() / "y.db"),
     ("LLMSPAN_POSTGRES_DSN", " postgresql://db/x ", "postgres_dsn", "postgresql://db/x"),
     ("LLMSPAN_POSTGRES_PAYLOAD", "Metadata", "postgres_payload", "metadata"),
+    ("LLMSPAN_SQLITE_RETENTION_DAYS", " 30 ", "sqlite_retention_days", 30),
+    ("LLMSPAN_SQLITE_MAX_BYTES", "256KiB", "sqlite_max_bytes", 262_144),
+    ("LLMSPAN_SQLITE_MAX_BYTES", "4GiB", "sqlite_max_bytes", 4 * 1024**3),
     ("LLMSPAN_POSTGRES_RETENTION_DAYS", "30", "postgres_retention_days", 30),
     ("LLMSPAN_CLICKHOUSE_DSN", "chdb:///x", "clickhouse_dsn", "chdb:///x"),
     ("LLMSPAN_CLICKHOUSE_CLUSTER", "main", "clickhouse_cluster", "main"),

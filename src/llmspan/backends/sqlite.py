@@ -28,6 +28,7 @@ from .reads import Ask, SQLReads
 from .rows import Cell, encode, plain_text
 from .sqlite_delete import StepSize, can_shrink, delete_step, empty_log, return_free_pages, rewrite
 from .sqlite_file import Handle, refusals, transaction
+from .sqlite_retention import Retention
 
 __all__ = ["SQLiteBackend", "default_path"]
 
@@ -71,15 +72,24 @@ class SQLiteBackend(SQLReads):
     readable: ClassVar[bool] = True
     _json: ClassVar[JsonDialect | None] = SQLITE
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, busy_timeout: float = 5.0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, busy_timeout: float = 5.0,
+        retention_days: int | None = None, max_bytes: int | None = None,
+    ) -> None:  # fmt: skip
+        """``retention_days`` and ``max_bytes``: what is older or more is deleted after writes; None keeps it."""
         self._path = _settled(default_path() if path is None else _named(path))
         self._writer = Handle(self._path, busy_timeout, read_only=False)
         self._reader = Handle(self._path, busy_timeout, read_only=True)
+        self._retention = Retention(self._path, retention_days, max_bytes)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SQLiteBackend:
         """The file that the settings name. Neither opens nor makes it."""
-        return cls(settings.sqlite_path)
+        return cls(
+            settings.sqlite_path,
+            retention_days=settings.sqlite_retention_days,
+            max_bytes=settings.sqlite_max_bytes,
+        )
 
     @property
     def location(self) -> str:
@@ -88,6 +98,7 @@ class SQLiteBackend(SQLReads):
 
     def open(self) -> None:
         """Make the file if it is not there, and bring it to the newest schema."""
+        self._retention.before_open()
         with self._writer.use():
             pass
 
@@ -99,10 +110,12 @@ class SQLiteBackend(SQLReads):
         self.open()
 
     def check(self) -> str:
-        """SQLite's version, the schema's, and where the file is."""
+        """SQLite's version, the schema's, where the file is, and what it keeps."""
+        self._retention.before_open()
         with refusals(self._path), self._writer.use() as connection:
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        return f"SQLite {sqlite3.sqlite_version}, schema {schema}, {self._path}"
+            limits = self._retention.describe(connection, self.now())
+        return f"SQLite {sqlite3.sqlite_version}, schema {schema}, {self._path}; {limits}"
 
     def migrate(self) -> Sequence[str]:
         """Bring the file to the newest schema; what was applied."""
@@ -125,10 +138,12 @@ class SQLiteBackend(SQLReads):
         self._writer.close()
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
-        """Store all of ``traces`` or none; known ids stay as they are."""
+        """Store all of ``traces`` or none; known ids stay as they are. Then delete some of what may not be kept."""
         rows = [encode(trace) for trace in traces]
+        self._retention.before_open()
         with refusals(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany(_INSERT, rows)
+        self._retention.after_write(self._writer, self.now())
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take the records with these ids out."""

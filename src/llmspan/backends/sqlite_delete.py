@@ -16,7 +16,7 @@ from .base import Filters
 from .deletion import Step
 from .sqlite_file import transaction
 
-__all__ = ["StepSize", "can_shrink", "delete_step", "empty_log", "return_free_pages", "rewrite"]
+__all__ = ["StepSize", "can_shrink", "delete_step", "empty_log", "pragma", "return_free_pages", "rewrite"]
 
 #: pages that one step gives back to the file system
 _FREED_PAGES: Final = 500
@@ -74,22 +74,22 @@ def delete_step(
 
 def can_shrink(connection: sqlite3.Connection) -> bool:
     """Whether the file was made so that free pages can be given back."""
-    return _pragma(connection, "auto_vacuum") != 0
+    return pragma(connection, "auto_vacuum") != 0
 
 
 def return_free_pages(connection: sqlite3.Connection) -> bool:
     """Give some free pages back to the file system, if the file was made for that; whether there are more of them."""
-    before = _pragma(connection, "freelist_count")
-    if not before or _pragma(connection, "auto_vacuum") != _INCREMENTAL:
+    before = pragma(connection, "freelist_count")
+    if not before or pragma(connection, "auto_vacuum") != _INCREMENTAL:
         return False
     # It gives a row without columns for each page, after the first of which execute() stops.
     connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
-    return 0 < _pragma(connection, "freelist_count") < before
+    return 0 < pragma(connection, "freelist_count") < before
 
 
 def empty_log(connection: sqlite3.Connection) -> bool:
     """Write all of the log to the file and cut it to no bytes; False if somebody reads, or writes, just now."""
-    patience = _pragma(connection, "busy_timeout")
+    patience = pragma(connection, "busy_timeout")
     connection.execute("PRAGMA busy_timeout = 0").fetchall()  # those who come to write would have to wait as long
     try:
         (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -113,5 +113,6 @@ def _first_bytes(rows: list[tuple[str, int, int]], max_bytes: int) -> list[tuple
     return rows
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The number that a PRAGMA gives."""
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
