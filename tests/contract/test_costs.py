@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llmspan.backends.base import Backend, Filters, SupportsUsageSums
 from llmspan.backends.price_classes import LEAST_SPAN
 from llmspan.cli.bills import Bill, Group, bills
-from llmspan.cli.stats import add_estimates
+from llmspan.cli.sums import add_estimates
 from llmspan.cost import EXACT, PriceLimits, cost_of, limits_of, price_limits
 from llmspan.estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from llmspan.reader import Reader

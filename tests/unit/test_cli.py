@@ -182,8 +182,9 @@ def test_tail_once_prints_the_last_ones(db: str) -> None:
     failed = lines(call("tail", "--db", db, "--once", "--where", "status=error", "--json"))
     assert [one["id"] for one in failed] == [FAILED.id]
     shown = call("tail", "--db", db, "--once").output.splitlines()
-    assert len(shown) == 3
-    assert "boom" in shown[2]
+    assert len(shown) == 4
+    assert shown[0].startswith("time ")
+    assert "boom" in shown[3]
 
 
 def test_tail_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +251,7 @@ def test_export_is_whole_and_private(db: str, tmp_path: Path) -> None:
 
 
 def test_moments_are_ages_or_dates() -> None:
-    """Ages count back from now; dates are UTC unless they say otherwise."""
+    """Ages count back from now; dates are of the command's zone unless they say otherwise."""
     assert options.moment("2026-01-31T12:00") == NOON
     assert options.moment("2026-01-31T13:00:00.000001+01:00") == NOON + 1_000
     assert 0 < options.moment("1w") < options.moment("7h") < options.moment("1s")

@@ -22,6 +22,7 @@ from llmspan.usage import Usage
 from records import make_trace
 from replay import Pieces, client_for
 from streams import CHAT, MESSAGES, RESPONSES, Api
+from unit.test_cli_listing import listed
 from unit.test_cli_render import drawn
 from watching import watching
 
@@ -138,7 +139,7 @@ def test_what_has_no_text_has_no_estimate(text: str | None) -> None:
 def test_estimates_are_shown_as_such() -> None:
     """``show`` and ``tail`` mark them, and say that they are llmspan's."""
     record = make_trace(usage=Usage(details=ESTIMATES))
-    assert "in ~1,234  cached -  written -  out ~56" in drawn(render.line(record))
+    assert "~1,234         -       -     ~56" in listed([record])[1]
     shown = " ".join(drawn(render.call(record)).split())
     assert "~1,234" in shown
     assert "~ is an estimate of llmspan" in shown

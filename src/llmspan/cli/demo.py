@@ -98,10 +98,11 @@ def _stored(path: Path) -> Sequence[ProviderTrace]:
 
 
 def _print(traces: Sequence[ProviderTrace], kept: Path | None) -> None:
-    from .render import TABLE_WIDTH, call, overview, terminal
+    from .listing import Listing
+    from .render import call, terminal
 
-    terminal(TABLE_WIDTH).print(overview(traces))
     console = terminal()
+    Listing(console).print_all(traces)
     console.print()
     by_step = {trace.step_id: trace for trace in traces}
     shown = next((by_step[step] for step in _SHOWN if step in by_step), traces[-1] if traces else None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+from .zone import utc_option, zoned
 
 if TYPE_CHECKING:
     from ..backends.base import Backend, Filters
@@ -81,9 +83,9 @@ def as_json(command: F) -> F:
 
 
 def record_filters(command: F) -> F:
-    """Add ``--since``, ``--until`` and ``--where``."""
-    since = "Only calls since then: 15m, 24h, 7d, or a date such as 2026-01-31."
-    command = where_option(command)
+    """Add ``--since``, ``--until``, ``--utc`` and ``--where``."""
+    since = "Only calls since then: 15m, 24h, 7d, or a date such as 2026-01-31 (local time, or UTC with --utc)."
+    command = utc_option(where_option(command))
     command = click.option("--until", metavar="WHEN", help="Only calls before then.")(command)
     return click.option("--since", metavar="WHEN", help=since)(command)
 
@@ -153,7 +155,7 @@ def _wanted(where: tuple[str, ...]) -> dict[str, Any]:
 
 
 def moment(text: str, option: str = "--since", *, now: int | None = None) -> int:
-    """Nanoseconds since the epoch: so long ago (``7d``), or an ISO date or time, in UTC unless it says otherwise.
+    """Nanoseconds since the epoch: so long ago (``7d``), or an ISO date or time, of the command's zone or its own.
 
     ``now``: from when so long ago is counted; by this machine's clock if not given.
     """
@@ -166,5 +168,4 @@ def moment(text: str, option: str = "--since", *, now: int | None = None) -> int
         raise click.BadParameter(f"{text!r}: {expected}", param_hint=option) from None
     from ..trace import nanoseconds_of
 
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return nanoseconds_of(when)
+    return nanoseconds_of(when if when.tzinfo else zoned(when))

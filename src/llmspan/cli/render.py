@@ -6,10 +6,12 @@ control characters in it are made visible instead of being obeyed by the termina
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
@@ -23,27 +25,30 @@ from ..usage import Usage
 from .conversation import Turn, request_turns, response_turns
 from .output import symbol
 from .usage_notes import SOURCE_NOTES, usage_note
+from .zone import clock_time
 
 __all__ = [
     "SHORT_ID",
-    "TABLE_WIDTH",
     "call",
     "clean",
     "clean_lines",
     "count",
-    "line",
+    "counts_of",
+    "failure_of",
     "milliseconds",
-    "overview",
+    "model_of",
+    "status_of",
     "terminal",
     "timing",
     "usage",
 ]
 
-#: columns that the widest table needs
-TABLE_WIDTH: Final = 120
+#: columns of what is printed to no terminal
+_PLAIN_WIDTH: Final = 120
 #: so many characters of an id (a UUIDv7) tell a call from all others but in the same millisecond
 SHORT_ID: Final = 18
 _BAR: Final = 40
+_LEAST_BAR: Final = 4
 _CAUSE_WIDTH: Final = 80
 _ESTIMATES: Final = frozenset({ESTIMATED_INPUT, ESTIMATED_OUTPUT})
 
@@ -55,51 +60,12 @@ _STATUS: Final = {
     "incomplete": "magenta",
 }
 _ROLE: Final = {"system": "blue", "user": "cyan", "assistant": "green", "tool": "magenta"}
-_NUMBERS: Final = ("in", "cached", "written", "out", "reasoning")
 
 
 def terminal(least: int = 0) -> Console:
     """Where to print; what needs ``least`` columns gets them: a line that wraps is better than numbers cut off."""
     console = Console()
-    return Console(width=max(console.width if console.is_terminal else TABLE_WIDTH, least))
-
-
-def overview(traces: Iterable[ProviderTrace]) -> Table:
-    """A table with a line for each call."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("time", "provider", "operation", "model", "status"):
-        table.add_column(name, no_wrap=name != "model", overflow="fold")
-    for name in (*_NUMBERS, "ms", "ttft"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for trace in traces:
-        table.add_row(
-            f"{trace.started.astimezone():%H:%M:%S}",
-            clean(trace.provider),
-            clean(trace.operation),
-            _model(trace),
-            _status(trace),
-            *_counts(trace.usage),
-            milliseconds(trace.duration_ns),
-            milliseconds(trace.time_to_first_chunk_ns),
-        )
-    return table
-
-
-def line(trace: ProviderTrace) -> Text:
-    """One line for one call."""
-    numbers = (f"{name} {value}" for name, value in zip(_NUMBERS, _counts(trace.usage), strict=True))
-    parts = [
-        Text(f"{trace.started.astimezone():%H:%M:%S}", "dim"),
-        _status(trace),
-        clean(trace.provider),
-        _model(trace),
-        clean("  ".join(numbers)),
-        clean(f"{milliseconds(trace.duration_ns)} ms"),
-        clean(trace.id[:SHORT_ID], "dim"),
-    ]
-    if trace.error_type:
-        parts.insert(2, clean(f"{trace.error_type}{_cause(trace)}", "red"))
-    return Text("  ").join(parts)
+    return Console(width=max(console.width if console.is_terminal else _PLAIN_WIDTH, least))
 
 
 def call(trace: ProviderTrace, *, longest: int | None = None, full_tools: bool = False) -> RenderableType:
@@ -120,14 +86,16 @@ def usage(used: Usage, note: str | None = None) -> RenderableType:
     """The tokens as numbers and bars: what came from the cache and what was thinking are parts of the whole."""
     widest = max(used.input_tokens or 0, used.output_tokens or 0, 1)
     table = Table.grid(padding=(0, 2))
+    for is_bar in (False, False, True, False):
+        table.add_column(no_wrap=not is_bar, overflow="fold")
     cached = _share(used.cache_read_tokens, used.input_tokens), "cyan"
     written = _share(used.cache_write_tokens, used.input_tokens), "yellow"
     thought = _share(used.reasoning_tokens, used.output_tokens), "magenta"
-    shown = _counts(used)
-    table.add_row("input", shown[0], _bar(used.input_tokens, widest, "blue", cached, written),
+    shown = counts_of(used)
+    table.add_row("input", shown[0], _Bar(_share(used.input_tokens, widest), "blue", (cached, written)),
                   Text.assemble("cached ", (count(used.cache_read_tokens), "cyan"),
                                 "  written ", (count(used.cache_write_tokens), "yellow")))  # fmt: skip
-    table.add_row("output", shown[3], _bar(used.output_tokens, widest, "green", thought),
+    table.add_row("output", shown[3], _Bar(_share(used.output_tokens, widest), "green", (thought,)),
                   Text.assemble("reasoning ", (count(used.reasoning_tokens), "magenta")))  # fmt: skip
     note = note or SOURCE_NOTES.get(used.source)
     details = "  ".join(f"{name} {value:,}" for name, value in used.details.items() if value and name not in _ESTIMATES)
@@ -138,7 +106,7 @@ def usage(used: Usage, note: str | None = None) -> RenderableType:
 
 def timing(trace: ProviderTrace) -> Text:
     """When, how long, how many chunks."""
-    parts = [f"{trace.started:%Y-%m-%d %H:%M:%S} UTC", f"{milliseconds(trace.duration_ns)} ms"]
+    parts = [clock_time(trace.started), f"{milliseconds(trace.duration_ns)} ms"]
     if trace.time_to_first_chunk_ns is not None:
         parts.append(f"first chunk after {milliseconds(trace.time_to_first_chunk_ns)} ms")
     if trace.chunk_count is not None:
@@ -171,7 +139,8 @@ def clean_lines(value: object, style: str = "") -> Text:
     return Text(printable_lines(value), style)
 
 
-def _counts(used: Usage) -> tuple[str, ...]:
+def counts_of(used: Usage) -> tuple[str, ...]:
+    """Tokens: input, cached, written, output, reasoning."""
     return (
         _count_or_estimate(used, used.input_tokens, ESTIMATED_INPUT),
         count(used.cache_read_tokens),
@@ -187,16 +156,18 @@ def _count_or_estimate(used: Usage, value: int | None, name: str) -> str:
     return f"~{estimate:,}" if value is None and estimate is not None else count(value)
 
 
-def _model(trace: ProviderTrace) -> Text:
+def model_of(trace: ProviderTrace) -> Text:
+    """The model that answered, else the one that was asked for."""
     return clean(trace.response_model or trace.request_model or "-", "bold")
 
 
-def _status(trace: ProviderTrace) -> Text:
+def status_of(trace: ProviderTrace) -> Text:
+    """The status in its colour."""
     return clean(trace.status, _STATUS.get(trace.status, ""))
 
 
 def _heading(trace: ProviderTrace) -> Rule:
-    title = [clean(f"{trace.provider} {trace.operation}"), _model(trace), _status(trace)]
+    title = [clean(f"{trace.provider} {trace.operation}"), model_of(trace), status_of(trace)]
     return Rule(Text("  ").join(title), style="dim")
 
 
@@ -257,6 +228,11 @@ def _error(trace: ProviderTrace) -> list[RenderableType]:
     return [Text(), head, Padding(clean_lines(trace.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
 
 
+def failure_of(trace: ProviderTrace) -> Text | None:
+    """Why a call failed, on one line; None if it did not."""
+    return clean(f"{trace.error_type}{_cause(trace)}", "red") if trace.error_type else None
+
+
 def _cause(trace: ProviderTrace) -> str:
     """Why a connection failed, in few words: the innermost exception that says something."""
     value = trace.error_json.get(CAUSED_BY) if isinstance(trace.error_json, dict) else None
@@ -271,10 +247,21 @@ def _share(part: int | None, whole: int | None) -> float:
     return min(max(part or 0, 0) / whole, 1.0) if whole and whole > 0 else 0.0
 
 
-def _bar(value: int | None, widest: int, style: str, *parts: tuple[float, str]) -> Text:
-    width = round(_share(value, widest) * _BAR)
-    block = symbol("█", "#")
-    bar = Text()
-    for share, part_style in parts:
-        bar.append(block * min(round(share * width), width - len(bar)), part_style)
-    return bar.append(block * (width - len(bar)), style)
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """A bar as long as its share of what room there is, whose beginning is drawn as the shares of its parts."""
+
+    share: float
+    style: str
+    parts: Sequence[tuple[float, str]]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(_LEAST_BAR, _BAR)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = round(self.share * min(options.max_width, _BAR))
+        block = symbol("█", "#")
+        bar = Text(no_wrap=True)
+        for share, style in self.parts:
+            bar.append(block * min(round(share * width), width - len(bar)), style)
+        yield bar.append(block * (width - len(bar)), self.style)

@@ -9,6 +9,7 @@ import click
 
 from . import options
 from .output import echo
+from .zone import utc_option
 
 if TYPE_CHECKING:
     from ..reader import Reader
@@ -24,6 +25,7 @@ _LONGEST = 4_000
 @click.option("--last", is_flag=True, help="The newest call; also without any argument.")
 @click.option("--step-id", metavar="STEP", help="All calls of a step, the oldest first.")
 @click.option("--full", is_flag=True, help="Do not cut long texts; show the definitions of tools.")
+@utc_option
 @options.as_json
 @options.store
 def show(

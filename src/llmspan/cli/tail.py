@@ -1,4 +1,4 @@
-"""``llmspan tail``: calls as they are recorded, one line each.
+"""``llmspan tail``: calls as they are recorded, one line each (:mod:`.listing`).
 
 A record is written when its call ends but is sorted by when it began, so a long call comes in behind shorter ones:
 looks go back ten minutes (the SDKs' own limit for a call) and pass over what was printed. Stores list the newest first,
@@ -65,16 +65,17 @@ def tail(
     """Print calls as they are recorded. Ctrl-C ends it."""
     chosen = options.filters(since, until, where)
     with options.open_reader(backend, db) as reader:
+        print_calls = _printer(as_json=as_json)
         try:
             before = recent_ids(reader, chosen)
             shown = latest(reader, chosen, lines)
-            _print(shown, as_json=as_json)
+            print_calls(shown)
             if lines and not shown:
                 waiting = "" if once else "; waiting for calls (Ctrl-C ends it)"
                 echo(options.nothing(reader, chosen=bool(where or since or until)) + waiting, err=True)
             if not once:
                 seen = before | {trace.id for trace in shown}
-                _print(follow(reader, chosen, seen, lambda: time.sleep(interval)), as_json=as_json)
+                print_calls(follow(reader, chosen, seen, lambda: time.sleep(interval)))
         except KeyboardInterrupt:
             echo("", err=True)
 
@@ -142,13 +143,17 @@ def _recent(filters: Filters) -> Filters:
     return replace(filters, since=max(time.time_ns() - _LOOK_BACK, filters.since or 0))
 
 
-def _print(traces: Iterable[ProviderTrace], *, as_json: bool) -> None:
+def _printer(*, as_json: bool) -> Callable[[Iterable[ProviderTrace]], None]:
+    """What prints calls, the head of the lines once."""
     if as_json:
-        for trace in traces:
-            echo(trace.to_json_line())
-        return
-    from .render import line, terminal
+        return _print_json
+    from .listing import Listing
+    from .render import terminal
 
-    console = terminal()
+    listing = Listing(terminal())
+    return listing.print_all
+
+
+def _print_json(traces: Iterable[ProviderTrace]) -> None:
     for trace in traces:
-        console.print(line(trace), soft_wrap=True)
+        echo(trace.to_json_line())

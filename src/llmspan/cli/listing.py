@@ -1,0 +1,173 @@
+"""Calls as aligned lines, for ``tail`` and ``demo``: a head, and a line for each call as it comes.
+
+In a terminal the columns are those that fit; a text that is too long is cut, a number is written shorter and never cut,
+and the day is a line of its own. Elsewhere (a pipe, a file) a line has all columns, with everything in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from .output import symbol
+from .render import (
+    SHORT_ID,
+    clean,
+    counts_of,
+    failure_of,
+    milliseconds,
+    model_of,
+    status_of,
+)
+from .zone import fixed_zone, offset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..trace import ProviderTrace
+
+__all__ = ["Listing"]
+
+#: terminals that have fewer columns show lines that wrap
+_LEAST_WIDTH: Final = 80
+_LEAST_MODEL: Final = 18
+_MOST_MODEL: Final = 40
+#: wide enough for all columns
+_UNBOUNDED: Final = 1_000
+#: from so many columns on, ids are as long as tells calls of one millisecond apart
+_WIDE: Final = 100
+#: so many characters of an id (a UUIDv7) are its millisecond
+_MILLISECOND_ID: Final = 13
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    width: int
+    value: Callable[[ProviderTrace], Text]
+    is_number: bool = False
+    #: columns with a rank are left out where there is no room, those with the highest first
+    rank: int = 0
+
+
+def _number(at: int) -> Callable[[ProviderTrace], Text]:
+    return lambda trace: clean(counts_of(trace.usage)[at])
+
+
+_COLUMNS: Final = (
+    _Column("status", 12, status_of),
+    _Column("provider", 16, lambda trace: clean(trace.provider), rank=4),
+    _Column("operation", 16, lambda trace: clean(trace.operation), rank=6),
+    _Column("model", _LEAST_MODEL, model_of),
+    _Column("in", 9, _number(0), is_number=True),
+    _Column("cached", 9, _number(1), is_number=True, rank=1),
+    _Column("written", 7, _number(2), is_number=True, rank=3),
+    _Column("out", 7, _number(3), is_number=True),
+    _Column("reasoning", 9, _number(4), is_number=True, rank=2),
+    _Column("ms", 7, lambda trace: clean(milliseconds(trace.duration_ns)), is_number=True),
+    _Column("ttft", 7, lambda trace: clean(milliseconds(trace.time_to_first_chunk_ns)), is_number=True, rank=5),
+    _Column("id", SHORT_ID, lambda trace: clean(trace.id[:SHORT_ID], "dim")),
+)
+
+
+class Listing:
+    """Prints calls to a console, one after the other."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._is_terminal = console.is_terminal
+        self._zone = fixed_zone()
+        self._width = max(console.width, _LEAST_WIDTH)
+        self._columns = _fitting(self._width if self._is_terminal else _UNBOUNDED)
+        self._day = ""
+
+    def print_all(self, traces: Iterable[ProviderTrace]) -> None:
+        """Print calls, each as it comes; the head before the first, and in a terminal the day before its first."""
+        for trace in traces:
+            for line in self._lines(trace):
+                self._console.print(line, soft_wrap=True)
+
+    def _lines(self, trace: ProviderTrace) -> Iterator[Text]:
+        started = trace.started.astimezone(self._zone)
+        day, is_first = f"{started:%Y-%m-%d}", not self._day
+        if self._is_terminal and day != self._day:
+            yield Text(f"{day} {offset(started)}", "bold")
+        if is_first:
+            yield self._head(started)
+        self._day = day
+        yield self._line(trace, started)
+        failure = failure_of(trace)
+        if failure is not None and self._is_terminal:
+            yield Text.assemble(" " * 9, _cut(failure, self._width - 9))
+
+    def _head(self, started: datetime) -> Text:
+        time = "time" if self._is_terminal else f"time {offset(started)}"
+        names = [_placed(Text(column.name), column) for column in self._columns]
+        error = [] if self._is_terminal else [Text("error")]
+        head = Text(" ").join([Text(time.ljust(8 if self._is_terminal else 19)), *names, *error])
+        head.rstrip()
+        head.stylize("bold")
+        return head
+
+    def _line(self, trace: ProviderTrace, started: datetime) -> Text:
+        time = f"{started:%H:%M:%S}" if self._is_terminal else f"{started:%Y-%m-%d %H:%M:%S}"
+        values = [column.value(trace) for column in self._columns]
+        if self._is_terminal:
+            values = [_fitted(value, column) for value, column in zip(values, self._columns, strict=True)]
+        cells = [_placed(value, column) for value, column in zip(values, self._columns, strict=True)]
+        failure = None if self._is_terminal else failure_of(trace)
+        line = Text(" ").join([Text(time, "dim"), *cells, *([] if failure is None else [failure])])
+        line.rstrip()
+        return line
+
+
+def _fitting(width: int) -> tuple[_Column, ...]:
+    """The columns of a terminal with so many characters in a line; the model has what is left."""
+    columns = [column if column.name != "id" or width >= _WIDE else _short_id(column) for column in _COLUMNS]
+    while (room := width - 8 - sum(column.width + 1 for column in columns)) < 0 and any(one.rank for one in columns):
+        columns.remove(max(columns, key=lambda column: column.rank))
+    wider = min(_LEAST_MODEL + max(room, 0), _MOST_MODEL)
+    return tuple(replace(column, width=wider) if column.name == "model" else column for column in columns)
+
+
+def _short_id(column: _Column) -> _Column:
+    return replace(column, width=_MILLISECOND_ID, value=_id_of_millisecond)
+
+
+def _id_of_millisecond(trace: ProviderTrace) -> Text:
+    return clean(trace.id[:_MILLISECOND_ID], "dim")
+
+
+def _fitted(value: Text, column: _Column) -> Text:
+    if not column.is_number:
+        return _cut(value, column.width)
+    return value if cell_len(value.plain) <= column.width else Text(_shortened(value.plain, column), value.style)
+
+
+def _shortened(number: str, column: _Column) -> str:
+    """A number that is too long for its column, in a larger unit: ``1,234,567,890`` as ``1,235M``."""
+    sign, digits = ("~", number[1:]) if number.startswith("~") else ("", number)
+    value = float(digits.replace(",", ""))
+    for at, unit in enumerate((" s",) if column.name in ("ms", "ttft") else ("k", "M", "G", "T", "P"), 1):
+        text = f"{sign}{value / 1000**at:,.0f}{unit}"
+        if len(text) <= column.width:
+            return text
+    return f"{sign}{value:.0e}"
+
+
+def _cut(text: Text, width: int) -> Text:
+    if cell_len(text.plain) <= width:
+        return text
+    mark = symbol("…", ">")
+    return Text(set_cell_size(text.plain, width - 1).rstrip() + mark, text.style)
+
+
+def _placed(text: Text, column: _Column) -> Text:
+    """``text`` filled up to the width of its column."""
+    blanks = Text(" " * (column.width - cell_len(text.plain)))
+    return Text.assemble(blanks, text) if column.is_number else Text.assemble(text, blanks)
