@@ -39,4 +39,4 @@ def take_page(rows: Iterable[Row], limit: int) -> tuple[list[Row], str | None]:
 
 def payload_size(row: Row) -> int:
     """The characters of a row's payloads."""
-    return sum(len(row[at]) for at in _PAYLOADS if row[at] is not None)
+    return sum([len(row[at]) for at in _PAYLOADS if row[at]])
