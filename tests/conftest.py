@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from stores import postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["TZ"] = "UTC"  # tests compare what is printed
+    time.tzset()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell without job control starts a job in the background so, and the programs of the tests would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)

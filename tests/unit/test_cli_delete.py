@@ -91,7 +91,7 @@ def test_confirmed(db: str) -> None:
     code, shown = in_terminal("delete", "--db", db, "--where", "user_id=ann", answer=b"y\r")
     assert code == 0
     assert f"sqlite ({db}): 4 such calls" in shown
-    assert "2026-01-31 12:00:00Z  id-4  openai chat m\\x1b[31m" in shown
+    assert "2026-01-31 12:00:00 +00:00  id-4  openai chat m\\x1b[31m" in shown
     assert "... and 1 older" in shown
     assert "Delete them for good? [y/N]" in shown
     assert "sqlite: 4 deleted" in shown

@@ -20,6 +20,7 @@ from ..errors import LlmspanError, NoTablesError
 from . import options
 from .output import echo
 from .progress import progress_bar
+from .zone import clock_time, utc_option
 
 if TYPE_CHECKING:
     from ..backends.base import Filters
@@ -91,6 +92,7 @@ def delete(
 
 @click.command()
 @click.option("--older-than", required=True, metavar="AGE", help=_AGE)
+@utc_option
 @options.where_option
 @_deletion
 @click.pass_context
@@ -184,8 +186,7 @@ def _show(plan: _Plan, *, to_stderr: bool) -> None:
     echo(f"{plan.backend.name} ({plan.backend.location}): {calls}", err=to_stderr)
     for trace in plan.newest:
         model = trace.response_model or trace.request_model or "-"
-        begun = f"{trace.started:%Y-%m-%d %H:%M:%S}Z"
-        echo(f"  {begun}  {trace.id}  {trace.provider} {trace.operation} {model}", err=to_stderr)
+        echo(f"  {clock_time(trace.started)}  {trace.id}  {trace.provider} {trace.operation} {model}", err=to_stderr)
     if plan.matched > len(plan.newest) > 0:
         echo(f"  ... and {plan.matched - len(plan.newest)} older", err=to_stderr)
 
