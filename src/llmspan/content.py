@@ -54,9 +54,10 @@ _TEXTS: Final = tuple(
     key for key in KEYS if KINDS[key] == "text"
     and key not in (*PAYLOAD_KEYS, "error_message", "status", "content", "usage_source")
 )  # fmt: skip
-_texts: Final = attrgetter(*_TEXTS)
 #: record keys whose values are lists of such texts
 _NAME_LISTS: Final = ("agent_tags", "finish_reasons")
+_CLEANED: Final = (*_FROM_ERRORS, *_FROM_CONTEXT, *_TEXTS, *_NAME_LISTS)
+_cleaned_values: Final = attrgetter(*_CLEANED)
 _NO_CREDENTIALS: Final = ExactMask()
 #: characters that are within the limit in any script
 _SHORT: Final = MAX_TEXT_BYTES // 4
@@ -114,17 +115,16 @@ class Policy:
             content = "metadata"
         if trace.content == "truncated":
             content = "truncated"
-        keys = (*_FROM_ERRORS, *_FROM_CONTEXT, *_TEXTS, *_NAME_LISTS)
-        values = self.clean({key: getattr(trace, key) for key in keys})
+        values = self._cleaned(trace)
         return replace(trace, **values, request_json=request_json, response_json=response_json, content=content)
 
-    def enforce(self, record: ProviderTrace, *, is_masked: bool = False) -> ProviderTrace:
+    def enforce(self, record: ProviderTrace) -> ProviderTrace:
         """``record`` of another process, which has a policy of its own, as this one lets it be stored. Never raises.
 
-        What is withheld or cut stays so. ``is_masked``: the other process has masked what is masked in any case; then
-        that is done again only where this policy redacts, as it means to read all payloads.
+        What is withheld or cut stays so. What is masked in any case is masked whoever sent the record: to mask it
+        again changes nothing.
         """
-        is_read = bool(self.redact) or not is_masked
+        is_read = bool(self.redact) or _may_hold_credentials(record)
         enforced: list[ProviderTrace] = []
         error = exception_of(lambda: enforced.append(self.kept(record) if is_read else self._limited(record)))
         if error is None:
@@ -149,7 +149,7 @@ class Policy:
             return None, None, "metadata"
         in_body = set[str]()
         sent = self._kept(_json.canonical(request) if request else None, _Masks(credentials, found=in_body))
-        repeated = {text for text in in_body if len(text) >= _SHORTEST_CREDENTIAL}
+        repeated = {text for text in in_body if len(text) >= _SHORTEST_CREDENTIAL and text != MASK}
         if not repeated.issubset(credentials.credentials):
             credentials = ExactMask.of((*credentials.credentials, *repeated))
         received = self._kept(response, _Masks(credentials, failed=failed))
@@ -197,17 +197,20 @@ class Policy:
         return self.redact(value) if self.redact else value
 
     def _limited(self, record: ProviderTrace) -> ProviderTrace:
-        """``record`` without what this policy does not keep. No text is read that may be kept."""
-        changes: dict[str, Any] = {}
+        """``record``, whose payloads hold no credential, without what this policy does not keep."""
+        cleaned = self._cleaned(record)
+        changes = {key: value for key, value in cleaned.items() if value != getattr(record, key)}
         for key, text in (("request_json", record.request_json), ("response_json", record.response_json)):
             if text is not None and not self.keep:
                 changes |= {key: None, "content": "truncated" if record.content == "truncated" else "metadata"}
             elif text is not None and (len(text) * 4 > self.max_bytes or len(text) > self.max_media_bytes):
                 kept = self._kept(text)
                 changes |= {key: kept.text, "content": "truncated"} if kept.is_cut else {}
-        if max(map(len, filter(None, _texts(record))), default=0) > _SHORT:
-            changes |= {key: cut_text(text) for key in _TEXTS if (text := getattr(record, key)) is not None}
         return replace(record, **changes) if changes else record
+
+    def _cleaned(self, record: ProviderTrace) -> dict[str, Any]:
+        """What may be kept of all values but the payloads."""
+        return self.clean(dict(zip(_CLEANED, _cleaned_values(record), strict=True)))
 
     def _kept(self, text: str | None, masks: _Masks | None = None) -> _Kept:
         if text is None:
@@ -251,6 +254,14 @@ class _Masks:
         if self.failed or is_text:
             return mask_json_text(text, self.credentials.on_errors)
         return mask_json_text(text, self.credentials) if self.credentials.may_match(text) else text
+
+
+def _may_hold_credentials(record: ProviderTrace) -> bool:
+    """Whether a payload of ``record`` may hold what is masked in any case; most are told by their members' names."""
+    return record.status == "error" or any(
+        text is not None and (text.startswith(('"', '{"base64":"')) or has_credential_members(text))
+        for text in (record.request_json, record.response_json)
+    )
 
 
 def _clean_names(facts: dict[str, Any], credentials: ExactMask) -> None:

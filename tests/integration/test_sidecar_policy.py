@@ -16,6 +16,7 @@ import pytest
 from llmspan import _guard
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
+from llmspan.backends.socket_link import SOFTWARE
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.settings import Settings
@@ -152,15 +153,14 @@ def test_media_above_the_sidecars_limit_is_described() -> None:
 )
 def test_what_was_withheld_or_cut_stays_so(settings: dict[str, Any], values: dict[str, Any], content: str) -> None:
     """A sidecar that would have kept more cannot, and does not say that it has."""
-    for is_masked in (True, False):
-        store = MemoryBackend()
-        archive = Archive([store], Settings.from_env({}, **settings))
-        assert archive.store([make_trace(id="a", **values)], is_masked=is_masked) == {}
-        kept = store.get("a")
-        assert kept is not None
-        assert (kept.request_json, kept.response_json, kept.content) == (
-            values["request_json"], values["response_json"], content,
-        )  # fmt: skip
+    store = MemoryBackend()
+    archive = Archive([store], Settings.from_env({}, **settings))
+    assert archive.store([make_trace(id="a", **values)]) == {}
+    kept = store.get("a")
+    assert kept is not None
+    assert (kept.request_json, kept.response_json, kept.content) == (
+        values["request_json"], values["response_json"], content,
+    )  # fmt: skip
 
 
 def test_by_default_a_record_is_stored_as_it_came() -> None:
@@ -279,7 +279,7 @@ def test_a_sidecar_whose_function_is_missing_does_not_start(name: str, tmp_path:
         assert not (directory / "s.sock").exists()
 
 
-# -- senders that are not llmspan -----------------------------------------------------------------------------------
+# -- senders that mask nothing --------------------------------------------------------------------------------------
 
 
 def send_by_hand(path: Path, software: str, record: ProviderTrace) -> None:
@@ -293,20 +293,40 @@ def send_by_hand(path: Path, software: str, record: ProviderTrace) -> None:
             pass
 
 
-@pytest.mark.parametrize("software", ["mine/1", "", "xllmspan/1"])
-def test_credentials_of_other_senders_are_masked(software: str) -> None:
-    """llmspan masks before it sends; for who does not, the sidecar does, without any setting."""
-    key = "sk-proj-" + "a1B2" * 10
+KEY = "sk-proj-" + "a1B2" * 10
+#: values of a record that hold a key, one place each
+UNMASKED: dict[str, dict[str, Any]] = {
+    "a member of the request": {"request_json": f'{{"api_key":"{KEY}"}}', "response_json": f'"not {KEY}"'},
+    "a member of the response": {"response_json": f'{{"a":[{{"x-api-key" : ["{KEY}"]}}]}}'},
+    "a name with escapes": {"request_json": f'{{"\\u0061pi_key":"{KEY}"}}'},
+    "JSON text in the request": {"request_json": json.dumps({"config": json.dumps({"token": KEY}, indent=1)})},
+    "a URL": {"request_json": f'{{"server_url":"https:\\/\\/x.example/?token={KEY}"}}'},
+    "a request that is no JSON": {"request_json": f'"key={KEY}"'},
+    "a failed response": {"response_json": f'"bad {KEY}"', "status": "error"},
+    "an error's message": {"error_message": f"bad {KEY}", "status": "error"},
+    "an error of a cancelled call": {"error_message": f"bad {KEY}", "status": "cancelled"},
+    "an error's body": {"error_json": {"a": [KEY]}, "status": "error"},
+    "attributes": {"attributes": {"api_key": KEY}},
+    "llm_config": {"llm_config": {"headers": {"x": KEY}}},
+    "billing_context": {"billing_context": [f"used {KEY}"]},
+    "an id": {"user_id": KEY},
+    "a tag": {"agent_tags": ("a", KEY)},
+}
+
+
+@pytest.mark.parametrize("software", ["mine/1", "", SOFTWARE])
+@pytest.mark.parametrize("place", UNMASKED)
+def test_credentials_of_any_sender_are_masked(place: str, software: str) -> None:
+    """llmspan masks before it sends. Who does not, whatever it calls itself, has its keys masked by the sidecar."""
     record = make_trace(
-        id="a", content="full", status="error", request_json=f'{{"api_key":"{key}"}}', response_json=f'"bad {key}"',
-        error_message=f"bad {key}", attributes={"api_key": key},
-    )  # fmt: skip
+        **{"id": "a", "request_json": "{}", "response_json": "{}", "content": "full", **UNMASKED[place]}
+    )
     store = MemoryBackend()
     with sending(store) as backend:
         send_by_hand(Path(backend.location), software, record)
     kept = store.get("a")
     assert kept is not None
-    assert key not in kept.to_json()
+    assert KEY not in kept.to_json()
     assert kept.content == "full"
 
 

@@ -16,7 +16,7 @@ from llmspan.content import WITHHELD, Policy
 from llmspan.limits import truncated
 from llmspan.redaction import MASK, ExactMask, Redactor
 from llmspan.settings import Settings
-from records import make_trace, patient
+from records import make_trace, patient, traces
 
 MARK = {"llmspan.truncated": True}
 texts = st.text(max_size=5) | st.integers(0, 3000).map(lambda size: "ü" * size)
@@ -342,3 +342,28 @@ def test_records_that_are_handed_over():
     assert (kept.error_message, kept.request_json) == (MASK, dumped({"a": MASK}))
     assert (kept.attributes, kept.content) == ({"mail": MASK}, "full")
     assert Policy().kept(make_trace(request_json=None, response_json=None)).content == "metadata"
+
+
+@patient
+@given(record=traces())
+def test_what_is_masked_is_masked_once(record):
+    """A record that one process may store, another one stores as it is: masks and limits change nothing twice."""
+    policy = Policy()
+    kept = policy.enforce(policy.kept(record))
+    assert policy.enforce(kept) == kept
+    assert policy.kept(kept) == kept
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_masks_stay_as_they_are(status):
+    """What stands in the place of a credential is not masked anew, in a payload, an error or what a program says."""
+    key = "sk-" + "proj-Ab3dEf6hIj9kLm2nOp5q"
+    record = make_trace(
+        status=status, request_json=f'{{"api_key":"{key}","url":"https://a:{key}@x/?token={key}"}}',
+        response_json=f'{{"text":"{key}","headers":{{"a":"{key}"}}}}', error_message=f"bad {key}", user_id=key,
+        error_json={"a": key}, attributes={"api_key": key, "b": [f"x {key}"]}, agent_tags=(key,),
+    )  # fmt: skip
+    masked = Policy().kept(record)
+    assert key not in masked.to_json()
+    assert MASK in masked.to_json()
+    assert Policy().enforce(masked) == masked

@@ -222,3 +222,20 @@ def test_credentials_in_urls(text: str, masked: str) -> None:
 def test_assignments_in_errors(text: str, masked: str) -> None:
     """What an error says of a credential by its name is masked, whatever the value looks like."""
     assert mask_errors(text) == masked.format(MASK)
+
+
+AROUND = [
+    "{}", "https://x.example/?token={}&n=1", "https://ann:{}@x.example/", 'api_key="{}"',
+    "password: x{} y", "secret={}",
+    "?sig=%20{}", "a{}b", "{}{}", "token={}&token={}", "Authorization: {}", '{{"api_key": "{}"}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("held", [*KEYS, MASK, f"x{MASK}", "planted-1 2"])
+@pytest.mark.parametrize("mask", [mask_errors, mask_keys, *PATTERNS.values()])
+def test_what_is_masked_stays_as_it_is(mask: Callable[[str], str], held: str, around: str) -> None:
+    """A second process that masks what a first one has masked changes nothing, whichever masks both have."""
+    masked = mask(around.replace("{}", held))
+    assert mask(masked) == masked
+    assert mask(mask_errors(masked)) == mask_errors(masked)

@@ -131,6 +131,40 @@ def test_members_that_are_credentials(name: str, shape: str) -> None:
     assert mask_json_text(text, members=True) is text
 
 
+QUOTED = [
+    'api"_key',
+    '"',
+    'x":password',
+    "api_key\\",
+    "\\token",
+    "a\npi_key",
+    "api_k\u00e9ey",
+    "pass_word",
+    "x" * 195 + "token",
+]
+
+
+@patient
+@given(
+    names=st.lists(st.sampled_from([*CREDENTIALS, *WEAK, *QUOTED, "url", "arguments", "config", "a", "n"]), max_size=5),
+    levels=st.lists(st.sampled_from([None, 1]), max_size=2),
+    separators=st.sampled_from([(",", ":"), (", ", " : "), (",\n", "\t:\n")]),
+    escape=st.booleans(),
+)
+def test_no_scan_is_left_out_that_would_mask(
+    names: list[str], levels: list[Any], separators: Any, escape: bool
+) -> None:
+    """Whatever names hold, however JSON texts are nested and spelled: where a member is masked, it is expected."""
+    value: Any = {
+        name: ["https://a:b@c?key=d", {"b": 'said "token": x'}][number % 2] for number, name in enumerate(names)
+    }
+    for indent in levels:
+        value = {"config": json.dumps(value, indent=indent, separators=separators), "n": 1}
+    text = json.dumps(value, separators=separators, ensure_ascii=escape)
+    text = text.replace("/", "\\/").replace("k", "\\u006b") if escape and not levels else text
+    assert has_credential_members(text) or mask_json_text(text, members=True) is text
+
+
 @pytest.mark.parametrize("name", NO_CREDENTIALS)
 def test_members_that_are_no_credentials(name: str) -> None:
     """Names that merely contain such a word keep their values."""

@@ -20,10 +20,6 @@ from .patterns import MASK, mask_urls
 #: a string without an end goes to the end of the text, so that none is begun anew at each of its quotes
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:(?P<end>")|\Z)|[{}\[\]]|[^\s"{}\[\],:]++', re.DOTALL)
 _KEY_END: Final = re.compile(r"[ \t\r\n]*+:")
-#: every string is matched whole, so that none is entered at a quote within it
-_STRINGS: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)(?:"([ \t\r\n]*+:)?|\Z)', re.DOTALL)
-#: names of JSON texts that are strings of this one
-_INNER_NAMES: Final = re.compile(r'(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)\\++"[ \t\r\n]*+:')
 _MEMBERS: Final = re.compile(
     r'"([A-Za-z][A-Za-z0-9_.-]{1,63})"[ \t\r\n]*+:[ \t\r\n]*+(?:("(?:[^"\\]++|\\.)*+")|[{\[])', re.DOTALL
 )
@@ -32,13 +28,10 @@ _JSON_MASK: Final = json.dumps(MASK)
 _CONVERSATION: Final = frozenset(
     {"messages", "input", "system", "instructions", "prompt", "contents", "choices", "output", "content"}
 )
-#: ends of the names that :func:`is_credential_name` and :func:`is_url_name` know; searched for before anything is read
-_HINTS: Final = (
-    'key"', 'keyid"', 'key_id"', 'token"', 'secret"', 'password"', 'passwd"', 'passphrase"', 'pwd"', 'jwt"', 'auth"',
-    'authorization"', 'cookie"', 'cookies"', 'credential"', 'credentials"', 'headers"', 'assertion"', 'bearer"',
-    'ionstring"', 'ion_string"', 'ion-string"', 'keys"', 'key-id"', 'ss_tokens"', 'sstokens"', 'api_tokens"',
-    'secrets"', 'passwords"', "://", "\\u00", '\\"',
-)  # fmt: skip
+#: the end of a name that has space before its colon, which is escaped where the JSON text is a string of another one
+_SPACED_NAME_END: Final = re.compile(r'"(?:[ \t\r\n]|\\++[nrt])++:')
+#: characters of a name that are looked at
+_LONGEST_NAME: Final = 200
 #: a container of more characters is not read on the caller's thread: its members are looked at one by one
 _LARGEST_CONTAINER: Final = 64 * 1024
 #: schemas within schemas that are looked into, so that a text is never read more often than this
@@ -50,15 +43,31 @@ _MOST_CREDENTIALS: Final = 100
 
 
 def has_credential_members(text: str) -> bool:
-    """Whether it is worth scanning JSON ``text`` for members that hold credentials."""
-    lowered = text.lower()
-    if not any(map(lowered.__contains__, _HINTS)):
-        return False
-    if "\\u00" in lowered or ("://" in text and ("?" in text or "@" in text)):
-        return True
-    if '\\"' in text and any(is_credential_name(match[1]) for match in _INNER_NAMES.finditer(text)):
-        return True
-    return any(match[2] and is_credential_name(match[1]) for match in _STRINGS.finditer(text))
+    """Whether it is worth scanning JSON ``text`` for members that hold credentials.
+
+    True for every text in which :func:`mask_json_text` masks a member. The names are what stands between two quotes and
+    before a colon, so the names of JSON texts within ``text`` are among them.
+    """
+    holds_url = "://" in text or ":\\/" in text or "\\u00" in text
+    for before, name in _names(text):
+        name = name.rstrip("\\")  # of the quote behind it
+        if "\\" in name or (before[-1:] == "\\" and before[0].isalnum()):
+            return True  # the name has escapes, a quote among them, and cannot be told without decoding it
+        if is_credential_name(name) or (holds_url and is_url_name(name)):
+            return True
+    return False
+
+
+def _names(text: str) -> set[tuple[str, str]]:
+    """The names of members in ``text``, each with the two characters before its quote."""
+    pieces = text.split('":')
+    pieces.pop()
+    pieces += (text[max(0, text.rfind('"', 0, match.start()) - 2) : match.start()]
+               for match in _SPACED_NAME_END.finditer(text))  # fmt: skip
+    return {
+        (piece[at - 2 : at] if (at := piece.rfind('"')) > 1 else "", piece[at + 1 : at + 1 + _LONGEST_NAME])
+        for piece in pieces
+    }
 
 
 def credential_texts(text: str) -> set[str]:

@@ -173,7 +173,17 @@ def mask_found(finders: Iterable[Finder], text: str) -> str:
         view.in_original(*span) for view in views(text) for finder in finders for span in finder(view.text)
         if span[0] < span[1]
     ]  # fmt: skip
+    if spans and MASK in text:
+        spans = [_with_whole_masks(text, start, end) for start, end in spans]
     return _replaced(text, sorted(spans)) if spans else text
+
+
+def _with_whole_masks(text: str, start: int, end: int) -> Span:
+    """The span, and the whole of a mask that it begins or ends in: what was masked before is masked no further."""
+    length = len(MASK)
+    first = text.find(MASK, max(0, start - length + 1), start + length - 1)
+    last = text.find(MASK, max(0, end - length + 1), end + length - 1)
+    return (first if first != -1 else start), (last + length if last != -1 else end)
 
 
 def _replaced(text: str, spans: list[Span]) -> str:

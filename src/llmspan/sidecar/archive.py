@@ -52,16 +52,14 @@ class Archive:
         self._stored: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def store(self, records: Iterable[ProviderTrace], *, is_masked: bool = False) -> dict[str, str]:
+    def store(self, records: Iterable[ProviderTrace]) -> dict[str, str]:
         """Store records that are not stored yet; the ids of those that never can be, and why.
-
-        ``is_masked``: their sender has masked what is masked in any case (docs/privacy.md).
 
         Raises:
             RetryableError: the primary, or the spool, cannot store now; nothing may be acknowledged.
             BackendError, SettingsError: nor later, unless somebody repairs it.
         """
-        new = self._enforced(records, is_masked=is_masked)
+        new = self._enforced(records)
         with self._lock:
             new = {name: record for name, record in new.items() if not self._is_stored(name)}
             refusals: dict[str, str] = {}
@@ -76,7 +74,7 @@ class Archive:
                 raise RetryableError(f"LLMSPAN_SPOOL_DIR: it has not taken the records within {_PATIENCE:g} s")
         return rejected
 
-    def _enforced(self, records: Iterable[ProviderTrace], *, is_masked: bool) -> dict[str, ProviderTrace]:
+    def _enforced(self, records: Iterable[ProviderTrace]) -> dict[str, ProviderTrace]:
         """Those that are not stored yet, by the ids as they came, as the settings allow them.
 
         Not under the lock: a redaction function may take its time.
@@ -86,7 +84,7 @@ class Archive:
             for record in records:
                 if not self._is_stored(record.id):
                     new.setdefault(record.id, record)
-        return {name: self._policy.enforce(record, is_masked=is_masked) for name, record in new.items()}
+        return {name: self._policy.enforce(record) for name, record in new.items()}
 
     def _is_stored(self, name: str) -> bool:
         return id_key(name) in self._stored

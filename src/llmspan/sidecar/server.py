@@ -43,8 +43,6 @@ _READ: Final = 1024 * 1024
 _PATIENCE: Final = 30.0
 #: seconds for a whole frame, however it trickles in
 _FRAME_PATIENCE: Final = 300.0
-#: how the software begins that masks credentials before it sends
-_MASKING: Final = "llmspan/"
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UCRED: Final = struct.Struct("3i")
 
@@ -272,7 +270,7 @@ class Sidecar:
                 reason = decoded or "the sidecar could not read it; its log says why"
                 rejects.append(receiver.reject(record.seq, reason))
         try:
-            rejected = self._archive.store(traces.values(), is_masked=receiver.peer.startswith(_MASKING))
+            rejected = self._archive.store(traces.values())
         except (BackendError, SettingsError) as error:
             delay = error.delay if isinstance(error, ThrottledError) else None
             return ProtocolError("unavailable", str(error), retry_after=delay)
