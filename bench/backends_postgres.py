@@ -16,7 +16,7 @@ import psycopg
 
 from backends import SIZES, Figure, Round, batches, figure, records
 from llmspan.backends.postgres import PostgresBackend
-from llmspan.backends.postgres_store import _NAMES
+from llmspan.backends.postgres.store import _NAMES
 from llmspan.trace import ProviderTrace
 from stores.postgres import PASSWORD, Server, execute
 

@@ -28,9 +28,9 @@ from pathlib import Path
 import report
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
-from llmspan.backends.socket_link import Link
-from llmspan.backends.socket_protocol import MAX_FRAME, Received, Receiver, encode_frame
-from llmspan.backends.socket_records import encode_record
+from llmspan.backends.socket.connection import Link
+from llmspan.backends.socket.protocol import MAX_FRAME, Received, Receiver, encode_frame
+from llmspan.backends.socket.records import encode_record
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.settings import Settings
 from llmspan.sidecar import Archive, Sidecar, listen

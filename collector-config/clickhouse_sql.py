@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from llmspan.backends.clickhouse_schema import Schema
+from llmspan.backends.clickhouse.schema import Schema
 
 FILE = Path(__file__).with_suffix("").with_name("clickhouse.sql")
 HEAD = """\

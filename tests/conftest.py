@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import bytecode_cache  # noqa: F401 (imported for its effect, before the SDKs are)
 import closing_lines
@@ -18,6 +19,10 @@ import otelcol
 from faults import ledger
 from llmspan import _guard
 from stores import postgres
+
+# A machine with other work to do is slow: a property is right or wrong, however long an example takes.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

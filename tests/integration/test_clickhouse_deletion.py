@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from llmspan import semconv
-from llmspan.backends import clickhouse_delete
 from llmspan.backends.base import Filters, NoneOf
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse_delete import Deletion
+from llmspan.backends.clickhouse import deletion as clickhouse_delete
+from llmspan.backends.clickhouse.deletion import Deletion
 from llmspan.backends.query import Query
 from llmspan.errors import RefusedError, RetryableError
 from llmspan.trace import KEYS

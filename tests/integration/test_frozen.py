@@ -54,13 +54,13 @@ def test_a_frozen_program_without_the_hook(known: bool, monkeypatch: pytest.Monk
     """The remedy is to build it again, not to install something where it runs."""
     from importlib.metadata import EntryPoint
 
-    from llmspan import backends
+    from llmspan.backends import loading
     from llmspan.errors import SettingsError
     from llmspan.settings import Settings
 
     lost = EntryPoint("sqlite", "llmspan.backends.nowhere:SQLiteBackend", "llmspan.backends")
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    monkeypatch.setattr(backends, "entry_points", lambda group: [lost] if known else [])
+    monkeypatch.setattr(loading, "entry_points", lambda group: [lost] if known else [])
     with pytest.raises(SettingsError, match="--collect-all llmspan") as caught:
-        backends.load_backends(Settings())
+        loading.load_backends(Settings())
     assert "install" not in str(caught.value).replace("where llmspan is installed", "")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
 from llmspan.backends.postgres import PostgresBackend
-from llmspan.backends.postgres_driver import Connection, transaction, with_settings
+from llmspan.backends.postgres.connection import Connection, transaction, with_settings
 from llmspan.cli import main, trial
 from llmspan.errors import PermanentError, RefusedError, RetryableError
 from records import make_trace

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from llmspan.backends import query
 from llmspan.backends.base import Filters
-from llmspan.backends.postgres import _DIALECT, PostgresBackend, _near
+from llmspan.backends.postgres.backend import _DIALECT, PostgresBackend, _near
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import KEYS

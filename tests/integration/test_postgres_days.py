@@ -18,9 +18,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from llmspan.backends import postgres_days
 from llmspan.backends.base import Filters
 from llmspan.backends.postgres import PostgresBackend
+from llmspan.backends.postgres import partitions as postgres_days
 from llmspan.errors import BackendError
 from records import DAY, make_trace, this_day
 from stores.postgres import execute, locked, new_schema

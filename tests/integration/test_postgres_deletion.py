@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from integration.test_postgres_roles import Role, refused, role, tables
-from llmspan.backends import postgres_store
 from llmspan.backends.base import Filters
 from llmspan.backends.postgres import PostgresBackend
+from llmspan.backends.postgres import store as postgres_store
 from llmspan.errors import RefusedError
 from records import DAY, make_trace, this_day
 from stores import shutting_down

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from llmspan.backends import postgres_driver
 from llmspan.backends.postgres import PostgresBackend
+from llmspan.backends.postgres import connection as postgres_driver
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.trace import ProviderTrace
 from records import make_trace, this_day
@@ -404,7 +404,7 @@ def test_fork_in_the_middle_of_a_write():
     dsn = new_schema()
     script(
         """
-from llmspan.backends import postgres_store
+from llmspan.backends.postgres import store as postgres_store
 backend.open()
 middle, go_on = threading.Event(), threading.Event()
 encode = postgres_store.encode

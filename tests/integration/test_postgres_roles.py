@@ -14,8 +14,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from llmspan.backends import open_backends, postgres_schema
+from llmspan.backends import open_backends
 from llmspan.backends.postgres import PostgresBackend
+from llmspan.backends.postgres import schema as postgres_schema
 from llmspan.errors import BackendError, RetryableError, SettingsError
 from llmspan.settings import Settings
 from records import DAY, make_trace, this_day

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from llmspan.backends import socket as socket_backend
 from llmspan.backends.socket import SocketBackend
+from llmspan.backends.socket import backend as socket_backend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.pipeline import Pipeline
 from llmspan.settings import Settings

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from llmspan.backends import load_backends
 from llmspan.backends.socket import SocketBackend
-from llmspan.backends.socket_records import v3_line
+from llmspan.backends.socket.records import v3_line
 from llmspan.cli import main
 from llmspan.errors import (
     BackendError,

@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse_dsn import parse
+from llmspan.backends.clickhouse.dsn import parse
 from llmspan.settings import Settings
 
 from .clickhouse_http import Front

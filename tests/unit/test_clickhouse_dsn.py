@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse_dsn import Place, parse
+from llmspan.backends.clickhouse.dsn import Place, parse
 from llmspan.errors import SettingsError
 from llmspan.settings import Settings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmspan.backends.clickhouse_schema import Schema
+from llmspan.backends.clickhouse.schema import Schema
 from llmspan.errors import SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import KEYS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmspan.backends.base import Filters
-from llmspan.backends.clickhouse_delete import _chunks
+from llmspan.backends.clickhouse.deletion import _chunks
 from llmspan.backends.deletion import Step, delete_in_steps
 
 
@@ -24,7 +24,7 @@ def test_until_none_is_chosen():
 
 def test_ids_in_statements_of_bounded_length(monkeypatch):
     """Ids are put together up to a number of bytes; each is in one list, a long one in a list of its own."""
-    monkeypatch.setattr("llmspan.backends.clickhouse_delete._IDS_BYTES", 12)
+    monkeypatch.setattr("llmspan.backends.clickhouse.deletion._IDS_BYTES", 12)
     assert list(_chunks(["a", "b", "üü", "x" * 50, "c"])) == ["'a', 'b', 'üü'", f"'{'x' * 50}'", "'c'"]
     assert list(_chunks([])) == []
     assert list(_chunks(["it's", "a\\"])) == ["'it\\'s', 'a\\\\'"]

@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse_dsn import parse as parse_clickhouse
+from llmspan.backends.clickhouse.dsn import parse as parse_clickhouse
 from llmspan.backends.postgres import PostgresBackend
-from llmspan.backends.postgres_driver import parse as parse_postgres
+from llmspan.backends.postgres.connection import parse as parse_postgres
 from llmspan.cli import checkup, main, run, trial
 from llmspan.errors import LlmspanError, SettingsError
 from llmspan.redaction import display_url
@@ -100,7 +100,7 @@ def test_libpq_in_other_languages(message: str, monkeypatch: pytest.MonkeyPatch)
     def refuse(_: str) -> None:
         raise psycopg.ProgrammingError(message)
 
-    monkeypatch.setattr("llmspan.backends.postgres_driver.conninfo.conninfo_to_dict", refuse)
+    monkeypatch.setattr("llmspan.backends.postgres.connection.conninfo.conninfo_to_dict", refuse)
     with pytest.raises(SettingsError, match="LLMSPAN_POSTGRES_DSN cannot be read") as caught:
         parse_postgres("Xq1Zw")
     assert FIRST not in str(caught.value)

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmspan import backends
-from llmspan.backends import backend_names, load_backends, primary_backend
+from llmspan.backends import backend_names, load_backends, loading, primary_backend
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import SettingsError
@@ -35,13 +34,13 @@ class WriteOnly(MemoryBackend):
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Distribution], None]:
     """Pretend that a distribution with one more backend is installed."""
-    points = list(backends.entry_points(group="llmspan.backends"))
+    points = list(loading.entry_points(group="llmspan.backends"))
 
     def add(name: str, value: str, distribution: Distribution) -> None:
         point = EntryPoint(name, value, "llmspan.backends")
         object.__setattr__(point, "dist", distribution)
         points.append(point)
-        monkeypatch.setattr(backends, "entry_points", lambda group: EntryPoints(points).select(group=group))
+        monkeypatch.setattr(loading, "entry_points", lambda group: EntryPoints(points).select(group=group))
 
     return add
 

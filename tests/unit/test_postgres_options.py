@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from llmspan.backends.postgres_errors import from_connect, from_statement, takes_no_options
-from llmspan.backends.postgres_options import UnreadableOptionError, parse_options
+from llmspan.backends.postgres.errors import from_connect, from_statement, takes_no_options
+from llmspan.backends.postgres.options import UnreadableOptionError, parse_options
 from llmspan.errors import RefusedError, RetryableError
 
 FAILED = 'connection failed: connection to server at "10.0.0.1", port 6432 failed: '

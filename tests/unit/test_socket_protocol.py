@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan._guard import exception_of
-from llmspan.backends.socket_protocol import (
+from llmspan.backends.socket.protocol import (
     LEAST_MAX_FRAME,
     MAX_FRAME,
     VERSION,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from llmspan.backends.socket_records import decode_record, encode_record, v3_line, without_payload
+from llmspan.backends.socket.records import decode_record, encode_record, v3_line, without_payload
 from llmspan.errors import PermanentError, RecordError
 from llmspan.trace import KEYS, ProviderTrace
 from llmspan.usage import Usage

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llmspan.backends import sqlite_file
-from llmspan.backends.sqlite import SQLiteBackend, default_path
+from llmspan.backends.sqlite import connection as sqlite_file
+from llmspan.backends.sqlite.backend import SQLiteBackend, default_path
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import KEYS, KINDS

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from llmspan.backends import sqlite as sqlite_module
-from llmspan.backends import sqlite_delete
 from llmspan.backends.base import Filters
 from llmspan.backends.sqlite import SQLiteBackend
+from llmspan.backends.sqlite import backend as sqlite_module
+from llmspan.backends.sqlite import deletion as sqlite_delete
 from llmspan.errors import RetryableError, SettingsError
 from records import NOON, make_trace
 from stores import shutting_down

@@ -17,7 +17,7 @@ from stores import shutting_down
 
 PRELUDE = """
 import os, sys, threading
-from llmspan.backends import sqlite_file
+from llmspan.backends.sqlite import connection as sqlite_file
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import LlmspanError
 from llmspan.trace import ProviderTrace
@@ -150,7 +150,7 @@ with backend._writer.use() as connection, sqlite_file.transaction(connection):
     connection.execute("UPDATE provider_traces SET step_id = NULL")
     columns = ", ".join(sqlite_file.KEYS)
     from llmspan.backends.rows import encode
-    from llmspan.backends.sqlite import _INSERT
+    from llmspan.backends.sqlite.backend import _INSERT
     connection.execute(_INSERT, encode(trace("parent")))
     child(lambda: backend.get("x"))
 backend.write([trace("after")])

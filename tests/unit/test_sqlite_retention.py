@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from llmspan.backends import sqlite as sqlite_module
-from llmspan.backends import sqlite_retention
 from llmspan.backends.base import Filters
 from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.backends.sqlite_retention import Retention, _used_bytes
+from llmspan.backends.sqlite import backend as sqlite_module
+from llmspan.backends.sqlite import retention as sqlite_retention
+from llmspan.backends.sqlite.retention import Retention, _used_bytes
 from llmspan.content import Policy
 from llmspan.pipeline import Pipeline, PrebuiltRecord
 from llmspan.settings import Settings

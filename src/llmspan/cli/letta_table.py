@@ -34,7 +34,7 @@ class LettaTable:
             import psycopg
             from psycopg import conninfo, rows, sql
 
-            from ..backends.postgres_driver import parse
+            from ..backends.postgres.connection import parse
         except ImportError:
             raise SettingsError('reading Postgres needs psycopg; pip install "llmspan[postgres]"') from None
         self._driver = psycopg

@@ -56,8 +56,8 @@ def sidecar(
     """
     signals = _StopSignals()
     with signals.exiting():  # imports and connections may take seconds
-        from ..backends.socket import DEFAULT_PATH
-        from ..backends.socket_protocol import MAX_FRAME
+        from ..backends.socket.backend import DEFAULT_PATH
+        from ..backends.socket.protocol import MAX_FRAME
         from ..sidecar import Archive, Sidecar, listen
 
         _set_up_logging()

@@ -20,9 +20,9 @@ from typing import Final
 from .._clock import monotonic
 from .._guard import exception_of, guarded
 from .._log import logger
-from ..backends.socket_link import SOFTWARE, limit_sends
-from ..backends.socket_protocol import MAX_FRAME, ProtocolError, Received, Receiver
-from ..backends.socket_records import decode_record
+from ..backends.socket.connection import SOFTWARE, limit_sends
+from ..backends.socket.protocol import MAX_FRAME, ProtocolError, Received, Receiver
+from ..backends.socket.records import decode_record
 from ..errors import BackendError, RecordError, SettingsError, ThrottledError
 from ..pipeline.rate_limited_log import RateLimitedLog
 from ..trace import ProviderTrace

@@ -1,0 +1,212 @@
+"""The driver's client: made at its first use, and once more after a fork.
+
+Over HTTP one client serves all threads: it has no session, so that requests go side by side, and it has connections of
+its own, which a forked child leaves to its parent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from ..._native import Lock
+from ...errors import SchemaError
+from ..driver_errors import masked_errors
+from ..driver_logs import quiet
+from ..rows import Cell
+from .driver import exceptions, open_client
+from .dsn import Place
+from .errors import refusals
+
+__all__ = ["Client", "alive", "parameter", "quoted"]
+
+#: The default from 25.6 on, and then not sent: FINAL does not keep a look-up from its index.
+_READING: Final = {"use_skip_indexes_if_final": 1}
+#: in seconds
+_CONNECT_TIMEOUT: Final = 10
+_LONGEST_SILENCE: Final = 3600
+
+
+def quoted(name: str) -> str:
+    """``name`` as an identifier."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def parameter(name: str, value: Cell) -> str:
+    """How a parameter is written in a query; the server puts the value in."""
+    return f"{{{name}:{'Int64' if isinstance(value, int) else 'String'}}}"
+
+
+class Client:
+    """A ClickHouse server, as far as this package talks to it."""
+
+    def __init__(self, place: Place, timeout: float) -> None:
+        self.place = place
+        self._timeout = timeout
+        self._driver: Any = None
+        self._types: dict[str, Any] = {}
+        self._lock = Lock()
+        self._opening = Lock()
+        self._open = False
+        _clients[id(self)] = self
+
+    def version(self) -> str:
+        """The server's version; connects if that is not done yet.
+
+        Raises:
+            SettingsError: the place cannot be used as configured.
+            RetryableError: nobody answers now.
+        """
+        with self._driven() as driver:
+            return str(driver.server_version)
+
+    def rows(self, sql: str, values: Mapping[str, Cell] | None = None) -> Sequence[dict[str, Any]]:
+        """The answer to a query, each row by the names of its columns."""
+        result = self._result(sql, values or {})
+        return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
+    def tuples(self, sql: str, values: Mapping[str, Cell] | None = None) -> Sequence[Sequence[Any]]:
+        """The answer to a query, each row with the values of its columns."""
+        return self._result(sql, values or {}).result_rows
+
+    def _result(self, sql: str, values: Mapping[str, Cell]) -> Any:
+        with self._driven() as driver:
+            return driver.query(sql, parameters=dict(values), settings=_READING)
+
+    def command(
+        self, sql: str, values: Mapping[str, Cell] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Run a statement that has no answer."""
+        with self._driven() as driver:
+            driver.command(sql, parameters=dict(values or {}), settings=dict(settings or {}))
+
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], settings: Mapping[str, Any]
+    ) -> None:
+        """Insert ``rows`` into ``table``, a quoted name; the types of its columns are asked for once."""
+        with self._driven():
+            pass  # connect first: the driver brings what the deadline needs
+        with self._masked(), self._bounded(), self._driven() as driver:
+            types = self._types.get(table) or self._described(driver, table, columns)
+            driver.data_insert(
+                driver.create_insert_context(
+                    table, column_names=columns, column_types=types, data=rows, settings=dict(settings)
+                )
+            )
+
+    @contextmanager
+    def opening(self) -> Generator[bool]:
+        """Look after the tables, one thread at a time. Gives whether that was done; when the block ends well it is."""
+        with self._opening:
+            yield self._open
+            self._open = True
+
+    def reopen(self) -> None:
+        """The tables are not what they were: forget what is known of them."""
+        self._open = False
+        self._types = {}
+
+    def close(self) -> None:
+        """Release what is held; the next use connects again."""
+        with self._lock:
+            driver, self._driver = self._driver, None
+            self.reopen()
+            if driver is not None:
+                driver.close()
+
+    def before_fork(self) -> None:
+        """Get ready for it."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's connections alone; the next use makes others."""
+        self._lock = Lock()
+        self._opening = Lock()
+        self._driver = None
+        self.reopen()
+
+    @contextmanager
+    def _driven(self) -> Generator[Any]:
+        """The driver's client, connected, and its failures in our errors."""
+        with self._masked(), refusals(self.place), quiet():
+            yield self._connected()
+
+    def _masked(self) -> AbstractContextManager[None]:
+        """Errors without the DSN's password."""
+        return masked_errors((self.place.password,), self.place.location)
+
+    def _described(self, driver: Any, table: str, columns: Sequence[str]) -> Any:
+        try:
+            self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
+        except exceptions().ProgrammingError as error:
+            raise SchemaError(
+                f"ClickHouse {self.place.location}: {error}; the records are kept until it has"
+            ) from error
+        return self._types[table]
+
+    def _bounded(self) -> AbstractContextManager[None]:
+        """The time that a write may take; call it when connected."""
+        from .deadline import deadline
+
+        return deadline(self._timeout, f"ClickHouse {self.place.location}")
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._driver is None:
+                self._driver = self._connect()
+            from .deadline import choose_wait
+
+            choose_wait()
+            return self._driver
+
+    def _connect(self) -> Any:
+        place = self.place
+        driver = open_client(
+            place,
+            interface=place.scheme,
+            host=place.host,
+            port=place.port,
+            username=place.user,
+            password=place.password or "",
+            send_receive_timeout=math.ceil(self._timeout) or _LONGEST_SILENCE,
+            query_retries=0,
+            autogenerate_session_id=False,
+            dedicated_pool=True,
+            **{"connect_timeout": _CONNECT_TIMEOUT, "compress": "lz4", **place.options},
+        )
+        from .deadline import watch  # urllib3 comes with the driver
+
+        watch(driver.http)
+        return driver
+
+
+_clients: Final[WeakValueDictionary[int, Client]] = WeakValueDictionary()
+
+
+def alive() -> Iterator[Client]:
+    """All clients of this process."""
+    return (client for reference in _clients.valuerefs() if (client := reference()) is not None)
+
+
+def _before_fork() -> None:
+    for client in alive():
+        client.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for client in alive():
+        client.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for client in alive():
+        client.after_fork_in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

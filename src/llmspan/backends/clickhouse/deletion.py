@@ -1,0 +1,136 @@
+"""Deleting records in ClickHouse by mutations, which write parts anew without them, and waiting until that is done.
+
+A lightweight DELETE would only hide rows. A record may have several rows (it came twice, or by a Collector, too), of
+which queries show one: all of them go, also where only the shown one is meant. Its span in ``otel_traces`` goes first,
+while the record that says which one is still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..._clock import sleep
+from ...errors import RetryableError
+from ..query import Query
+from ..rows import Cell
+from .client import Client, quoted
+from .otel import record_id
+
+__all__ = ["Deletion"]
+
+#: seconds between two looks at a mutation: the first pause, and the longest
+_PAUSES: Final = (0.02, 1.0)
+#: bytes of ids in one statement; the server parses 256 KiB
+_IDS_BYTES: Final = 100_000
+#: seconds that the clocks of a cluster may differ
+_SKEW: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One deletion: where, and which records."""
+
+    client: Client
+    cluster: str | None
+    where: Query
+
+    def run(self) -> int:
+        """Delete the records, and return how many there were.
+
+        Raises:
+            RefusedError: this user may not.
+            RetryableError: the server does not get on with it; it may go on by itself.
+        """
+        shown = self._count(f"{self._records} FINAL", self.where.sql)
+        if not shown and not self._count(self._records, self.where.sql):
+            return 0
+        self._delete_spans()
+        for ids in _chunks(self._with_other_rows()):
+            self._mutate(self._local, f"id IN ({ids})", {})
+        self._mutate(self._local, self.where.sql, self.where.values)
+        return shown
+
+    def _with_other_rows(self) -> Sequence[str]:
+        """The ids of records that are meant and have rows for which the condition does not hold."""
+        meant = f"SELECT id FROM {self._records} FINAL WHERE {self.where.sql}"  # noqa: S608 - all ours
+        rows = self.client.rows(
+            f"SELECT DISTINCT id FROM {self._records} WHERE NOT coalesce({self.where.sql}, 0) AND id IN ({meant})",  # noqa: S608
+            self.where.values,
+        )
+        return [row["id"] for row in rows]
+
+    def _delete_spans(self) -> None:
+        tables = self.client.rows(_TABLES, {"database": self.client.place.database})
+        if not tables:
+            return
+        spans = self._table("otel_traces")
+        meant = f"{record_id()} IN (SELECT id FROM {self._records} FINAL WHERE {self.where.sql})"  # noqa: S608 - all ours
+        if self.cluster or self._count(spans, meant):
+            self._mutate(spans, meant, self.where.values)
+
+    def _mutate(self, table: str, condition: str, values: Mapping[str, Cell]) -> None:
+        begun = self._number("SELECT toUnixTimestamp(now()) AS number")
+        on_cluster = f" ON CLUSTER {quoted(self.cluster)}" if self.cluster else ""
+        self.client.command(
+            f"ALTER TABLE {table}{on_cluster} DELETE WHERE {condition}", values,
+            # it may take longer than an answer over HTTP; the table of the subquery does not change meanwhile
+            {"mutations_sync": 0, "allow_nondeterministic_mutations": 1},
+        )  # fmt: skip
+        pause, longest = _PAUSES
+        while unfinished := self._unfinished(table, begun - _SKEW):
+            if reason := next((row["latest_fail_reason"] for row in unfinished if row["latest_fail_reason"]), None):
+                raise RetryableError(
+                    f"ClickHouse {self.client.place.location}: the mutation {unfinished[0]['mutation_id']} of {table}"
+                    f" fails ({reason.partition(chr(10))[0][:300]}) and is tried again by the server; look at"
+                    " system.mutations"
+                )
+            sleep(pause)
+            pause = min(2 * pause, longest)
+
+    def _unfinished(self, table: str, since: int) -> Sequence[Mapping[str, Any]]:
+        source = f"clusterAllReplicas({quoted(self.cluster)}, system.mutations)" if self.cluster else "system.mutations"
+        name = table.rpartition(".")[2]
+        return self.client.rows(
+            f"SELECT mutation_id, latest_fail_reason FROM {source} WHERE database = {{database:String}}"  # noqa: S608
+            " AND table = {name:String} AND NOT is_done AND NOT is_killed"
+            " AND toUnixTimestamp(create_time) >= {since:Int64}",
+            {"database": self.client.place.database, "name": name, "since": since},
+        )
+
+    def _count(self, table: str, condition: str) -> int:
+        return self._number(f"SELECT count() AS number FROM {table} WHERE {condition}")  # noqa: S608 - all ours
+
+    def _number(self, sql: str) -> int:
+        (row,) = self.client.rows(sql, self.where.values)
+        return int(row["number"])
+
+    @property
+    def _records(self) -> str:
+        return self._table("provider_traces")
+
+    @property
+    def _local(self) -> str:
+        return self._table("provider_traces_local" if self.cluster else "provider_traces")
+
+    def _table(self, name: str) -> str:
+        return f"{quoted(self.client.place.database)}.{name}"
+
+
+_TABLES: Final = "SELECT name FROM system.tables WHERE database = {database:String} AND name = 'otel_traces'"
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[str]:
+    """The ids as literals, in lists that a statement can hold."""
+    literals: list[str] = []
+    size = 0
+    for name in ids:
+        literal = "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        size += len(literal.encode())
+        if size > _IDS_BYTES and literals:
+            yield ", ".join(literals)
+            literals, size = [], len(literal.encode())
+        literals.append(literal)
+    if literals:
+        yield ", ".join(literals)

@@ -1,0 +1,5 @@
+"""The backend of a Postgres database; needs the extra ``postgres``."""
+
+from .backend import PostgresBackend
+
+__all__ = ["PostgresBackend"]

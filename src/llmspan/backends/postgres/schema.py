@@ -1,0 +1,220 @@
+"""The tables in Postgres: found, made, brought to the newest version.
+
+All of ours is in one schema: the first on the search path that has a table ``llmspan_schema``, else the current one.
+What changes tables runs in a transaction under one advisory lock, whoever else may be doing the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from psycopg import errors, sql
+
+from ...errors import NoTablesError, RefusedError, SchemaError
+from ...trace import KEYS
+from .connection import Connection, transaction
+
+__all__ = ["Place", "find", "migrate", "outdated", "usable"]
+
+#: what everybody locks who changes our tables in this database; the functions in the migrations do, too
+_LOCK: Final = 7812739796155067950
+_DDL_TIMEOUT: Final = 10.0
+_OLDEST_SERVER: Final = 140000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where our tables are, or would be made, and what this user may do there."""
+
+    #: the schema's name
+    schema: str
+    #: the version of the tables; 0 if there are none
+    version: int
+    #: what somebody else has under our table's name
+    foreign: bool
+    columns: frozenset[str]
+    may_insert: bool
+    may_select: bool
+    may_add_days: bool
+    may_drop_days: bool
+    user: str
+
+    @property
+    def table(self) -> str:
+        """The table, as SQL."""
+        return f"{_quoted(self.schema)}.provider_traces"
+
+
+def find(connection: Connection) -> Place:
+    """Look for our tables.
+
+    Raises:
+        RefusedError: the server is too old, the database has no UTF-8, or no schema of the search path exists.
+    """
+    _check_server(connection)
+    with transaction(connection, _DDL_TIMEOUT, "READ ONLY"):
+        return _look(connection)
+
+
+def outdated(place: Place) -> bool:
+    """Whether there are migrations to apply."""
+    return place.version < max(_migrations())
+
+
+def usable(place: Place) -> Place:
+    """``place``, if this version can use it.
+
+    Raises:
+        SchemaError: the tables are not there, not ours, older or newer.
+        RefusedError: this user may not read them.
+    """
+    newest = max(_migrations())
+    where = f"schema {place.schema!r} of LLMSPAN_POSTGRES_DSN"
+    if place.foreign:
+        raise SchemaError(
+            f"{where} has a table provider_traces that is not llmspan's; name another schema with"
+            " ?options=-csearch_path%3DNAME, or another database"
+        )
+    if place.version > newest:
+        raise SchemaError(
+            f"{where} has version {place.version} of the tables, this llmspan knows {newest}; upgrade llmspan, or name"
+            " another schema with ?options=-csearch_path%3DNAME"
+        )
+    if place.version < newest:
+        has = f"has version {place.version} of the tables" if place.version else "has no tables of llmspan"
+        kind = SchemaError if place.version else NoTablesError
+        raise kind(f"{where} {has}, and this llmspan needs {newest}; run `llmspan migrate --backend postgres`")
+    missing = [key for key in KEYS if key not in place.columns]
+    if missing:
+        raise SchemaError(f"{where}: provider_traces has no column {missing[0]}, though it says version {newest}")
+    if not place.may_select:
+        raise RefusedError(
+            f"{where}: the user {place.user!r} may not read provider_traces; GRANT SELECT ON {place.table}"
+            f" TO {_quoted(place.user)}"
+        )
+    return place
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Apply the migrations that are missing, all or none; their names.
+
+    Raises:
+        RefusedError: this user may not.
+        SchemaError: the tables are not ours, or newer.
+    """
+    found = find(connection)
+    if not outdated(found):
+        usable(found)
+        return []
+    try:
+        with transaction(connection, 0):
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            return _apply(connection, _look(connection))
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
+        raise RefusedError(
+            f"LLMSPAN_POSTGRES_DSN: the tables have to be made or updated in schema {found.schema!r}, and the user"
+            f" {found.user!r} may not ({error.diag.message_primary}); run `llmspan migrate --backend postgres` as their"
+            f" owner, or GRANT CREATE ON SCHEMA {_quoted(found.schema)} TO {_quoted(found.user)}"
+        ) from error
+
+
+def _check_server(connection: Connection) -> None:
+    version = connection.info.server_version
+    if version < _OLDEST_SERVER:
+        raise RefusedError(
+            f"LLMSPAN_POSTGRES_DSN: the server is Postgres {version // 10000}.{version % 10000}; 14 or later is needed"
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise RefusedError(
+            f"LLMSPAN_POSTGRES_DSN: the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
+        )
+
+
+# One statement, and of catalogs, so that it sees one state: regclass and its like look things up in caches, which may
+# not know yet what another session has just made.
+_LOOK: Final = """
+WITH place AS (
+    SELECT pg_namespace.oid AS namespace, nspname, EXISTS (
+            SELECT FROM pg_class WHERE relnamespace = pg_namespace.oid AND relname = 'llmspan_schema'
+        ) AS ours
+    FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, at) JOIN pg_namespace ON nspname = name
+    ORDER BY ours DESC, at LIMIT 1
+)
+SELECT nspname::text, ours, current_user::text,
+    (SELECT array_agg(attname::text) FROM pg_attribute WHERE attrelid = found.oid AND attnum > 0 AND NOT attisdropped),
+    coalesce(has_table_privilege(found.oid, 'INSERT'), false),
+    coalesce(has_table_privilege(found.oid, 'SELECT'), false),
+    EXISTS (
+        SELECT FROM pg_proc WHERE pronamespace = namespace AND proname = 'provider_traces_add_day'
+            AND has_function_privilege(pg_proc.oid, 'EXECUTE')
+    ),
+    EXISTS (
+        SELECT FROM pg_proc WHERE pronamespace = namespace AND proname = 'provider_traces_drop_day'
+            AND has_function_privilege(pg_proc.oid, 'EXECUTE')
+    )
+FROM place LEFT JOIN pg_class AS found ON relnamespace = namespace AND relname = 'provider_traces'
+"""
+
+
+# A pooler may give us a session in which somebody else has set another search path.
+_SEARCH_PATH_OF_THE_START: Final = (
+    "SELECT set_config('search_path', reset_val, true) FROM pg_settings WHERE name = 'search_path'"
+)
+
+
+def _look(connection: Connection) -> Place:
+    if "search_path" not in connection.settings:
+        connection.execute(_SEARCH_PATH_OF_THE_START)
+    row = connection.execute(_LOOK).fetchone()
+    if row is None:
+        raise RefusedError(
+            "LLMSPAN_POSTGRES_DSN: no schema of the search path exists in the database; CREATE SCHEMA, or name another"
+            " with ?options=-csearch_path%3DNAME"
+        )
+    schema, ours, user, columns, may_insert, may_select, may_add_days, may_drop_days = row
+    version = 0
+    if ours and columns is not None:
+        table = sql.Identifier(schema, "llmspan_schema")
+        query = sql.SQL("SELECT coalesce(max(version), 0) FROM {}").format(table)
+        (version,) = connection.execute(query).fetchone() or (0,)
+    return Place(
+        schema=schema,
+        version=version,
+        foreign=columns is not None and not ours,
+        columns=frozenset(columns or ()),
+        may_insert=may_insert,
+        may_select=may_select,
+        may_add_days=may_add_days,
+        may_drop_days=may_drop_days,
+        user=user,
+    )
+
+
+def _apply(connection: Connection, place: Place) -> list[str]:
+    if place.foreign or place.version > max(_migrations()):
+        usable(place)  # says what is wrong
+    schema = sql.Identifier(place.schema)
+    connection.execute(sql.SQL("SET LOCAL search_path = {}, pg_temp").format(schema))
+    if not place.version:  # perhaps the table was dropped, and its versions were left
+        connection.execute("DROP TABLE IF EXISTS llmspan_schema")
+    missing = {version: found for version, found in _migrations().items() if version > place.version}
+    for version, (name, text) in missing.items():
+        connection.execute(text)  # pyright: ignore[reportCallIssue, reportArgumentType] - ours
+        connection.execute("INSERT INTO llmspan_schema (version, name) VALUES (%s, %s)", [version, name])
+    return [name for name, _ in missing.values()]
+
+
+@cache
+def _migrations() -> dict[int, tuple[str, str]]:
+    """Name and text of the migrations, in order: ``0001_name.sql`` makes version 1 of nothing."""
+    folder = files("llmspan.backends.postgres").joinpath("sql")
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
+    return {int(name[:4]): (name, folder.joinpath(name).read_text("utf-8")) for name in names}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,288 @@
+"""What the Postgres backend does over its two connections: settle where the tables are, write, keep the days, ask.
+
+A batch is one COPY in binary form. Only if a record of it is there already is it rolled back and sent again as single
+INSERTs that pass over what is there: that is rare, and COPY is the cheapest by far where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import capabilities, errors, sql
+
+from ..._guard import logger
+from ...errors import LlmspanError, RefusedError
+from ...trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
+from ..deletion import Step
+from ..payload_pages import Row
+from ..query import Query
+from ..rows import Cell, encode
+from . import schema
+from .connection import Connection, Handle, location, transaction, with_settings
+from .errors import WrongSchemaError
+from .partitions import DayPartitions, clock_difference, count_before, drop_days, may_delete, server_time
+from .schema import Place
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+
+_AT: Final = KEYS.index("started_at")
+_COLUMNS: Final = (*KEYS[:_AT], "started_at", "started_at_ns", *KEYS[_AT + 1 :])
+_NAMES: Final = ", ".join(_COLUMNS)
+_STREAM: Final = _COLUMNS.index("stream")
+#: the binary forms: that of json is text, that of a timestamp microseconds
+_TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(KINDS.get(name, "integer"), "text") for name in _COLUMNS]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = 86_400_000_000_000
+#: 2000-01-01, from where Postgres counts, in microseconds since the epoch
+_SERVERS_EPOCH: Final = 946_684_800_000_000
+#: rows that the driver fetches together where libpq can: few, as a payload may be long
+_ROWS_AT_ONCE: Final = 10
+
+
+#: The keys are looked up once more by the delete: of two who delete at once, each counts what it has deleted itself.
+_DELETE: Final = """
+WITH chosen AS MATERIALIZED (
+    SELECT id AS chosen_id, started_at AS chosen_at, started_at_ns AS chosen_ns
+    FROM {table} WHERE {where} ORDER BY started_at_ns LIMIT 5000
+), gone AS (
+    DELETE FROM {table} USING chosen WHERE id = chosen_id AND started_at = chosen_at RETURNING 1
+)
+SELECT (SELECT count(*) FROM chosen), (SELECT count(*) FROM gone), (SELECT max(chosen_ns) FROM chosen)
+"""
+
+
+class Store:
+    """Two connections to one database, and what is known of it. Any thread may call."""
+
+    def __init__(
+        self, given: Mapping[str, str], *, keep_payload: bool, retention_days: int | None, auto_migrate: bool,
+        timeout: float,
+    ) -> None:  # fmt: skip
+        self._writer = Handle(given, timeout, writes=True)
+        self._reader = Handle(given, timeout, writes=False)
+        self._location = location(given)
+        self._keep_payload = keep_payload
+        self._auto_migrate = auto_migrate
+        self._timeout = timeout
+        self._place: Place | None = None
+        self._days = DayPartitions(self._location, retention_days)
+
+    def open(self) -> None:
+        """Find the tables; make or update them where that is wanted and allowed."""
+        if self._place is None:
+            self._or_close(self._settle)
+
+    def close(self) -> None:
+        """Release both connections."""
+        self._reader.close()
+        self._writer.close()
+        self._forget()
+
+    def check(self) -> str:
+        """One line on what answers."""
+        self._forget()
+        return self._or_close(self._describe)
+
+    def migrate(self) -> list[str]:
+        """Bring the tables to the newest version, and make the partitions of a month."""
+
+        def work(connection: Connection) -> list[str]:
+            self._forget()
+            applied = schema.migrate(connection)
+            place = schema.usable(schema.find(connection))
+            self._days.make_month(connection, place)
+            return applied
+
+        return self._or_close(work)
+
+    def write(self, traces: Sequence[ProviderTrace]) -> None:
+        """Store all of ``traces`` or none; known ids stay as they are."""
+
+        def work(connection: Connection) -> None:
+            place = self._place or self._settle(connection)
+            if not place.may_insert:
+                self._forget()  # it may be granted
+                raise RefusedError(
+                    f"Postgres at {self._location}: the user {place.user!r} may only read provider_traces; GRANT INSERT"
+                    f" ON {place.table} to it, or name another user in LLMSPAN_POSTGRES_DSN"
+                )
+            self._days.keep(connection, place, traces)
+            try:
+                self._copy(connection, place, traces)
+            except errors.UniqueViolation:
+                self._insert(connection, place, traces)
+
+        if traces:
+            self._with_schema(self._writer, work)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Delete records, where this user may."""
+
+        def work(connection: Connection) -> None:
+            place = self._place or self._settle(connection)
+            try:
+                with transaction(connection, self._timeout):
+                    query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)")
+                    connection.execute(query.format(sql.Identifier(place.schema, "provider_traces")), [[*ids]])
+            except errors.InsufficientPrivilege:
+                logger.warning(
+                    "llmspan: postgres: the user %r may not delete records at %s: they stay there",
+                    place.user, self._location,
+                )  # fmt: skip
+
+        self._with_schema(self._writer, work)
+
+    def delete_step(self, condition: Callable[[Place], Query]) -> Step:
+        """Delete the oldest records for which ``condition`` holds, up to a number."""
+
+        def work(connection: Connection) -> Step:
+            place = self._place or schema.usable(schema.find(connection))
+            where = condition(place)
+            statement = _DELETE.format(table=place.table, where=where.sql)
+            try:
+                with transaction(connection, 0):  # a search without an index may take long
+                    cursor = connection.execute(statement, where.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+                    chosen, deleted, until = cursor.fetchone() or (0, 0, None)
+            except errors.InsufficientPrivilege as error:
+                raise RefusedError(
+                    f"Postgres at {self._location}: the user {place.user!r} may not delete records; GRANT DELETE ON"
+                    f" {place.table} TO {schema._quoted(place.user)}"
+                ) from error
+            return Step(chosen, deleted, until or 0)
+
+        return self._with_schema(self._writer, work)
+
+    def drop_days(self, until: int) -> int:
+        """Drop the days that are over before ``until``, if this user may drop days and delete; how many records."""
+
+        def work(connection: Connection) -> int:
+            place = self._place or schema.usable(schema.find(connection))
+            if not (place.may_drop_days and may_delete(connection, place)):
+                return 0
+            day = min(until // _DAY, int(server_time(connection)) * 1_000_000_000 // _DAY)
+            before = count_before(connection, place, day)
+            try:
+                drop_days(connection, place, day)
+            except psycopg.Error as error:  # locks that others hold: rows can be deleted all the same
+                if connection.closed:
+                    raise
+                logger.info("llmspan: postgres: days could not be dropped, their rows are deleted: %s", error)
+            return before - count_before(connection, place, day)
+
+        return self._with_schema(self._writer, work)
+
+    def rows(self, ask: Callable[[Place], Query]) -> list[dict[str, Any]]:
+        """The rows that answer ``ask``."""
+
+        def work(connection: Connection) -> list[dict[str, Any]]:
+            place = self._place or schema.usable(schema.find(connection))
+            asked = ask(place)
+            with with_settings(connection):
+                cursor = connection.execute(asked.sql, asked.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        return self._with_schema(self._reader, work)
+
+    def consume(self, ask: Callable[[Place], Query], read: Callable[[Iterable[Row]], T]) -> T:
+        """What ``read`` makes of the rows that answer ``ask``, which come from the server as they are read."""
+
+        def work(connection: Connection) -> T:
+            place = self._place or schema.usable(schema.find(connection))
+            asked = ask(place)
+            size = _ROWS_AT_ONCE if capabilities.has_stream_chunked() else 1
+            rows: Any = connection.cursor().stream(asked.sql, asked.values, size=size)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            with with_settings(connection), closing(rows):  # an end before the last row cancels the query
+                return read(rows)
+
+        return self._with_schema(self._reader, work)
+
+    def _or_close(self, work: Callable[[Connection], T]) -> T:
+        try:
+            return self._writer.run(work)
+        except LlmspanError:
+            self._writer.close()  # who may not come in does not stay at the door
+            raise
+
+    def _with_schema(self, handle: Handle, work: Callable[[Connection], T]) -> T:
+        try:
+            return handle.run(work)
+        except WrongSchemaError:
+            self._forget()  # the next try begins with a look at it
+            raise
+
+    def _settle(self, connection: Connection) -> Place:
+        place = schema.find(connection)
+        if self._auto_migrate and schema.outdated(place):
+            for name in schema.migrate(connection):
+                logger.info("llmspan: postgres: applied %s at %s", name, self._location)
+            place = schema.find(connection)
+        self._place = schema.usable(place)
+        return place
+
+    def _forget(self) -> None:
+        self._place = None
+        self._days.forget()
+
+    def _describe(self, connection: Connection) -> str:
+        place = schema.usable(schema.find(connection))
+        if not place.may_insert:
+            raise RefusedError(
+                f"Postgres at {self._location}: the user {place.user!r} may read provider_traces, but not write to it;"
+                f" GRANT INSERT ON {place.table} to it"
+            )
+        version = connection.info.server_version
+        return (
+            f"Postgres {version // 10000}.{version % 10000}, schema {place.schema} version {place.version},"
+            f" {self._location}{self._describe_clock(connection)}"
+        )
+
+    def _describe_clock(self, connection: Connection) -> str:
+        difference = clock_difference(server_time(connection))
+        return f"; this machine's clock is {difference} the server's: set the one that is wrong" if difference else ""
+
+    # -- writing
+
+    def _copy(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+        statement = f"COPY {place.table} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+        with (
+            transaction(connection, self._timeout),
+            connection.cursor() as cursor,
+            cursor.copy(statement) as copy,  # pyright: ignore[reportCallIssue, reportArgumentType]
+        ):
+            copy.set_types(_TYPES)
+            for row in self._encoded(traces):
+                row[_AT] = row[_AT] // 1000 - _SERVERS_EPOCH
+                copy.write_row(row)
+
+    def _insert(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+        marks = ", ".join(["%s"] * len(_COLUMNS))
+        statement = (
+            f"INSERT INTO {place.table} ({_NAMES}) VALUES ({marks})"  # noqa: S608 - our names
+            " ON CONFLICT (id, started_at) DO NOTHING"
+        )
+        rows = list(self._encoded(traces))
+        for row in rows:
+            row[_AT] = _EPOCH + timedelta(microseconds=row[_AT] // 1000)
+        with transaction(connection, self._timeout), connection.cursor() as cursor:
+            cursor.executemany(statement, rows)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    def _encoded(self, traces: Sequence[ProviderTrace]) -> Iterator[list[Any]]:
+        """The cells of each record, ``started_at`` twice, in nanoseconds."""
+        for trace in traces:
+            cells = encode(trace)
+            if not self._keep_payload:
+                cells |= _NO_PAYLOAD
+            row: list[Any] = list(cells.values())
+            row.insert(_AT, row[_AT])
+            row[_STREAM] = bool(row[_STREAM])
+            yield row
+
+
+_NO_PAYLOAD: Final[Mapping[str, Cell]] = {**dict.fromkeys(PAYLOAD_KEYS), "content": "metadata"}
