@@ -16,7 +16,7 @@ import pytest
 from llmspan import _guard
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
-from llmspan.backends.socket_link import SOFTWARE
+from llmspan.backends.socket.connection import SOFTWARE
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.settings import Settings
