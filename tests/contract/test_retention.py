@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from llmspan.backends import load_backends
 from llmspan.backends.base import Backend, Filters
+from llmspan.cli.checkup import checkup
 from llmspan.settings import Settings
 from records import DAY, make_trace, this_day
 from stores import clickhouse, postgres, shutting_down
@@ -53,3 +55,20 @@ def test_old_records_go(name: str, days: int, tmp_path: Path) -> None:
         settle(backend)
         left = {trace.id for trace in backend.list(Filters()).traces}
     assert left == {"0", f"{days - 1}", "new-0", "new-1"}
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgres"])
+def test_doctor_deletes_nothing(name: str, tmp_path: Path) -> None:
+    """What ``llmspan doctor`` writes to a store has no record deleted there, whatever the settings say."""
+    place, setting, _ = STORES[name]
+    settings = Settings.from_env({}, backends=name, **place(tmp_path))
+    (backend,) = load_backends(settings)
+    with shutting_down(backend):
+        backend.open()
+        backend.write([make_trace(id=f"{age}", started_at=this_day() - age * DAY) for age in (0, 5, 3_000)])
+    settings = replace(settings, **{setting: 1})
+    backends = load_backends(settings)
+    (finding,) = [one for one in checkup(settings, backends, {}) if one.check == f"backend {name}"]
+    assert (finding.level, "wrote a record and read it back" in finding.message) == ("ok", True), finding.message
+    with shutting_down(backend):
+        assert {trace.id for trace in backend.list(Filters()).traces} == {"0", "5", "3000"}

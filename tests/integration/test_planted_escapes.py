@@ -98,6 +98,7 @@ def path() -> Iterator[Path]:
 READING = (
     ["show"], ["show", "--full"], ["show", "--json"], ["show", f"id{MARK}"], ["show", "--step-id", f"step_id{MARK}"],
     ["tail", "--once"], ["tail", "--once", "--json"], ["export"],
+    ["delete", "--all", "--dry-run"], ["delete", "--all", "--yes"], ["prune", "--older-than", "1s", "--dry-run"],
     *(["stats", *more, "--by", name] for more in ([], ["--json"]) for name in GROUPS if name not in ("status", "day")),
 )  # fmt: skip
 

@@ -413,12 +413,12 @@ def test_on_the_worker_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables are what limits the file, and ``check``, which ``llmspan doctor`` shows, says them."""
-    assert "keeps everything, holds 0.0 MiB" in checked(path)
+    assert "keeps everything, holds 36 KiB" in checked(path)
     monkeypatch.setenv("LLMSPAN_SQLITE_RETENTION_DAYS", "1")
     assert "keeps 1 day, holds" in checked(path)
     monkeypatch.setenv("LLMSPAN_SQLITE_RETENTION_DAYS", "30")
     monkeypatch.setenv("LLMSPAN_SQLITE_MAX_BYTES", "1GiB")
-    assert "keeps 30 days and at most 1024.0 MiB, holds" in checked(path)
+    assert "keeps 30 days and at most 1 GiB, holds " in checked(path)
     with shutting_down(SQLiteBackend.from_settings(Settings.from_env(sqlite_path=path))) as backend:
         backend.write([make_trace(id="old", started_at=0), make_trace(id="new", started_at=NOW)])
     assert ids(path) == {"new"}

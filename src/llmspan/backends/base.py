@@ -33,6 +33,7 @@ __all__ = [
     "SupportsDelete",
     "SupportsJsonPages",
     "SupportsReadOnly",
+    "SupportsRetention",
     "SupportsUsageSums",
 ]
 
@@ -350,6 +351,15 @@ class SupportsReadOnly(Protocol):
 
     def open_for_reading(self) -> None:
         """As :meth:`Backend.open`, for one who only reads."""
+        ...
+
+
+@runtime_checkable
+class SupportsRetention(Protocol):
+    """A backend that deletes old records by itself when it is written to, where it is set up so; no backend has to."""
+
+    def suspend_retention(self) -> None:
+        """Delete nothing by itself from now on: for one who writes only to see whether that works."""
         ...
 
 

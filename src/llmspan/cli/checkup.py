@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from .._guard import exception_of
 from .._version import __version__
-from ..backends.base import Backend, Removes
+from ..backends.base import Backend, Removes, SupportsRetention
 from ..content import Policy
 from ..errors import SchemaError, SettingsError
 from ..pipeline.spool.directory import make_root
@@ -270,7 +270,12 @@ def _checked(backend: Backend) -> str:
 
 
 def _probed(backend: Backend) -> str:
-    """Write a record, read it back, and take it out again where that is possible; what was done."""
+    """Write a record, read it back, and take it out again where that is possible; what was done.
+
+    A program's write may also delete old records. A look does not: the age may be what is wrong.
+    """
+    if isinstance(backend, SupportsRetention):
+        backend.suspend_retention()
     probe = _probe(passing=isinstance(backend, Removes))
     backend.open()
     backend.write([probe])

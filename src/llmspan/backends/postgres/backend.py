@@ -131,6 +131,10 @@ class PostgresBackend(SQLReads):
                 progress(deleted)
         return deleted + delete_in_steps(filters, step, progress)
 
+    def suspend_retention(self) -> None:
+        """Drop no days from now on."""
+        self._store.suspend_retention()
+
     def now(self) -> int:
         """The time of the server."""
         (row,) = self._store.rows(lambda _: query.Query(_NOW, {}))

@@ -66,7 +66,7 @@ class DayPartitions:
 
     def __init__(self, location: str, retention_days: int | None) -> None:
         self._location = location
-        self._retention_days = retention_days
+        self.retention_days = retention_days
         self._has_warned = False
         self.forget()
 
@@ -95,24 +95,24 @@ class DayPartitions:
         today = int(server_time(connection) // _DAY_SECONDS)
         if place.may_add_days:
             add_days(connection, place, range(today, today + FURTHEST))
-        if self._retention_days is not None and place.may_drop_days:
-            drop_days(connection, place, today - self._retention_days)
+        if self.retention_days is not None and place.may_drop_days:
+            drop_days(connection, place, today - self.retention_days)
 
     def _keep(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
         today = self._ask_today(connection)
         missing = self._days_of(traces, today) - self._made
-        is_due = self._retention_days is not None and self._dropped_on != today
+        is_due = self.retention_days is not None and self._dropped_on != today
         if missing and place.may_add_days:
             add_days(connection, place, missing)
         if is_due and place.may_drop_days:
-            drop_days(connection, place, today - (self._retention_days or 0))
+            drop_days(connection, place, today - (self.retention_days or 0))
         self._warn_of_rights(place, is_due=is_due)
         self._made |= missing
         self._dropped_on = today
 
     def _days_of(self, traces: Sequence[ProviderTrace], today: int) -> set[int]:
         """The days of ``traces`` that are to have a partition, and the next ones."""
-        first = today - min(OLDEST, self._retention_days or OLDEST)
+        first = today - min(OLDEST, self.retention_days or OLDEST)
         days = {trace.started_at // _DAY_NANOSECONDS for trace in traces if isinstance(trace.started_at, int)}
         return {day for day in days if first <= day <= today + AHEAD} | set(range(today, today + AHEAD + 1))
 

@@ -158,6 +158,10 @@ class Store:
 
         return self._with_schema(self._writer, work)
 
+    def suspend_retention(self) -> None:
+        """Drop no days by the setting from now on."""
+        self._days.retention_days = None
+
     def drop_days(self, until: int) -> int:
         """Drop the days that are over before ``until``, if this user may drop days and delete; how many records."""
 

@@ -170,6 +170,10 @@ class SQLiteBackend(SQLReads):
             self._shrink()
         return deleted
 
+    def suspend_retention(self) -> None:
+        """Delete nothing by age or size from now on."""
+        self._retention.is_suspended = True
+
     def now(self) -> int:
         """The time of this machine: a file has no other."""
         return time_ns()

@@ -36,6 +36,7 @@ _RETRY_SECONDS: Final = 600.0
 _PAGES_PER_FREE: Final = 8
 _OLDEST: Final = "SELECT id FROM provider_traces WHERE {condition} ORDER BY started_at, id LIMIT 1000"
 _ANY_OLDER: Final = "SELECT EXISTS (SELECT 1 FROM provider_traces WHERE started_at < ?)"
+_UNITS: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 _LEAST: Final = -(2**63)
 
 
@@ -48,6 +49,7 @@ class Retention:
         self._max_bytes = max_bytes
         self._changed_at: int | None = None
         self._has_looked = False
+        self.is_suspended = False
         self._is_doubted = False
         self._retry_at = 0.0
 
@@ -59,7 +61,8 @@ class Retention:
 
     def after_write(self, writer: Handle, now: int) -> None:
         """Delete some of what is too old or too much. Never fails a write that is done."""
-        if (self._days is None and self._max_bytes is None) or monotonic() < self._retry_at:
+        has_limits = self._days is not None or self._max_bytes is not None
+        if not has_limits or self.is_suspended or monotonic() < self._retry_at:
             return
         try:
             self._trim(writer, now)
@@ -76,8 +79,8 @@ class Retention:
         """The limits and how far they are used, for people."""
         limits = [] if self._days is None else [f"{self._days} day{'' if self._days == 1 else 's'}"]
         if self._max_bytes is not None:
-            limits.append(f"at most {_mebibytes(self._max_bytes)}")
-        text = f"keeps {' and '.join(limits) or 'everything'}, holds {_mebibytes(_used_bytes(connection))}"
+            limits.append(f"at most {_readable(self._max_bytes)}")
+        text = f"keeps {' and '.join(limits) or 'everything'}, holds {_readable(_used_bytes(connection))}"
         if self._days is None:
             return text
         state = read_state(connection)
@@ -195,5 +198,6 @@ def _impatient(connection: sqlite3.Connection) -> Generator[None]:
         connection.execute(f"PRAGMA busy_timeout = {patience:d}").fetchall()
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / 1024**2:.1f} MiB"
+def _readable(size: int) -> str:
+    unit, name = next(((unit, name) for unit, name in _UNITS if size >= unit), _UNITS[-1])
+    return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"
