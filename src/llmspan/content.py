@@ -23,8 +23,8 @@ from .limits import MAX_JSON_BYTES, MAX_TEXT_BYTES, cut_json, cut_text, truncate
 from .redaction import (
     MASK,
     ExactMask,
+    RedactionError,
     Redactor,
-    WithheldError,
     has_credential_members,
     map_json,
     mask_bytes,
@@ -33,7 +33,7 @@ from .redaction import (
     mask_errors,
     mask_json_text,
     mask_names,
-    mask_texts,
+    mask_strings,
     may_hold_key,
 )
 from .settings import Settings
@@ -82,7 +82,7 @@ _MAGIC: Final = {
 _RIFF: Final = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
 
 
-class _Kept(NamedTuple):
+class _StoredText(NamedTuple):
     text: str | None
     is_cut: bool
 
@@ -107,10 +107,12 @@ class Policy:
             redact=Redactor(settings.redact_patterns, settings.redact),
         )
 
-    def kept(self, trace: ProviderTrace) -> ProviderTrace:
+    def apply_to_record(self, trace: ProviderTrace) -> ProviderTrace:
         """``trace``, whose values are still as they came, as it may be stored."""
         failed = trace.status == "error"
-        request_json, response_json, content = self.apply(trace.request_json, trace.response_json, failed=failed)
+        request_json, response_json, content = self.apply_to_payloads(
+            trace.request_json, trace.response_json, failed=failed
+        )
         if request_json is None and response_json is None:
             content = "metadata"
         if trace.content == "truncated":
@@ -126,13 +128,15 @@ class Policy:
         """
         is_read = bool(self.redact) or _may_hold_credentials(record)
         enforced: list[ProviderTrace] = []
-        error = exception_of(lambda: enforced.append(self.kept(record) if is_read else self._limited(record)))
+        error = exception_of(
+            lambda: enforced.append(self.apply_to_record(record) if is_read else self._limited(record))
+        )
         if error is None:
             return enforced[0]
-        report_internal_error("content.redact", WithheldError(f"redaction raised {type(error).__name__}"))
+        report_internal_error("content.redact", RedactionError(f"redaction raised {type(error).__name__}"))
         return _withheld(record)
 
-    def apply(
+    def apply_to_payloads(
         self,
         request: bytes | str | None,
         response: str | None,
@@ -147,17 +151,20 @@ class Policy:
         """
         if not self.keep:
             return None, None, "metadata"
-        in_body = set[str]()
-        sent = self._kept(_json.canonical(request) if request else None, _Masks(credentials, found=in_body))
-        repeated = {text for text in in_body if len(text) >= _SHORTEST_CREDENTIAL and text != MASK}
-        if not repeated.issubset(credentials.credentials):
-            credentials = ExactMask.of((*credentials.credentials, *repeated))
-        received = self._kept(response, _Masks(credentials, failed=failed))
-        if sent.text is None and received.text is None and (request or response):
+        body_credentials = set[str]()
+        stored_request = self._stored_text(
+            _json.canonical(request) if request else None, _Masks(credentials, masked_credentials=body_credentials)
+        )
+        long_credentials = {text for text in body_credentials if len(text) >= _SHORTEST_CREDENTIAL and text != MASK}
+        if not long_credentials.issubset(credentials.credentials):
+            credentials = ExactMask.of((*credentials.credentials, *long_credentials))
+        stored_response = self._stored_text(response, _Masks(credentials, failed=failed))
+        if stored_request.text is None and stored_response.text is None and (request or response):
             return None, None, "metadata"
-        return sent.text, received.text, "truncated" if sent.is_cut or received.is_cut else "full"
+        is_cut = stored_request.is_cut or stored_response.is_cut
+        return stored_request.text, stored_response.text, "truncated" if is_cut else "full"
 
-    def clean(self, facts: dict[str, Any], credentials: ExactMask = _NO_CREDENTIALS) -> dict[str, Any]:
+    def clean_metadata(self, facts: dict[str, Any], credentials: ExactMask = _NO_CREDENTIALS) -> dict[str, Any]:
         """A record's values: keys masked in what errors say, credentials in what the program said, all redacted.
 
         ``facts`` have those of errors, and others as far as they are wanted; they are changed in place. Texts
@@ -179,7 +186,7 @@ class Policy:
 
     def _clean_errors(self, facts: dict[str, Any], credentials: ExactMask) -> None:
         def cleaned(value: Any) -> Any:
-            masked = mask_texts(_readable(value), credentials.on_errors)
+            masked = mask_strings(_readable(value), credentials.on_errors)
             return self._cut(self._redacted(mask_credential_members(masked, MASK)))
 
         for key in _FROM_ERRORS:
@@ -204,33 +211,33 @@ class Policy:
             if text is not None and not self.keep:
                 changes |= {key: None, "content": "truncated" if record.content == "truncated" else "metadata"}
             elif text is not None and (len(text) * 4 > self.max_bytes or len(text) > self.max_media_bytes):
-                kept = self._kept(text)
-                changes |= {key: kept.text, "content": "truncated"} if kept.is_cut else {}
+                stored_text = self._stored_text(text)
+                changes |= {key: stored_text.text, "content": "truncated"} if stored_text.is_cut else {}
         return replace(record, **changes) if changes else record
 
     def _cleaned(self, record: ProviderTrace) -> dict[str, Any]:
         """What may be kept of all values but the payloads."""
-        return self.clean(dict(zip(_CLEANED, _cleaned_values(record), strict=True)))
+        return self.clean_metadata(dict(zip(_CLEANED, _cleaned_values(record), strict=True)))
 
-    def _kept(self, text: str | None, masks: _Masks | None = None) -> _Kept:
+    def _stored_text(self, text: str | None, masks: _Masks | None = None) -> _StoredText:
         if text is None:
-            return _Kept(None, is_cut=False)
-        found = _result(lambda given: self._ready(given if masks is None else masks.applied(given)), text, None)
-        if found is None:
-            return _Kept(None, is_cut=True)
-        if len(found.text) * 4 <= self.max_bytes:
-            return found
-        size = len(found.text.encode())
+            return _StoredText(None, is_cut=False)
+        stored_text = _result(lambda value: self._ready(value if masks is None else masks.applied(value)), text, None)
+        if stored_text is None:
+            return _StoredText(None, is_cut=True)
+        if len(stored_text.text) * 4 <= self.max_bytes:
+            return stored_text
+        size = len(stored_text.text.encode())
         if size <= self.max_bytes:
-            return found
-        return _Kept(truncated(found.text, size, self.max_bytes), is_cut=True)
+            return stored_text
+        return _StoredText(truncated(stored_text.text, size, self.max_bytes), is_cut=True)
 
-    def _ready(self, text: str) -> _Kept:
+    def _ready(self, text: str) -> _StoredText:
         """``text`` itself if there is nothing to take out of it: then it is stored as it was sent, to the byte."""
         is_cut = False
         if len(text) > self.max_media_bytes and any(sign in text for sign in _MEDIA_SIGNS):
             text, is_cut = _without_media(text, self.max_media_bytes)
-        return _Kept(self.redact.on_text(text) if self.redact else text, is_cut)
+        return _StoredText(self.redact.on_text(text) if self.redact else text, is_cut)
 
 
 @dataclass(slots=True)
@@ -241,16 +248,16 @@ class _Masks:
     credentials: ExactMask = _NO_CREDENTIALS
     failed: bool = False
     #: collects the credentials that a request carries in its body
-    found: set[str] | None = None
+    masked_credentials: set[str] | None = None
 
     def applied(self, text: str) -> str:
         """JSON ``text`` without credentials; itself where there are none."""
         if has_credential_members(text):
-            text = mask_json_text(text, members=True, found=self.found)
-        is_text = self.found is not None and text.startswith('"')  # a request that is no JSON
+            text = mask_json_text(text, members=True, masked_credentials=self.masked_credentials)
+        is_text = self.masked_credentials is not None and text.startswith('"')  # a request that is no JSON
         if text.startswith('{"base64":"'):
             mask = self.credentials.of_bytes()
-            return mask_bytes(text, mask if self.found is None and not self.failed else mask.on_errors)
+            return mask_bytes(text, mask if self.masked_credentials is None and not self.failed else mask.on_errors)
         if self.failed or is_text:
             return mask_json_text(text, self.credentials.on_errors)
         return mask_json_text(text, self.credentials) if self.credentials.may_match(text) else text
@@ -301,19 +308,19 @@ def _readable(value: Any) -> Any:
     return value if isinstance(value, str) else cut_json(value, 4 * MAX_JSON_BYTES)
 
 
-def _result(function: Callable[[Any], Any], value: Any, otherwise: Any) -> Any:
+def _result(function: Callable[[Any], Any], value: Any, default: Any) -> Any:
     """What ``function`` makes of ``value``; if it raises, ``otherwise``, counted and logged without the value."""
-    found: list[Any] = []
-    error = exception_of(lambda: found.append(function(value)))
+    results: list[Any] = []
+    error = exception_of(lambda: results.append(function(value)))
     if error is None:
-        return found[0]
+        return results[0]
     if not isinstance(error, Exception):
         raise error
-    told = (
-        str(error) if isinstance(error, WithheldError | SettingsError) else f"redaction raised {type(error).__name__}"
+    message = (
+        str(error) if isinstance(error, RedactionError | SettingsError) else f"redaction raised {type(error).__name__}"
     )
-    report_internal_error("content.redact", WithheldError(told))
-    return otherwise
+    report_internal_error("content.redact", RedactionError(message))
+    return default
 
 
 def _without_media(text: str, limit: int) -> tuple[str, bool]:
@@ -324,7 +331,7 @@ def _without_media(text: str, limit: int) -> tuple[str, bool]:
         return text, False
     media = _Media(limit)
     value = map_json(value, leaf=media.described)
-    return (_json.dumps(value), True) if media.found else (text, False)
+    return (_json.dumps(value), True) if media.replaced_count else (text, False)
 
 
 class _Media:
@@ -333,9 +340,9 @@ class _Media:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._shortest = limit * 4 // 3
-        self.found = 0
+        self.replaced_count = 0
 
-    def described(self, text: Any, name: str, around: Any) -> Any:
+    def described(self, text: Any, name: str, container: Any) -> Any:
         """A string that is media as an object that describes it; anything else as it is."""
         if not isinstance(text, str) or len(text) <= self._shortest:
             return text
@@ -348,11 +355,11 @@ class _Media:
             return text
         if len(content) <= self._limit:
             return text
-        self.found += 1
+        self.replaced_count += 1
         kind = (
             (url[1] if url else None)
-            or _told_kind(around if isinstance(around, Mapping) else {})
-            or _seen_kind(content)
+            or _declared_media_type(container if isinstance(container, Mapping) else {})
+            or _detected_media_type(content)
         )
         return {"type": kind, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -362,15 +369,15 @@ def _decoded(text: str) -> bytes:
     return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 
-def _told_kind(around: Mapping[str, Any]) -> str | None:
+def _declared_media_type(container: Mapping[str, Any]) -> str | None:
     """The media type that stands beside the data; OpenAI's audio has only a ``format``."""
     for key in ("media_type", "mime_type"):
-        if isinstance(around.get(key), str):
-            return around[key]
-    return f"audio/{around['format']}" if isinstance(around.get("format"), str) else None
+        if isinstance(container.get(key), str):
+            return container[key]
+    return f"audio/{container['format']}" if isinstance(container.get("format"), str) else None
 
 
-def _seen_kind(content: bytes) -> str:
+def _detected_media_type(content: bytes) -> str:
     if content.startswith(b"RIFF"):
         return _RIFF.get(content[8:12], "application/octet-stream")
     return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "application/octet-stream")

@@ -83,7 +83,7 @@ def test_the_policy_has_the_same_caps():
     trace = make_trace(
         user_id="u" * 20_000, error_json={"m": "x" * 3_000_000}, attributes={"a": "y" * 3_000_000}, status="error"
     )
-    kept = Policy().kept(trace)
+    kept = Policy().apply_to_record(trace)
     assert kept.user_id == cut_text("u" * 20_000)
     assert cut_json(kept.error_json) == kept.error_json
     assert cut_json(kept.attributes) == kept.attributes
@@ -95,5 +95,5 @@ def test_no_half_key_at_a_cut(at):
     """A key that a cut would leave the first half of is masked before it is cut."""
     key = "sk-" + "proj-Ab3dEf6hIj9kLm2nOp5q"
     body = {"m": "x " * (at // 2) + key + " y" * 2_000_000}
-    kept = Policy().kept(make_trace(status="error", error_json=body, error_message="x " * 498 + key))
+    kept = Policy().apply_to_record(make_trace(status="error", error_json=body, error_message="x " * 498 + key))
     assert "sk-proj" not in json.dumps([kept.error_json, kept.error_message])

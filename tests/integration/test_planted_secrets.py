@@ -28,7 +28,7 @@ def test_no_secret_reaches_a_sink(sink: str, run: Run, record_property: Any) -> 
     leaking = {NAMES.get(leak.number or 0, "?") for leak in leaks}
     record_property("planted secrets: searched", len(ALL))
     record_property("planted secrets: found", len(leaking))
-    assert not leaks, "\n".join(f"{NAMES.get(leak.number or 0, '?')}: {leak.around!r}" for leak in leaks[:200])
+    assert not leaks, "\n".join(f"{NAMES.get(leak.number or 0, '?')}: {leak.context!r}" for leak in leaks[:200])
 
 
 def without_canary(content: bytes, places: list[Place]) -> list[str]:

@@ -24,7 +24,7 @@ class Leak(NamedTuple):
     """A mark that was found: the number of its place, if that can be read, and what stands around it."""
 
     number: int | None
-    around: str
+    context: str
 
 
 def opaque(number: int) -> str:
@@ -79,11 +79,11 @@ _MARKS: Final = tuple(dict.fromkeys(mark for text in (HEAD, TAIL) for mark in en
 
 def leaks(data: bytes) -> list[Leak]:
     """All marks in ``data``."""
-    found: dict[Leak, None] = {}
+    leaks_in_order: dict[Leak, None] = {}
     for mark in _MARKS:
         position = data.find(mark)
         while position >= 0:
             window = data[max(0, position - 60) : position + len(mark) + 60]
-            found[Leak(_number_in(window), window.decode("utf-8", "replace"))] = None
+            leaks_in_order[Leak(_number_in(window), window.decode("utf-8", "replace"))] = None
             position = data.find(mark, position + len(mark))
-    return list(found)
+    return list(leaks_in_order)

@@ -108,6 +108,8 @@ SINKS: Final = (
 )  # fmt: skip
 
 
+#: ours and those of the stores' drivers
+_LOGGERS: Final = ("llmspan", "psycopg", "clickhouse_connect", "urllib3", "chdb")
 #: places whose records are made of no call of an SDK: they have no span of ours
 _WITHOUT_SPAN: Final = ("record: ", "span: ")
 
@@ -120,15 +122,17 @@ def has_span(place: Place) -> bool:
 @contextmanager
 def _capturing() -> Iterator[sinks.LogLines]:
     lines = sinks.LogLines()
-    logger = logging.getLogger("llmspan")
-    level = logger.level
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(lines)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(lines)
     try:
         yield lines
     finally:
-        logger.removeHandler(lines)
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(lines)
+            logger.setLevel(level)
 
 
 def run_matrix(folder: Path, patch: pytest.MonkeyPatch, places: Sequence[Place] = PLACES) -> Run:
@@ -141,7 +145,7 @@ def run_matrix(folder: Path, patch: pytest.MonkeyPatch, places: Sequence[Place] 
     with ExitStack() as stack:
         short = stack.enter_context(short_directory())
         log = stack.enter_context(_capturing())
-        shown = stack.enter_context(redirect_stderr(io.StringIO()))
+        printed = stack.enter_context(redirect_stderr(io.StringIO()))
         receiver = sinks.OtlpReceiver()
         stack.callback(receiver.stop)
         setup = _Setup(folder, short, secrets, receiver, stack)
@@ -156,7 +160,7 @@ def run_matrix(folder: Path, patch: pytest.MonkeyPatch, places: Sequence[Place] 
         for signal in ("spans", "events", "metrics"):
             result.add(f"OTLP {signal}", receiver.bodies[{"spans": "traces", "events": "logs"}.get(signal, signal)])
         result.add("log", log.text)
-        result.add("standard error", shown.getvalue())
+        result.add("standard error", printed.getvalue())
     assert set(result.sinks) == set(SINKS)
     return result
 
@@ -197,14 +201,14 @@ class _Setup:
 
     def extra_backends(self) -> Iterator[Any]:
         """Stores beside those that the settings name."""
-        wrong, gone = self.secrets["wrong password"], self.secrets["unreachable store"]
+        wrong, unreachable = self.secrets["wrong password"], self.secrets["unreachable store"]
         yield self.memory
         yield sinks.Away()
         yield sinks.Refusing()
         yield PostgresBackend(make_conninfo(self.postgres_dsn, password=wrong))
-        for dsn in (self.front.dsn("d", f"default:{wrong}@"), f"http://ann:{gone}@127.0.0.1:1/d"):
+        for dsn in (self.front.dsn("d", f"default:{wrong}@"), f"http://ann:{unreachable}@127.0.0.1:1/d"):
             yield load_backend("clickhouse", Settings(clickhouse_dsn=dsn), named_by="a test")
-        yield PostgresBackend(f"postgresql://ann:{gone}@127.0.0.1:1/d?connect_timeout=2")
+        yield PostgresBackend(f"postgresql://ann:{unreachable}@127.0.0.1:1/d?connect_timeout=2")
 
 
 def _set_variables(patch: pytest.MonkeyPatch, setup: _Setup) -> None:
@@ -242,11 +246,11 @@ def _call(places: Sequence[Place], setup: _Setup, result: Run, patterns: str | N
     result.add("status", repr(llmspan.status()), llmspan.status())
     result.add("repr of objects", repr(pipeline.shared()), *map(repr, pipeline.shared().backends))
     result.add("arguments of processes", _arguments())
-    with redirect_stderr(io.StringIO()) as said:
+    with redirect_stderr(io.StringIO()) as printed:
         wiring._state.has_ended = False
         wiring._at_exit()
         wiring._state.has_ended = False
-    result.add("summary", said.getvalue())
+    result.add("summary", printed.getvalue())
     wiring.close(5)
     providers.shutdown()
     assert _guard.failures() == {}, _guard.failures()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan.errors import SettingsError
-from llmspan.redaction import MASK, PATTERNS, Redactor, WithheldError, mask_credential_members, mask_keys, mask_texts
+from llmspan.redaction import MASK, PATTERNS, RedactionError, Redactor, mask_credential_members, mask_keys, mask_strings
 from llmspan.settings import REDACTIONS
 from records import patient
 
@@ -74,7 +74,7 @@ def test_no_cards(number):
 def test_masks_reach_everywhere():
     """Strings at any depth, and names of members; other values are left alone."""
     value = {"a@b.example": [{"x": "a@b.example"}, 5, None, True, 1.5]}
-    assert mask_texts(value, PATTERNS["email"]) == {MASK: [{"x": MASK}, 5, None, True, 1.5]}
+    assert mask_strings(value, PATTERNS["email"]) == {MASK: [{"x": MASK}, 5, None, True, 1.5]}
     assert value == {"a@b.example": [{"x": "a@b.example"}, 5, None, True, 1.5]}
 
 
@@ -139,6 +139,6 @@ def test_a_function_that_is_not_there(name, reason):
 
 def test_a_function_that_forgets_to_return():
     """None for something is a mistake, not an empty payload."""
-    with pytest.raises(WithheldError, match="returned None"):
+    with pytest.raises(RedactionError, match="returned None"):
         Redactor((), lambda value: None)({"a": 1})
     assert Redactor((), lambda value: None)(None) is None

@@ -25,7 +25,7 @@ from llmspan.redaction import (
     mask_json_text,
     mask_keys,
     mask_names,
-    mask_texts,
+    mask_strings,
 )  # fmt: skip
 from records import patient
 
@@ -45,7 +45,7 @@ def test_masking_a_text_is_masking_its_value(value: Any, indent: int | None, ens
     text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
     assert mask_json_text(text, lambda string: string) is text
     doubled = json.loads(mask_json_text(text, lambda string: string * 2))
-    assert json.dumps(doubled) == json.dumps(mask_texts(value, lambda string: string * 2))
+    assert json.dumps(doubled) == json.dumps(mask_strings(value, lambda string: string * 2))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_any_depth_of_value(depth: int) -> None:
     value: Any = KEY
     for _ in range(depth):
         value = {"a": value, "key": KEY}
-    masked = mask_credential_members(mask_texts(value, mask_keys), MASK)
+    masked = mask_credential_members(mask_strings(value, mask_keys), MASK)
     text = json.dumps(masked)
     assert KEY not in text
     assert ("[nested too deep]" in text) == (depth > 200)
@@ -83,7 +83,9 @@ def test_a_deep_error_costs_no_record(depth: int) -> None:
     for _ in range(depth):
         value = [value]
     facts = dict.fromkeys(("attributes", "llm_config", "compaction_settings", "billing_context"))
-    cleaned = Policy().clean({**facts, "error_message": f"no {KEY}", "error_json": value, "attributes": {"a": value}})
+    cleaned = Policy().clean_metadata(
+        {**facts, "error_message": f"no {KEY}", "error_json": value, "attributes": {"a": value}}
+    )
     assert cleaned["error_message"] == f"no {MASK}"
     assert KEY not in json.dumps(cleaned["error_json"])
     assert _guard.failures() == {}
@@ -95,7 +97,7 @@ def test_a_deep_payload_is_masked(failed: bool) -> None:
     request = '{"api_key":"planted-1","a":' * 5000 + "1" + "}" * 5000
     response = '{"e":' * 5000 + f'"{KEY} planted-2"' + "}" * 5000
     policy = Policy(redact=Redactor(("keys",)))
-    kept = policy.apply(request, _json.canonical(response), ExactMask.of(["planted-2"]), failed=failed)
+    kept = policy.apply_to_payloads(request, _json.canonical(response), ExactMask.of(["planted-2"]), failed=failed)
     assert "planted" not in str(kept)
     assert KEY not in str(kept)
     for text in kept[:2]:
@@ -203,14 +205,14 @@ def test_urls_of_a_request(name: str) -> None:
 def test_what_a_request_carries_is_not_in_the_response() -> None:
     """A gateway that echoes the credentials of the body has them masked in its answer too."""
     request = '{"model":"m","fallbacks":[{"api_key":"planted-credential"}]}'
-    kept = Policy().apply(request, '{"error":"no planted-credential"}')
+    kept = Policy().apply_to_payloads(request, '{"error":"no planted-credential"}')
     assert "planted" not in str(kept)
 
 
 @pytest.mark.parametrize("body", [b"api_key=planted&model=m", b'{"api_key": "planted", ', b"<x password='planted'/>"])
 def test_a_body_that_is_no_json(body: bytes) -> None:
     """Forms, broken JSON and markup lose their credentials as well."""
-    kept, _, _ = Policy().apply(body, None)
+    kept, _, _ = Policy().apply_to_payloads(body, None)
     assert kept is not None
     assert "planted" not in kept
     assert isinstance(json.loads(kept), str)
@@ -259,7 +261,7 @@ def test_credentials_in_members_of_any_shape(member: Any, texts: set[str]) -> No
     text = json.dumps({"model": "m", "deep": [member]})
     assert credential_texts(text) == texts
     found: set[str] = set()
-    masked = mask_json_text(text, members=True, found=found)
+    masked = mask_json_text(text, members=True, masked_credentials=found)
     assert found == texts
     assert "planted" not in masked
 
@@ -272,7 +274,7 @@ def test_json_text_in_a_member_is_read() -> None:
     text = json.dumps({"config": config, "n": 1})
     found: set[str] = set()
     assert has_credential_members(text)
-    masked = json.loads(json.loads(mask_json_text(text, members=True, found=found))["config"])
+    masked = json.loads(json.loads(mask_json_text(text, members=True, masked_credentials=found))["config"])
     assert masked["targets"][0]["api_key"] == MASK
     assert json.loads(masked["targets"][0]["nested"]) == {"password": MASK}
     assert found == {"planted-1", "planted-2"}
@@ -351,18 +353,18 @@ def test_bytes_that_are_no_text() -> None:
     """Bytes are kept in base64; credentials in them go, and all other bytes stay."""
     content = b"\xff\x00 key \xc3\xa9planted-1\xfe api_key=abc123 \xff"
     text = _json.canonical(content)
-    kept, _, _ = Policy().apply(text, None, ExactMask.of(["\u00e9planted-1"]))
+    kept, _, _ = Policy().apply_to_payloads(text, None, ExactMask.of(["\u00e9planted-1"]))
     assert kept is not None
     masked = base64.b64decode(json.loads(kept)["base64"])
     assert masked == content.replace(b"\xc3\xa9planted-1", MASK.encode()).replace(b"abc123", MASK.encode())
-    assert Policy().apply(None, text)[1] == text
+    assert Policy().apply_to_payloads(None, text)[1] == text
 
 
 def test_a_credential_that_looks_like_two() -> None:
     """A credential with a quote in it goes as a whole, though the pattern for assignments ends at the quote."""
     secret = 'planted"1<&\\2'
     text = json.dumps({"message": f"sent {json.dumps({'apiKey': secret})}"})
-    _, kept, _ = Policy().apply(None, text, ExactMask.of([secret]), failed=True)
+    _, kept, _ = Policy().apply_to_payloads(None, text, ExactMask.of([secret]), failed=True)
     assert kept is not None
     assert "planted" not in kept
     assert "2" not in kept
@@ -372,9 +374,9 @@ def test_a_request_with_very_many_credentials() -> None:
     """All are masked where they stand; a bounded number is searched for in the response, so that time stays linear."""
     text = json.dumps([{"api_key": f"planted-{number:06}"} for number in range(5000)])
     collected = set[str]()
-    assert "planted-" not in mask_json_text(text, members=True, found=collected)
+    assert "planted-" not in mask_json_text(text, members=True, masked_credentials=collected)
     for credentials in (collected, credential_texts(text)):
         assert 100 <= len(credentials) <= 200
         assert "planted-000000" in credentials
-    _, response, _ = Policy().apply(text, json.dumps({"x": "planted-000000"}))
+    _, response, _ = Policy().apply_to_payloads(text, json.dumps({"x": "planted-000000"}))
     assert response == json.dumps({"x": MASK})

@@ -54,11 +54,11 @@ def _repeats(error: BaseException, mask: ExactMask, location: str) -> bool:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The exceptions that a traceback of ``error`` shows before it."""
-    passed = {id(error)}
+    seen_ids = {id(error)}
     pending = [error.__cause__, error.__context__]
     while pending:
         cause = pending.pop()
-        if cause is not None and id(cause) not in passed:
-            passed.add(id(cause))
+        if cause is not None and id(cause) not in seen_ids:
+            seen_ids.add(id(cause))
             yield cause
             pending += cause.__cause__, cause.__context__

@@ -92,7 +92,7 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
         compaction_settings=_value(row, "compaction_settings"),
         billing_context=_value(row, "billing_context"),
     )
-    return _WHOLE.kept(trace)
+    return _WHOLE.apply_to_record(trace)
 
 
 def record_id(letta_id: str, created: int) -> str:

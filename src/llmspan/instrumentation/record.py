@@ -113,7 +113,7 @@ def _clean(call: Call, facts: dict[str, Any]) -> dict[str, Any]:
     fingerprint = call.span_facts.system_fingerprint
     if fingerprint is not None and credentials.is_in(fingerprint):
         call.span_facts = call.span_facts._replace(system_fingerprint=credentials(fingerprint))
-    return call.observer.policy.clean(facts, credentials)
+    return call.observer.policy.clean_metadata(facts, credentials)
 
 
 def _outcome_facts(call: Call, reply: Reply) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _payload(
     has_failed = reply.error is not None or call.error is not None
     request = call.request_bytes if call.upload is None else call.upload.as_json().encode()
     credentials = call_credentials(call, has_failed=has_failed)
-    return (policy or call.observer.policy).apply(request, text, credentials, failed=has_failed)
+    return (policy or call.observer.policy).apply_to_payloads(request, text, credentials, failed=has_failed)
 
 
 def _describe_partial_body(response: Any, body: Body | None) -> Any:

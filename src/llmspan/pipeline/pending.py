@@ -29,7 +29,7 @@ class PrebuiltRecord:
 
     def build(self) -> ProviderTrace:
         """The record as stores get it: what of it is kept, and nothing that has to be masked."""
-        return self._policy.kept(self._make())
+        return self._policy.apply_to_record(self._make())
 
     def publish(self, record: ProviderTrace) -> None:
         """Nothing: whoever observed the call has reported its metrics and events."""

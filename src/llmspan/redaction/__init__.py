@@ -5,16 +5,16 @@ from .credentials import is_credential_name, mask_credential_members, url_creden
 from .exact import ExactMask, mask_bytes
 from .json_text import credential_texts, has_credential_members, mask_json_text
 from .patterns import MASK, PATTERNS, mask_errors, mask_keys, mask_names, mask_urls, may_hold_key
-from .redactor import Redactor, WithheldError
+from .redactor import RedactionError, Redactor
 from .urls import display_url, url_scheme
-from .values import map_json, mask_texts
+from .values import map_json, mask_strings
 
 __all__ = [
     "MASK",
     "PATTERNS",
     "ExactMask",
+    "RedactionError",
     "Redactor",
-    "WithheldError",
     "credential_texts",
     "display_url",
     "has_credential_members",
@@ -27,7 +27,7 @@ __all__ = [
     "mask_json_text",
     "mask_keys",
     "mask_names",
-    "mask_texts",
+    "mask_strings",
     "mask_urls",
     "may_hold_key",
     "url_credentials",

@@ -64,12 +64,12 @@ def _in_run(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         groups.append(_Group(match.start(), match.end(), offset))
         offset += match.end() - match.start()
     digits = _NO_DIGITS.sub("", text[start:end])
-    at = 0
-    while at < len(groups):
-        after = _card_from(text, digits, groups, at) if text[groups[at].start] not in "0179" else 0
-        if after:
-            yield groups[at].start, groups[after - 1].end
-        at = after or at + 1
+    index = 0
+    while index < len(groups):
+        end_index = _card_from(text, digits, groups, index) if text[groups[index].start] not in "0179" else 0
+        if end_index:
+            yield groups[index].start, groups[end_index - 1].end
+        index = end_index or index + 1
 
 
 def _card_from(text: str, digits: str, groups: list[_Group], first: int) -> int:
@@ -79,7 +79,7 @@ def _card_from(text: str, digits: str, groups: list[_Group], first: int) -> int:
         return first + 1 if is_card(text[start:end]) and not _is_fraction(text, start) else 0
     if end - start < _NARROWEST:
         return 0
-    found, separator = 0, text[end : end + 1]
+    end_index, separator = 0, text[end : end + 1]
     for index in range(first + 1, len(groups)):
         group_start, group_end, group_offset = groups[index]
         size = group_end - group_start
@@ -87,8 +87,8 @@ def _card_from(text: str, digits: str, groups: list[_Group], first: int) -> int:
         if length > _LONGEST or not _NARROWEST <= size <= _WIDEST or text[group_start - 1] != separator:
             break
         if length >= _SHORTEST and is_card(digits[offset : offset + length]):
-            found = index + 1
-    return found
+            end_index = index + 1
+    return end_index
 
 
 def _is_fraction(text: str, start: int) -> bool:

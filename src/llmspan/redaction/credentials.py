@@ -130,9 +130,9 @@ def credential_strings(value: Any) -> Iterator[str]:
     while pending:
         name, item, depth = pending.pop()
         if isinstance(item, Mapping):
-            pending.extend((str(key), inner, depth) for key, inner in item.items())
+            pending.extend((str(key), child, depth) for key, child in item.items())
         elif isinstance(item, list | tuple):
-            pending.extend((name, inner, depth) for inner in item)
+            pending.extend((name, child, depth) for child in item)
         elif isinstance(item, str) and (name is None or not _is_plain(name, item)):
             yield item
             if item[:1] in ("{", "[") and depth < _DEEPEST_TEXT:

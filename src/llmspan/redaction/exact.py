@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Final
 
-from .patterns import ERROR_FINDERS, Finder, Span, mask_found
+from .patterns import ERROR_FINDERS, Finder, Span, mask_matches
 
 __all__ = ["ExactMask", "mask_bytes"]
 
@@ -49,11 +49,11 @@ class ExactMask:
 
     def __call__(self, text: str) -> str:
         """``text`` without the credentials, however they are encoded."""
-        return mask_found((self._find,), text) if self.credentials else text
+        return mask_matches((self._find,), text) if self.credentials else text
 
     def on_errors(self, text: str) -> str:
         """``text`` without the credentials, and without what errors give away of others."""
-        return mask_found((self._find, *ERROR_FINDERS), text)
+        return mask_matches((self._find, *ERROR_FINDERS), text)
 
     def is_in(self, text: str) -> bool:
         """Whether one of the credentials is in ``text`` as it is."""
@@ -97,9 +97,9 @@ def _base64_forms(credential: bytes) -> Iterator[str]:
     """How base64 of a text that holds ``credential`` may contain it, less the digits that its neighbours share."""
     for offset, shared in enumerate((0, 2, 3)):
         digits = base64.b64encode(b"\0" * offset + credential).decode().rstrip("=")
-        whole = digits[shared : (offset + len(credential)) * 4 // 3]
-        yield whole
-        yield whole.translate(_URL_SAFE)
+        own_digits = digits[shared : (offset + len(credential)) * 4 // 3]
+        yield own_digits
+        yield own_digits.translate(_URL_SAFE)
 
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")

@@ -76,32 +76,32 @@ def credential_texts(text: str) -> set[str]:
     Those of the first hundred or so. For the caller's thread, which must not wait until a request of many MB is scanned
     token by token.
     """
-    found: set[str] = set()
-    position = unread = 0
+    credentials: set[str] = set()
+    position = too_large_until = 0
     while (match := _MEMBERS.search(text, position)) is not None:
         position = match.end()
         name, string = match[1], match[2]
         if is_credential_name(name):
             if string is not None:
-                _collect(found, credential_strings(_decoded(string)))
-            elif match.end() > unread:  # what was too large once is not tried again for each container in it
+                _collect(credentials, credential_strings(_decoded(string)))
+            elif match.end() > too_large_until:  # what was too large once is not tried again for each container in it
                 start = match.end() - 1
                 close = _end_of_container(text, start, start + _LARGEST_CONTAINER)
                 value = _value_of(text[start:close])
                 if value is None:
-                    unread = close
+                    too_large_until = close
                 elif not is_schema(value):
-                    _collect(found, credential_strings(value))
+                    _collect(credentials, credential_strings(value))
                     position = close
         elif string is not None and is_url_name(name):
-            _collect(found, url_credentials(_decoded(string)))
-    return found
+            _collect(credentials, url_credentials(_decoded(string)))
+    return credentials
 
 
-def _collect(found: set[str] | None, texts: Iterable[str]) -> None:
+def _collect(credentials: set[str] | None, texts: Iterable[str]) -> None:
     """Add ``texts`` as long as there are few: each is searched for in all of a payload."""
-    if found is not None and len(found) < _MOST_CREDENTIALS:
-        found.update(islice(texts, _MOST_CREDENTIALS))
+    if credentials is not None and len(credentials) < _MOST_CREDENTIALS:
+        credentials.update(islice(texts, _MOST_CREDENTIALS))
 
 
 def mask_json_text(
@@ -110,23 +110,24 @@ def mask_json_text(
     *,
     members: bool = False,
     cards: bool = False,
-    found: set[str] | None = None,
+    masked_credentials: set[str] | None = None,
 ) -> str:
     """JSON ``text`` with its strings masked by ``mask``, and, with ``members``, the values of credential members.
 
     ``cards`` also masks JSON numbers that are card numbers; ``found`` collects the credentials that were masked.
     Returns ``text`` itself where nothing was masked.
     """
-    return _Scan(text, mask, members=members, cards=cards, found=found).run()
+    return _Scan(text, mask, members=members, cards=cards, masked_credentials=masked_credentials).run()
 
 
-def _mask_inner_members(text: str, found: set[str] | None, *, is_conversation: bool, level: int) -> str:
+def _mask_inner_members(text: str, masked_credentials: set[str] | None, *, is_conversation: bool, level: int) -> str:
     """JSON ``text`` that is a string of a JSON text, masked as a part of that; itself if it is no JSON."""
     if level > _DEEPEST_TEXT or text[:1] not in ("{", "[") or not has_credential_members(text):
         return text
     if _value_of(text) is None:
         return text
-    scan = _Scan(text, None, members=True, cards=False, found=found, is_inner=is_conversation, level=level)
+    scan = _Scan(text, None, members=True, cards=False, masked_credentials=masked_credentials,
+                 is_inner=is_conversation, level=level)  # fmt: skip
     return scan.run()
 
 
@@ -136,7 +137,7 @@ class _Scan:
     mask: Callable[[str], str] | None
     members: bool
     cards: bool
-    found: set[str] | None
+    masked_credentials: set[str] | None
     #: whether all of the text is what was said to a model
     is_inner: bool = False
     #: how many JSON texts this one is in
@@ -194,7 +195,7 @@ class _Scan:
         if is_schema(value) and len(self._schemas) < _DEEPEST_SCHEMA:
             self._schemas.append(close)
             return None
-        _collect(self.found, credential_strings(value))
+        _collect(self.masked_credentials, credential_strings(value))
         self._replace(start, close, _JSON_MASK)
         return close
 
@@ -209,7 +210,7 @@ class _Scan:
     def _on_string(self, name: str | None, token: str, start: int, end: int) -> None:
         value = _decoded(token)
         if name is not None and self._is_credential(name):
-            _collect(self.found, credential_strings(value))
+            _collect(self.masked_credentials, credential_strings(value))
             self._replace(start, end, _JSON_MASK)
             return
         masked = self._masked_member(name, value) if self.members else value
@@ -218,12 +219,14 @@ class _Scan:
     def _masked_member(self, name: str | None, value: str) -> str:
         """The string of a member whose name is no credential's: a URL, or JSON text, may hold some."""
         if name is not None and is_url_name(name):
-            _collect(self.found, url_credentials(value))
+            _collect(self.masked_credentials, url_credentials(value))
             return mask_urls(value)
         is_conversation = self._in_conversation or self.is_inner
         if is_conversation and name != "arguments":  # of a tool's call; other texts are the conversation itself
             return value
-        return _mask_inner_members(value, self.found, is_conversation=is_conversation, level=self.level + 1)
+        return _mask_inner_members(
+            value, self.masked_credentials, is_conversation=is_conversation, level=self.level + 1
+        )
 
     def _is_masked_number(self, name: str | None, token: str) -> bool:
         if token[0] not in "-0123456789":

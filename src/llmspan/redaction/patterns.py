@@ -166,7 +166,7 @@ def find_emails(text: str) -> Iterator[Span]:
         yield from (match.span() for match in _EMAIL.finditer(text))
 
 
-def mask_found(finders: Iterable[Finder], text: str) -> str:
+def mask_matches(finders: Iterable[Finder], text: str) -> str:
     """``text`` with a mask for whatever ``finders`` find in it or in what it says when it is decoded."""
     finders = tuple(finders)
     spans = [
@@ -188,21 +188,21 @@ def _with_whole_masks(text: str, start: int, end: int) -> Span:
 
 def _replaced(text: str, spans: list[Span]) -> str:
     parts: list[str] = []
-    done = 0
+    position = 0
     for start, end in spans:
-        if start >= done:
-            parts += text[done:start], MASK
-        done = max(done, end)
-    return "".join([*parts, text[done:]])
+        if start >= position:
+            parts += text[position:start], MASK
+        position = max(position, end)
+    return "".join([*parts, text[position:]])
 
 
-mask_keys: Final[Mask] = partial(mask_found, (find_keys, find_url_credentials))
-mask_urls: Final[Mask] = partial(mask_found, (find_url_credentials,))
+mask_keys: Final[Mask] = partial(mask_matches, (find_keys, find_url_credentials))
+mask_urls: Final[Mask] = partial(mask_matches, (find_url_credentials,))
 #: for what errors say, and for bodies that are no JSON: providers and gateways echo what they were sent
 ERROR_FINDERS: Final[tuple[Finder, ...]] = (find_keys, find_url_credentials, find_assignments)
-mask_errors: Final[Mask] = partial(mask_found, ERROR_FINDERS)
+mask_errors: Final[Mask] = partial(mask_matches, ERROR_FINDERS)
 
-_mask_long_keys: Final[Mask] = partial(mask_found, (find_long_keys, find_url_credentials))
+_mask_long_keys: Final[Mask] = partial(mask_matches, (find_long_keys, find_url_credentials))
 
 
 def mask_names(text: str) -> str:
@@ -227,4 +227,4 @@ FINDERS: Final[Mapping[str, tuple[Finder, ...]]] = {
     "cards": (card_spans,),
 }
 #: the patterns that can be switched on by name, as functions of a text
-PATTERNS: Final[Mapping[str, Mask]] = {name: partial(mask_found, finders) for name, finders in FINDERS.items()}
+PATTERNS: Final[Mapping[str, Mask]] = {name: partial(mask_matches, finders) for name, finders in FINDERS.items()}

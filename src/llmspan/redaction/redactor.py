@@ -17,11 +17,11 @@ from .. import _json
 from ..errors import SettingsError
 from .cards import is_card
 from .json_text import mask_json_text
-from .patterns import FINDERS, MASK, mask_found
+from .patterns import FINDERS, MASK, mask_matches
 from .values import map_json
 
 
-class WithheldError(Exception):
+class RedactionError(Exception):
     """Redaction did not succeed, so what was to be redacted must not go anywhere."""
 
 
@@ -53,7 +53,7 @@ class Redactor:
         """What may be kept of ``value``.
 
         Raises:
-            WithheldError: nothing; says what went wrong, and not with which value.
+            RedactionError: nothing; says what went wrong, and not with which value.
         """
         if self.patterns:
             mask = self._mask()
@@ -64,7 +64,7 @@ class Redactor:
         """What may be kept of JSON ``text``; itself where nothing is to be masked.
 
         Raises:
-            WithheldError: nothing may be kept; says why, and not of which value.
+            RedactionError: nothing may be kept; says why, and not of which value.
         """
         if self.patterns:
             text = mask_json_text(text, self._mask(), cards="cards" in self.patterns)
@@ -73,14 +73,14 @@ class Redactor:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            raise WithheldError("the payload is nested too deep to be given to the redaction function") from None
-        before = json.dumps(value)
-        kept = self._apply_function(value)
-        after = _json.dumps(kept)
-        return text if json.dumps(json.loads(after)) == before else after
+            raise RedactionError("the payload is nested too deep to be given to the redaction function") from None
+        original_text = json.dumps(value)
+        redacted_value = self._apply_function(value)
+        redacted_text = _json.dumps(redacted_value)
+        return text if json.dumps(json.loads(redacted_text)) == original_text else redacted_text
 
     def _mask(self) -> Callable[[str], str]:
-        return partial(mask_found, [finder for name in self.patterns for finder in FINDERS[name]])
+        return partial(mask_matches, [finder for name in self.patterns for finder in FINDERS[name]])
 
     def _leaf(self, mask: Callable[[str], str], item: Any, *_: Any) -> Any:
         if isinstance(item, str):
@@ -92,20 +92,20 @@ class Redactor:
     def _apply_function(self, value: Any) -> Any:
         self.check()
         function = self.function
-        kept = function(value) if callable(function) else None
-        if kept is None and value is not None:
-            raise WithheldError("the redaction function returned None: it has to return what may be kept")
-        return kept
+        redacted_value = function(value) if callable(function) else None
+        if redacted_value is None and value is not None:
+            raise RedactionError("the redaction function returned None: it has to return what may be kept")
+        return redacted_value
 
 
 def _find(name: str) -> Callable[[Any], Any]:
     module, _, path = name.partition(":")
     try:
-        found: Any = import_module(module)
+        function: Any = import_module(module)
         for part in path.split("."):
-            found = getattr(found, part)
+            function = getattr(function, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(f"LLMSPAN_REDACT={name}: {error}; name a function that can be imported") from error
-    if not callable(found):
-        raise SettingsError(f"LLMSPAN_REDACT={name}: that is {type(found).__name__}, not a function")
-    return found
+    if not callable(function):
+        raise SettingsError(f"LLMSPAN_REDACT={name}: that is {type(function).__name__}, not a function")
+    return function

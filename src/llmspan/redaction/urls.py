@@ -26,10 +26,10 @@ def display_url(url: str) -> str:
     """``url`` without userinfo and query, and without what stands in the place of a port and is no number."""
     scheme = url_scheme(url)
     start = "" if scheme is None else f"{scheme}://"
-    userinfo, at, rest = url[len(start) :].rpartition("@")
+    userinfo, at, host_and_path = url[len(start) :].rpartition("@")
     if at and _BEHIND_THE_PATH.search(userinfo):  # the @ may belong to a password in the query
         return f"{start}{_HIDDEN}"
-    host, slash, path = _BEHIND_THE_PATH.split(rest, maxsplit=1)[0].partition("/")
+    host, slash, path = _BEHIND_THE_PATH.split(host_and_path, maxsplit=1)[0].partition("/")
     bracket = host.find("]") + 1 if host.startswith("[") else 0  # the end of an IPv6 address
     name, colon, port = host[bracket:].partition(":")
     if colon and not (port.isascii() and port.isdecimal()):

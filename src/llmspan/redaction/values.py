@@ -35,27 +35,27 @@ def map_json(
     # a value, its depth, where its copy goes, and the name and the container that it stands in
     pending: list[tuple[Any, int, Any, Any, str, Any]] = [(value, 0, result, 0, "", None)]
     while pending:
-        item, depth, target, at, label, around = pending.pop()
+        item, depth, target, key_or_index, label, container = pending.pop()
         if isinstance(item, Mapping | list | tuple) and depth > _DEEPEST:
-            target[at] = TOO_DEEP
+            target[key_or_index] = TOO_DEEP
         elif isinstance(item, Mapping):
-            target[at] = copy = {}
-            for key, inner in item.items():
+            target[key_or_index] = copy = {}
+            for key, child in item.items():
                 text = key if isinstance(key, str) else str(key)
-                is_replaced, replacement = member(text, inner) if member is not None else (False, None)
-                place = text if name is None else name(text)
-                copy[place] = replacement  # keeps the order of the members; the value itself may follow
+                is_replaced, replacement = member(text, child) if member is not None else (False, None)
+                copied_name = text if name is None else name(text)
+                copy[copied_name] = replacement  # keeps the order of the members; the value itself may follow
                 if not is_replaced:
-                    pending.append((inner, depth + 1, copy, place, text, item))
+                    pending.append((child, depth + 1, copy, copied_name, text, item))
         elif isinstance(item, list | tuple):
-            target[at] = entries = [None] * len(item)
-            pending.extend((inner, depth + 1, entries, index, "", item) for index, inner in enumerate(item))
+            target[key_or_index] = entries = [None] * len(item)
+            pending.extend((child, depth + 1, entries, index, "", item) for index, child in enumerate(item))
         else:
-            target[at] = item if leaf is None else leaf(item, label, around)
+            target[key_or_index] = item if leaf is None else leaf(item, label, container)
     return result[0]
 
 
-def mask_texts(value: Any, mask: Callable[[str], str]) -> Any:
+def mask_strings(value: Any, mask: Callable[[str], str]) -> Any:
     """A copy of a JSON value whose strings, and names of members, went through ``mask``."""
 
     def leaf(item: Any, *_: Any) -> Any:

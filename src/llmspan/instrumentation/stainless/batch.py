@@ -180,7 +180,7 @@ class _PendingResult:
         if self._line is None and policy.keep:
             content = "truncated"
         return ProviderTrace(
-            **policy.clean(facts, call_credentials(call, has_failed=True)),
+            **policy.clean_metadata(facts, call_credentials(call, has_failed=True)),
             request_json=request_json,
             response_json=response_json,
             content=content,
@@ -199,7 +199,7 @@ class _PendingResult:
         result, has_failed = self._result, self._result.reply.error is not None
         text = None if result.response is None else _json.dumps(result.response)
         credentials = call_credentials(self._call, has_failed=has_failed)
-        return policy.apply(None, text, credentials, failed=has_failed)
+        return policy.apply_to_payloads(None, text, credentials, failed=has_failed)
 
 
 def _batch_facts(results: BatchResults, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:
