@@ -18,6 +18,7 @@ from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.sidecar import server
 from records import make_trace
+from scripted import until
 from stores import shutting_down
 from stores.raw_sender import HELLO, frame, heard, is_connected, record
 from stores.sidecar import RunningSidecar, short_directory
@@ -128,6 +129,21 @@ def test_a_record_that_lies_is_rejected_alone(path, tmp_path, raw, member, caplo
     assert "Traceback" not in caplog.text
     with shutting_down(SQLiteBackend(tmp_path / "t.db")) as store:
         assert store.ids_with_prefix("", 9) == ["a", "c"]
+
+
+def test_senders_that_hang_up_fill_no_log(run, raw, caplog) -> None:
+    """However many connect and are gone before their answer: one line a minute says so."""
+    sidecar = run(MemoryBackend())
+    with caplog.at_level(logging.INFO, "llmspan"):
+        for _ in range(20):
+            raw(HELLO + HELLO[:3]).close()
+        until(lambda: not sidecar.server._senders._all)
+        for _ in range(20):
+            connection = raw(HELLO)
+            assert connection.recv(1)
+            connection.close()  # with the rest of the answer unread: the connection is reset
+        until(lambda: not sidecar.server._senders._all)
+    assert len([line for line in caplog.records if "is gone" in line.getMessage()]) == 1
 
 
 def test_a_frame_that_trickles_has_an_end(run, raw, monkeypatch) -> None:

@@ -28,6 +28,11 @@ class RateLimitedLog:
         self._reported: dict[str, int] = {}
         self._lock = allocate_lock()
 
+    def info(self, subject: str, message: str, *arguments: object) -> None:
+        """Say it, unless ``subject`` was told less than a minute ago."""
+        if self._is_due(subject):
+            guarded("pipeline.log", logger.info, message, *arguments)
+
     def warning(self, subject: str, message: str, *arguments: object) -> None:
         """Warn, unless ``subject`` was told less than a minute ago."""
         if self._is_due(subject):

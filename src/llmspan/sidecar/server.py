@@ -19,7 +19,6 @@ from typing import Final
 
 from .._clock import monotonic
 from .._guard import exception_of, guarded
-from .._log import logger
 from ..backends.socket.connection import SOFTWARE, limit_sends
 from ..backends.socket.protocol import MAX_FRAME, ProtocolError, Received, Receiver
 from ..backends.socket.records import decode_record
@@ -207,7 +206,7 @@ class Sidecar:
             self._tell_end(receiver, end)
             sender.connection.sendall(end.frame())
         except OSError as error:
-            logger.info("llmspan: sender %s is gone: %s", receiver.peer or "unknown", error)
+            self._log.info("gone", "llmspan: sender %s is gone: %s", receiver.peer or "unknown", error)
 
     def _tell_end(self, receiver: Receiver, end: ProtocolError) -> None:
         subject, message = f"end {end.code}", "llmspan: sender %s: %s"
