@@ -6,10 +6,7 @@ import json
 import logging
 import os
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from llmspan.backends.base import Filters
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.backends.sqlite import backend as sqlite_module
 from llmspan.backends.sqlite import retention as sqlite_retention
@@ -318,73 +314,6 @@ def test_deleting_fails(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         f"llmspan: sqlite: old records could not be deleted from {path}, which is tried again in 10 minutes: not today"
     ]
-
-
-PROGRAM = """
-import json, sys, time
-from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.trace import ProviderTrace
-path, name, count, limits = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-backend = SQLiteBackend(path, **limits)
-print("ready", flush=True)
-sys.stdin.readline()
-for at in range(count):
-    backend.write([ProviderTrace(id=f"{name}-{at}", provider="p", operation="o", api="a", status="ok", duration_ns=1,
-                                 started_at=time.time_ns(), response_json='"' + "x" * 20_000 + '"')])
-    print(f"{name}-{at}", flush=True)
-backend.shutdown()
-"""
-
-
-def start(path: Path, name: str, count: int, **limits: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", PROGRAM, str(path), name, str(count), json.dumps(limits)]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
-def test_several_processes_with_one_limit(path: Path) -> None:
-    """Processes that write and delete at once do not fail each other, and delete no more than one would."""
-    write(path, *(large(f"old-{at}", at) for at in range(200)))
-    limits = {"retention_days": 30, "max_bytes": 2 * MIB}
-    processes = [start(path, f"p{number}", 100, **limits) for number in range(3)]
-    for process in processes:
-        go(process)
-    for process in processes:
-        process.communicate(timeout=120)
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    write(path, make_trace(id="last", started_at=time.time_ns()), max_bytes=2 * MIB)
-    assert 1.8 * MIB < used(path) <= 2 * MIB
-    left = ids(path)
-    assert not any(name.startswith("old") for name in left)
-    assert len(left) > 80
-
-
-@pytest.mark.parametrize("writes", [1, 3, 8])
-def test_killed_while_deleting(path: Path, writes: int) -> None:
-    """A process that is killed while it deletes leaves a whole file: all that it had stored, and what was not old."""
-    write(path, *(large(f"old-{at}", at) for at in range(900)), *(large(f"young-{at}", NOW + at) for at in range(20)))
-    process = start(path, "new", 1000, retention_days=30, max_bytes=40 * MIB)
-    go(process)
-    assert process.stdout is not None
-    stored = [process.stdout.readline().strip() for _ in range(writes)]
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    left = ids(path)
-    assert left >= {*stored, *(f"young-{at}" for at in range(20))}
-    with shutting_down(SQLiteBackend(path, retention_days=30)) as backend:
-        for _ in range(40):
-            backend.write([make_trace(id="last", started_at=NOW)])
-        assert backend.count(Filters(until=NOW - DAY)) == 0
 
 
 def test_on_the_worker_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
