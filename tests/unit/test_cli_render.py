@@ -212,6 +212,27 @@ def test_any_usage_has_a_bar(counts: list[int | None], source: Any) -> None:
     assert all(line.count("█") <= 40 for line in text.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"output": "seven degrees"}, "seven degrees"),
+        ({"output": [{"type": "text", "text": "seven"}]}, "seven"),
+        ({"output": None, "error": "the server is away"}, "[error] the server is away"),
+        ({"error": {"code": 500}}, '[error] {"code": 500}'),
+        ({"output": None, "error": None}, None),
+    ],
+)
+def test_a_call_with_its_own_result(facts: dict[str, Any], said: str | None) -> None:
+    """A provider that runs a tool itself gives arguments and result in one item; both are shown, to their authors."""
+    call = {"type": "mcp_call", "name": "weather", "arguments": "{}", "id": "mcp_1", **facts}
+    for turns in (asked(input=[call]), answered(output=[call])):
+        assert turns[0] == Turn("assistant", "call", "{}", "weather")
+        assert [(turn.role, turn.kind, turn.label) for turn in turns[1:]] == [("tool", "result", "weather")] * bool(
+            said
+        )
+        assert [turn.text for turn in turns[1:]] == [said] * bool(said)
+
+
 def test_a_payload_cannot_steer_the_terminal() -> None:
     """Escape sequences of a model are made visible, and markup is not obeyed."""
     said = {"choices": [{"message": {"role": "assistant", "content": "\x1b[2J[red]\x9b\x07\r[/red] fine"}}]}

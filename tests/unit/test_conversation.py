@@ -31,7 +31,7 @@ def asked(*, full_tools: bool = False, **body: Any) -> list[Turn]:
         ({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}, "assistant", "call"),
         ({"type": "web_search_call", "id": "w", "action": {"query": "x"}}, "assistant", "call"),
         ({"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}}, "assistant", "call"),
-        ({"type": "mcp_call", "id": "m", "name": "f", "arguments": "{}", "output": "x"}, "assistant", "call"),
+        ({"type": "mcp_call", "id": "m", "name": "f", "arguments": "{}"}, "assistant", "call"),
         ({"type": "program", "code": "f()"}, "assistant", "note"),
         ({"type": "compaction", "encrypted_content": "gAAA"}, "assistant", "note"),
         ({"type": "mcp_approval_request", "id": "m", "name": "f", "arguments": "{}"}, "assistant", "note"),

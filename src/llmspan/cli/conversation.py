@@ -145,6 +145,7 @@ def _said_by(role: str, part: JsonObject) -> Iterator[Turn]:
         yield Turn("tool", "result", _result(part), str(part.get("tool_use_id") or part.get("call_id") or kind))
     elif kind.endswith(("_call", "tool_use")) or kind == "function":
         yield _call(kind, part)
+        yield from _own_result(kind, part)
     else:
         yield Turn(role, "note", _sketch(part), kind or "object")
 
@@ -172,6 +173,16 @@ def _call(kind: str, call: JsonObject) -> Turn:
         arguments = _sketch({key: value for key, value in inner.items() if key not in _IDENTITY})
     text = arguments if isinstance(arguments, str) else _json(arguments)
     return Turn("assistant", "call", text, str(inner.get("name") or kind))
+
+
+def _own_result(kind: str, call: JsonObject) -> Iterator[Turn]:
+    """What a call of a tool that the provider runs has come to, which is in the item of the call itself."""
+    if all(call.get(key) is None for key in _ARGUMENTS):
+        return  # then all of the item is shown as its arguments
+    for key in ("output", "error"):
+        text = "\n".join(turn.text for turn in _said("tool", call.get(key)))
+        if text:
+            yield Turn("tool", "result", f"[error] {text}" if key == "error" else text, str(call.get("name") or kind))
 
 
 def _result(part: JsonObject) -> str:
