@@ -7,8 +7,9 @@
 
 The records are of the last 30 days, of twenty models of two providers, each with usage of its own. Each command is a
 process, timed from its start to its end; the best of ``--rounds`` counts, and the most memory that one took. CPU time
-is that of the command, without a server's: on a busy machine it says more than the time does. The stores are in a
-temporary directory, and are deleted at the end. The server is one of our own on this machine.
+is that of the command, without a server's: on a busy machine it says more than the time does. *A bare loop* reads all
+rows by the database's driver and writes each by ``json.dumps``: what an export without llmspan would take. The stores
+are in a temporary directory, and are deleted at the end. The server is one of our own on this machine.
 """
 
 from __future__ import annotations
@@ -195,16 +196,32 @@ def fill(backend: Backend, options: argparse.Namespace) -> None:
 
 # -- the commands
 
-#: The system's own figure of a child, ``ru_maxrss``, begins with what its parent had.
-_COMMAND: Final = """
+#: Runs a program and reports its memory. The system's own figure of a child, ``ru_maxrss``, begins with its parent's.
+_MEASURED: Final = """
 import sys
-from llmspan.cli import main
 try:
-    main()
+    exec(sys.argv.pop(1))
 finally:
     with open("/proc/self/status") as status:
         sys.stderr.write(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
 """
+_COMMAND: Final = "from llmspan.cli import main; main()"
+#: the same rows as those of ``export``, read by the driver alone
+_BARE_LOOP: Final = """
+import json, os
+if "LLMSPAN_SQLITE_PATH" in os.environ:
+    import sqlite3
+    cursor = sqlite3.connect(os.environ["LLMSPAN_SQLITE_PATH"]).cursor()
+else:
+    import psycopg
+    cursor = psycopg.connect(os.environ["LLMSPAN_POSTGRES_DSN"]).cursor("bare")
+    cursor.itersize = 2000
+cursor.execute("SELECT * FROM provider_traces ORDER BY started_at DESC, id DESC")
+with open(os.devnull, "w") as stream:
+    for row in cursor:
+        stream.write(json.dumps(row, default=str) + "\\n")
+"""
+BARE_LOOP: Final = "a bare loop"
 
 
 def commands(environ: dict[str, str]) -> dict[str, list[str]]:
@@ -222,9 +239,10 @@ def commands(environ: dict[str, str]) -> dict[str, list[str]]:
         "stats --by day,model": ["stats", "--by", "day,model"],
         "stats --cost": ["stats", "--cost"],
         "export": ["export", "-o", os.devnull],
+        BARE_LOOP: [BARE_LOOP],
         "prune": ["prune", "--older-than", "15d", "--yes"],
     }
-    return {name: words for name, words in found.items() if words[0] in COMMANDS}
+    return {name: words for name, words in found.items() if words[0] in (*COMMANDS, BARE_LOOP)}
 
 
 def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float, float]:
@@ -234,7 +252,8 @@ def timed(words: list[str], environ: dict[str, str]) -> tuple[float, float, floa
         RuntimeError: it failed; the message says how.
     """
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("LLMSPAN_", "OTEL_"))}
-    command = [sys.executable, "-c", _COMMAND, *words]
+    program = [_BARE_LOOP] if words[0] == BARE_LOOP else [_COMMAND, *words]
+    command = [sys.executable, "-c", _MEASURED, *program]
     used, started = _cpu_seconds_of_children(), time.perf_counter()
     done = subprocess.run(command, env=bare | environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - started
@@ -258,7 +277,8 @@ def measure(store: str, options: argparse.Namespace) -> list[Figure]:
             rounds = 1 if words[0] == "prune" else options.rounds
             runs = [timed(words, environ) for _ in range(rounds)]
             seconds, cpu, memory = min(run[0] for run in runs), min(run[1] for run in runs), max(run[2] for run in runs)
-            rates = (options.records / seconds, options.records / cpu) if words[0] == "export" else (None, None)
+            is_whole = words[0] in ("export", BARE_LOOP)
+            rates = (options.records / seconds, options.records / cpu) if is_whole else (None, None)
             figures.append(Figure(name, store, seconds, cpu, memory, *rates))
             print(f"{store}: {name}: {seconds:.2f} s, {cpu:.2f} s of CPU time, {memory:.0f} MiB", file=sys.stderr)
     return figures
@@ -271,16 +291,18 @@ def table(figures: list[Figure]) -> str:
     lines = [f"| command |{heads}", "|---|" + "---:|---:|---:|" * len(stores)]
     by_name = {(one.command, one.store): one for one in figures}
     for name in dict.fromkeys(one.command for one in figures):
-        cells = [_cells(by_name[name, store]) for store in stores]
-        lines.append(f"| `{name}` |{''.join(cells)}")
+        cells = [_cells(by_name.get((name, store))) for store in stores]
+        lines.append(f"| {f'*{name}*' if name == BARE_LOOP else f'`{name}`'} |{''.join(cells)}")
     rates = [
-        f"{one.store} {one.records_per_s:,.0f} ({one.records_per_cpu_s:,.0f} a second of CPU time)"
+        f"{one.store} by {one.command} {one.records_per_s:,.0f} ({one.records_per_cpu_s:,.0f} a second of CPU time)"
         for one in figures if one.records_per_s and one.records_per_cpu_s
     ]  # fmt: skip
-    return "\n".join(lines) + (f"\n\nExported records a second: {', '.join(rates)}." if rates else "")
+    return "\n".join(lines) + (f"\n\nRecords a second: {', '.join(rates)}." if rates else "")
 
 
-def _cells(figure: Figure) -> str:
+def _cells(figure: Figure | None) -> str:
+    if figure is None:
+        return " - | - | - |"
     return f" {figure.seconds:,.2f} | {figure.cpu_seconds:,.2f} | {figure.memory_mib:,.0f} |"
 
 

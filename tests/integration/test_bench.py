@@ -53,3 +53,15 @@ def test_the_one_command(tmp_path: Path) -> None:
     assert list(results["parts"]) == ["backends", "spool"]
     assert all(figures["table"] in done.stdout for figures in results["parts"].values())
     assert results["environment"]["packages"]["openai"]
+
+
+def test_the_commands_run(tmp_path: Path) -> None:
+    """Each command is timed on a store, and so is a bare loop over its rows."""
+    words = ["bench/million.py", "--quick", "--store", "sqlite", "--report", str(tmp_path / "report")]
+    done = run(sys.executable, *words, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "report").read_text())["rows"]
+    assert {"show", "tail", "stats", "stats --cost", "export", "a bare loop", "prune"} <= {
+        figure["command"] for figure in figures
+    }
+    assert all(figure["seconds"] > 0 and figure["cpu_seconds"] > 0 and figure["memory_mib"] > 0 for figure in figures)
