@@ -33,7 +33,7 @@ from llmspan.backends.socket.protocol import MAX_FRAME, Received, Receiver, enco
 from llmspan.backends.socket.records import encode_record
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.settings import Settings
-from llmspan.sidecar import Archive, Sidecar, listen
+from llmspan.sidecar import RecordStore, Sidecar, bind_socket
 from llmspan.trace import ProviderTrace, new_id
 from llmspan.usage import Usage
 
@@ -121,7 +121,7 @@ def receive(listener: socket.socket) -> None:
 
 def sidecar(path: Path, store: Path | None) -> None:
     backend = MemoryBackend() if store is None else SQLiteBackend(store)
-    Sidecar(listen(path, {}), Archive([backend], Settings()), allowed=None).serve()
+    Sidecar(bind_socket(path, {}), RecordStore([backend], Settings()), allowed=None).serve()
 
 
 @contextmanager

@@ -28,5 +28,5 @@ def register(meter_provider: MeterProvider | None = None) -> None:
 
 
 def _errors(_: CallbackOptions) -> Iterator[Observation]:
-    for place, count in _guard.failures().items():
-        yield Observation(count, {PLACE: place})
+    for operation, count in _guard.failures().items():
+        yield Observation(count, {PLACE: operation})

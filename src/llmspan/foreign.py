@@ -54,7 +54,7 @@ _CALLERS: Final[dict[str, RecordStatus]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class SpanDialect:
     """How one family of instrumentations says what the conventions have a name for."""
 
     name: str
@@ -100,7 +100,7 @@ def to_record(span: ReadableSpan) -> ProviderTrace:
     )
 
 
-def _dialect(attributes: Attributes) -> tuple[Dialect, str] | None:
+def _dialect(attributes: Attributes) -> tuple[SpanDialect, str] | None:
     if "traceloop.span.kind" in attributes:  # a workflow, task, agent or tool
         return None
     for dialect in DIALECTS:
@@ -110,7 +110,7 @@ def _dialect(attributes: Attributes) -> tuple[Dialect, str] | None:
     return None
 
 
-def _translated(attributes: Attributes, dialect: Dialect, operation: str) -> dict[str, Any]:
+def _translated(attributes: Attributes, dialect: SpanDialect, operation: str) -> dict[str, Any]:
     """The attributes by their current names."""
     translated = dict(attributes)
     for foreign_name, convention_name in dialect.names.items():
@@ -194,7 +194,7 @@ def _convention_payload(attributes: Attributes) -> Payload:
     return _present(request), None if output is None else {"output": output}
 
 
-_CONVENTIONS: Final = Dialect(
+_CONVENTIONS: Final = SpanDialect(
     name="OpenTelemetry GenAI, and the anthropic SDK",
     operation=_convention_operation,
     names={
@@ -254,7 +254,7 @@ def _openllmetry_message(item: Attributes) -> dict[str, Any]:
     return message | (_present({"tool_call_id": item.get("tool_call_id"), "tool_calls": calls}) or {})
 
 
-_OPENLLMETRY: Final = Dialect(
+_OPENLLMETRY: Final = SpanDialect(
     name="OpenLLMetry",
     operation=_openllmetry_operation,
     names={
@@ -350,7 +350,7 @@ def _openinference_call(call: Attributes) -> dict[str, Any]:
     return {"id": call.get("id"), "type": "function", "function": dict(_obj(call.get("function")))}
 
 
-_OPENINFERENCE: Final = Dialect(
+_OPENINFERENCE: Final = SpanDialect(
     name="OpenInference",
     operation=_openinference_operation,
     names={

@@ -199,7 +199,7 @@ def _context(call: ProviderTrace) -> Context | None:
     """The call's own span, for exemplars."""
     if call.trace_id is None or call.span_id is None:
         return None
-    place = trace.SpanContext(
+    parent = trace.SpanContext(
         int(call.trace_id, 16), int(call.span_id, 16), is_remote=False, trace_flags=trace.TraceFlags(1)
     )
-    return trace.set_span_in_context(trace.NonRecordingSpan(place))
+    return trace.set_span_in_context(trace.NonRecordingSpan(parent))

@@ -23,7 +23,7 @@ from .errors import SettingsError
 from .limits import truncated
 from .settings import Settings
 
-__all__ = ["OTLPSpanExporter", "SizeLimitedSpanExporter", "collision", "size_of", "size_of_origin"]
+__all__ = ["OTLPSpanExporter", "SizeLimitedSpanExporter", "oversize_warning", "size_of", "size_of_origin"]
 
 logger = logging.getLogger("llmspan")
 
@@ -182,7 +182,7 @@ class OTLPSpanExporter(SpanExporter):
             return self._exporter
 
 
-def collision(settings: Settings) -> str | None:
+def oversize_warning(settings: Settings) -> str | None:
     """A warning, if content is captured on spans that go to an OTLP exporter which does not bound its requests."""
     capture = settings.otel_instrumentation_genai_capture_message_content
     exporters = {name.strip() for name in (settings.otel_traces_exporter or "").split(",")}
@@ -270,14 +270,14 @@ def _cut(span: ReadableSpan, size: int, limit: int) -> ReadableSpan:
     """A copy of ``span``, of ``size`` bytes, whose longest attributes, its events' among them, are cut to fit."""
     attributes = dict(span.attributes or {})
     events = [dict(event.attributes or {}) for event in span.events]
-    sizes = [(_size_of_value(value), place, key) for place in (attributes, *events) for key, value in place.items()]
+    sizes = [(_size_of_value(value), owner, key) for owner in (attributes, *events) for key, value in owner.items()]
     excess = size - limit + 3 * _FIELD + len(CUT_BYTES) + 12
-    level = _level([taken_size for taken_size, _, _ in sizes], sum(taken for taken, _, _ in sizes) - excess)
+    level = _level([value_size for value_size, _, _ in sizes], sum(value_size for value_size, _, _ in sizes) - excess)
     removed = 0
-    for taken, place, key in sizes:
-        if taken > level:
-            place[key] = _shorter(place[key], level)
-            removed += taken - _size_of_value(place[key])
+    for value_size, owner, key in sizes:
+        if value_size > level:
+            owner[key] = _shorter(owner[key], level)
+            removed += value_size - _size_of_value(owner[key])
     attributes[CUT_BYTES] = removed
     return ReadableSpan(
         name=span.name,

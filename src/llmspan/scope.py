@@ -17,11 +17,11 @@ from opentelemetry import baggage
 from . import _json
 from ._guard import guarded
 
-__all__ = ["Scope", "context", "current", "with_baggage"]
+__all__ = ["CallContext", "context", "current", "with_baggage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class CallContext:
     """What the calls made now are part of; the keys are those of the record."""
 
     step_id: str | None = None
@@ -38,12 +38,12 @@ class Scope:
     billing_context: Any = None
 
 
-EMPTY: Final = Scope()
-_TEXT_KEYS: Final = frozenset(f.name for f in fields(Scope) if f.type == "str | None")
-_scope: ContextVar[Scope] = ContextVar("llmspan_scope", default=EMPTY)
+EMPTY: Final = CallContext()
+_TEXT_KEYS: Final = frozenset(f.name for f in fields(CallContext) if f.type == "str | None")
+_scope: ContextVar[CallContext] = ContextVar("llmspan_scope", default=EMPTY)
 
 
-def current() -> Scope:
+def current() -> CallContext:
     """The scope of the current task or thread."""
     return _scope.get()
 
@@ -104,7 +104,7 @@ def _snapshot(value: Any) -> Any:
     return None if value is None else guarded("scope.snapshot", lambda: json.loads(_json.dumps(value)))
 
 
-def with_baggage(scope: Scope, keys: Iterable[str]) -> Scope:
+def with_baggage(scope: CallContext, keys: Iterable[str]) -> CallContext:
     """``scope`` completed by the allowed ``keys`` of the current OpenTelemetry baggage; what is set stays."""
     members = {key: value for key in keys if (value := baggage.get_baggage(key)) is not None}
     if not members:

@@ -150,7 +150,7 @@ def instrument_provider(
             _set_up(tracer_provider, {}, logger_provider, meter_provider)
             _instrument(name)
         except LlmspanError as error:
-            tell_once(error)
+            print_config_error_once(error)
 
 
 def is_instrumented(name: str) -> bool:
@@ -173,10 +173,10 @@ def post_instrument() -> None:
         try:
             _set_up(None, {})
         except LlmspanError as error:
-            tell_once(error)
+            print_config_error_once(error)
 
 
-def tell_once(error: Exception) -> None:
+def print_config_error_once(error: Exception) -> None:
     """One line on stderr for a problem of configuration, however many parts of us meet it."""
     if str(error) not in _state.printed:
         _state.printed.add(str(error))
@@ -203,7 +203,7 @@ def _set_up(
     _open_backends(settings)
     pipeline.shared().policy = policy
     _state.settings = _state.exit_settings = settings
-    warning = otlp.collision(settings)
+    warning = otlp.oversize_warning(settings)
     if warning is not None:
         _guard.logger.warning("llmspan: %s", warning)
     tracer = trace.get_tracer("llmspan", __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from llmspan.backends.base import Backend, Filters
-from llmspan.cli.options import filters, moment
+from llmspan.cli.options import filters, parse_time
 from llmspan.trace import nanoseconds_of
 from llmspan.usage import Usage
 from records import make_trace
@@ -34,7 +34,7 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS)
 def test_moments(text: str) -> None:
     """A time on the command line is exact to its microsecond, before 1970 and far away too."""
-    assert moment(text) == TEXTS[text]
+    assert parse_time(text) == TEXTS[text]
 
 
 @pytest.mark.parametrize("microseconds", [-1, -999_999, -1_000_001, 1, 10**15 + 1, 253_402_300_799_999_999])

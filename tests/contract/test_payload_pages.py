@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmspan.backends import payload_pages
-from llmspan.backends.base import Backend, Filters, Page, Removes
+from llmspan.backends.base import Backend, Filters, Page, SupportsRemove
 from llmspan.reader import AsyncReader, Reader
 from records import DAY, NOON, full_trace, make_trace, newest_first, several, traces
 
@@ -80,7 +80,7 @@ def test_times_far_apart(backend):
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_records_arrive_and_disappear(backend, limit):
     """Between any two pages records come and go: none is given twice, and none that is there all the time is missed."""
-    if not isinstance(backend, Removes):
+    if not isinstance(backend, SupportsRemove):
         pytest.skip("records cannot be removed here")
     staying = [make_trace(started_at=NOON + at, id=f"id-{at}-stays") for at in range(8)]
     leaving = [make_trace(started_at=NOON + at, id=f"id-{at}-leaves") for at in range(8)]

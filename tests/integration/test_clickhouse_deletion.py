@@ -37,7 +37,7 @@ def over_http() -> Iterator[ClickHouseBackend]:
 
 
 def rows(backend: ClickHouseBackend, sql: str) -> list[dict[str, Any]]:
-    return list(backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().place.database}.")))
+    return list(backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().dsn.database}.")))
 
 
 def insert_row(backend: ClickHouseBackend, precedence: int, **values: Any) -> None:
@@ -135,7 +135,7 @@ def parts_with(backend: ClickHouseBackend, text: bytes) -> int:
     """How many of the parts that the table consists of have ``text`` in a file."""
     found = backend._client().rows(
         "SELECT path FROM system.parts WHERE active AND database = {d:String} AND table = 'provider_traces'",
-        {"d": backend._client().place.database},
+        {"d": backend._client().dsn.database},
     )
     assert found
     return sum(
@@ -195,7 +195,7 @@ def test_statements_on_a_cluster(monkeypatch):
     said: list[str] = []
 
     class Recording:
-        place = dataclasses.replace(clickhouse.parse("http://host/llm"))
+        place = dataclasses.replace(clickhouse.parse_dsn("http://host/llm"))
 
         def rows(self, sql: str, values: object = None) -> list[dict[str, Any]]:
             said.append(sql)

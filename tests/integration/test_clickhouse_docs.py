@@ -41,7 +41,7 @@ def backend() -> Iterator[ClickHouseBackend]:
 
 def answers(backend: ClickHouseBackend, word: str) -> list[dict[str, Any]]:
     (sql,) = (sql for sql in QUERIES if word in sql)
-    return list(backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().place.database}.")))
+    return list(backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().dsn.database}.")))
 
 
 @pytest.mark.parametrize("sql", QUERIES, ids=range(len(QUERIES)))

@@ -239,9 +239,9 @@ def test_nothing_is_made_unasked(front):
             with pytest.raises(SchemaError, match=r"; make it with `llmspan migrate --backend clickhouse`$"):
                 use()
         assert not backend._client().rows(
-            "SELECT 1 FROM system.databases WHERE name = {d:String}", {"d": backend._client().place.database}
+            "SELECT 1 FROM system.databases WHERE name = {d:String}", {"d": backend._client().dsn.database}
         )
-        assert backend.migrate() == [f"database {backend._client().place.database}", "provider_traces"]
+        assert backend.migrate() == [f"database {backend._client().dsn.database}", "provider_traces"]
         backend.open()
         backend.write(some())
         assert len(ids(backend)) == 20

@@ -60,7 +60,7 @@ def backend() -> Iterator[ClickHouseBackend]:
 
 
 def rows(backend: ClickHouseBackend, sql: str) -> list[dict[str, Any]]:
-    return list(backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().place.database}.")))
+    return list(backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().dsn.database}.")))
 
 
 def as_go_does(value: object) -> str:

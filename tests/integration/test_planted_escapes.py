@@ -212,7 +212,7 @@ def test_the_summary_and_errors_at_the_start_are_text(capsys: pytest.CaptureFixt
     pipeline.shared().add(Lying())
     pipeline.shared().totals.add(make_trace())
     wiring._at_exit()
-    wiring.tell_once(SettingsError(MARK))
+    wiring.print_config_error_once(SettingsError(MARK))
     wiring.close(30)
     shown = capsys.readouterr().err
     assert shown.count("forged") == 4

@@ -21,7 +21,7 @@ from llmspan.cli import main, trial
 from llmspan.cli.run import prepare
 from llmspan.errors import PermanentError
 from llmspan.settings import Settings
-from llmspan.sidecar.archive import Archive
+from llmspan.sidecar.archive import RecordStore
 from records import make_trace
 from replay import client_for, transport
 from stores import clickhouse, clickhouse_http, shutting_down
@@ -235,7 +235,7 @@ def test_a_sidecar_takes_nothing_back() -> None:
         def open(self) -> None:
             raise PermanentError("a door that is shut")
 
-    archive = Archive([Closed("host=h")], Settings())
+    archive = RecordStore([Closed("host=h")], Settings())
     with pytest.raises(llmspan.BackendError, match="cannot be opened: PermanentError: a door that is shut"):
         archive.store([make_trace()])
     assert archive.status()[0].dropped == {}

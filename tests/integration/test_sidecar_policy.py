@@ -20,7 +20,7 @@ from llmspan.backends.socket.connection import SOFTWARE
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.settings import Settings
-from llmspan.sidecar import Archive
+from llmspan.sidecar import RecordStore
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
 from records import full_trace, make_trace
@@ -58,7 +58,7 @@ def planted(**values: Any) -> ProviderTrace:
 def stored(records: Sequence[ProviderTrace], **settings: Any) -> list[ProviderTrace]:
     """What the primary has of ``records`` after an archive with these settings has taken them."""
     store = MemoryBackend()
-    archive = Archive([store], Settings.from_env({}, **settings))
+    archive = RecordStore([store], Settings.from_env({}, **settings))
     assert archive.store(records) == {}
     archive.close(5)
     found = [store.get(record.id) for record in records]
@@ -154,7 +154,7 @@ def test_media_above_the_sidecars_limit_is_described() -> None:
 def test_what_was_withheld_or_cut_stays_so(settings: dict[str, Any], values: dict[str, Any], content: str) -> None:
     """A sidecar that would have kept more cannot, and does not say that it has."""
     store = MemoryBackend()
-    archive = Archive([store], Settings.from_env({}, **settings))
+    archive = RecordStore([store], Settings.from_env({}, **settings))
     assert archive.store([make_trace(id="a", **values)]) == {}
     kept = store.get("a")
     assert kept is not None
@@ -336,7 +336,7 @@ def test_credentials_of_any_sender_are_masked(place: str, software: str) -> None
 def test_ids_of_any_length_are_known_again_and_cost_little() -> None:
     """What comes twice is stored once, however long its id; what is remembered of it is short."""
     store = MemoryBackend()
-    archive = Archive([store], Settings())
+    archive = RecordStore([store], Settings())
     common = "x" * 200_000
     ids = [f"{common}{at}" for at in range(40)] + [f"{at}{common}" for at in range(40)] + ["short", "\ud800" * 500]
     for _ in range(2):

@@ -20,7 +20,7 @@ from llmspan.backends.socket import SocketBackend
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError, ThrottledError
 from llmspan.pipeline.spool import Spool
 from llmspan.settings import Settings
-from llmspan.sidecar import Archive, server
+from llmspan.sidecar import RecordStore, server
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from scripted import until
@@ -190,7 +190,7 @@ class Back(Store):
 def test_with_a_spool_stored_means_in_the_spool_too(tmp_path: Path) -> None:
     """What is to be acknowledged is on disk for the others; the next sidecar delivers it without a new record."""
     settings = Settings(spool_dir=tmp_path / "spool")
-    archive = Archive([Store(), Away()], settings)
+    archive = RecordStore([Store(), Away()], settings)
     ids: list[str] = []
     for number in range(20):
         traces = [make_trace() for _ in range(number)]
@@ -200,7 +200,7 @@ def test_with_a_spool_stored_means_in_the_spool_too(tmp_path: Path) -> None:
         assert all(id_.encode() in spooled for id_ in ids)
     archive.close(0.05)
     back = Back()
-    again = Archive([Store(), back], settings)
+    again = RecordStore([Store(), back], settings)
     until(lambda: again.status()[1].delivered == len(ids))
     assert sorted(back.ids) == sorted(ids)
     assert again.close(30)
@@ -211,7 +211,7 @@ def test_a_spool_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llmspan.pipeline.spool.spool.make_root", _full)
         first, second = Store(), Back()
-        archive = Archive([first, second], Settings(spool_dir=tmp_path / "spool"))
+        archive = RecordStore([first, second], Settings(spool_dir=tmp_path / "spool"))
         assert archive.store([make_trace(id="a")]) == {}
         until(lambda: second.ids)
     assert archive.close(30)
@@ -235,7 +235,7 @@ def test_without_the_spools_word_nothing_is_acknowledged(tmp_path: Path, monkeyp
     real = Spool.commit
     monkeypatch.setattr(Spool, "commit", commit)
     first, second = Store(), Back()
-    archive = Archive([first, second], Settings(spool_dir=tmp_path / "spool"))
+    archive = RecordStore([first, second], Settings(spool_dir=tmp_path / "spool"))
     traces = [make_trace()]
     for _ in range(2):
         with pytest.raises(RetryableError, match="LLMSPAN_SPOOL_DIR"):
@@ -252,7 +252,7 @@ def test_the_end_tells_what_the_others_did_not_get() -> None:
     """Closing waits for the other backends as long as it may, and says when that was not enough."""
     gate = threading.Event()
     first, slow = Store(), Store(gate=gate)
-    archive = Archive([first, slow], Settings())
+    archive = RecordStore([first, slow], Settings())
     archive.store([make_trace(id="a")])
     assert slow.arrived.wait(60)
     assert archive.close(0.05) is False

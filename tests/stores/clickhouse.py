@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse.dsn import parse
+from llmspan.backends.clickhouse.dsn import parse_dsn
 from llmspan.settings import Settings
 
 from .clickhouse_http import Front
@@ -84,7 +84,7 @@ def over_http() -> ClickHouseBackend:
 def tested() -> str | None:
     """For the end of a test run: which ClickHouse was tested, or None if none was."""
     if SERVER:
-        return f"clickhouse: {parse(SERVER).location}, and the embedded engine"
+        return f"clickhouse: {parse_dsn(SERVER).location}, and the embedded engine"
     if not engine.cache_info().currsize:
         return None
     version = engine().query("SELECT version()", "TabSeparated").bytes().decode().strip()

@@ -18,7 +18,7 @@ from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cost import PriceLimits
 from llmspan.settings import Settings
-from llmspan.sidecar import Archive, Sidecar, listen
+from llmspan.sidecar import RecordStore, Sidecar, bind_socket
 from llmspan.trace import ProviderTrace
 
 #: seconds that a process may take to end on a machine under load
@@ -30,8 +30,8 @@ class RunningSidecar:
 
     def __init__(self, path: Path, *backends: Backend, settings: Settings | None = None, **options: Any) -> None:
         self.path = path
-        self.archive = Archive(backends, settings or Settings())
-        self.server = Sidecar(listen(path, {}), self.archive, **{"allowed": None, **options})
+        self.archive = RecordStore(backends, settings or Settings())
+        self.server = Sidecar(bind_socket(path, {}), self.archive, **{"allowed": None, **options})
         self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()

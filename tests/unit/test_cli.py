@@ -252,9 +252,9 @@ def test_export_is_whole_and_private(db: str, tmp_path: Path) -> None:
 
 def test_moments_are_ages_or_dates() -> None:
     """Ages count back from now; dates are of the command's zone unless they say otherwise."""
-    assert options.moment("2026-01-31T12:00") == NOON
-    assert options.moment("2026-01-31T13:00:00.000001+01:00") == NOON + 1_000
-    assert 0 < options.moment("1w") < options.moment("7h") < options.moment("1s")
+    assert options.parse_time("2026-01-31T12:00") == NOON
+    assert options.parse_time("2026-01-31T13:00:00.000001+01:00") == NOON + 1_000
+    assert 0 < options.parse_time("1w") < options.parse_time("7h") < options.parse_time("1s")
 
 
 # -- run ------------------------------------------------------------------------------------------------------------
@@ -364,7 +364,7 @@ def test_run_checks_the_settings_first() -> None:
 def test_run_options_are_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The options win over the environment; the program's own options are not ours."""
     started: list[Any] = []
-    monkeypatch.setattr(run, "_become", lambda command, environ: started.append((command, environ)))
+    monkeypatch.setattr(run, "_exec", lambda command, environ: started.append((command, environ)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMSPAN_CONTENT", "full")
     words = ["--backends", "sqlite,memory", "--db", "x.db", "--content", "metadata", "--no-summary"]

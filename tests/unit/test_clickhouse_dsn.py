@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse.dsn import Place, parse
+from llmspan.backends.clickhouse.dsn import ClickHouseDsn, parse_dsn
 from llmspan.errors import SettingsError
 from llmspan.settings import Settings
 
 
-def server(scheme: str, host: str, port: int, database: str = "default", **rest: object) -> Place:
-    return Place(scheme=scheme, host=host, port=port, database=database, **rest)  # type: ignore[arg-type]
+def server(scheme: str, host: str, port: int, database: str = "default", **rest: object) -> ClickHouseDsn:
+    return ClickHouseDsn(scheme=scheme, host=host, port=port, database=database, **rest)  # type: ignore[arg-type]
 
 
 GOOD = {
@@ -34,24 +34,24 @@ GOOD = {
         "http", "h", 8123, options={"compress": False, "connect_timeout": 3}
     ),
     "http://h?compress=ZSTD": server("http", "h", 8123, options={"compress": "zstd"}),
-    "chdb:///var/lib/x": Place("chdb", "default", path=Path("/var/lib/x")),
-    "chdb:///var/lib/x/": Place("chdb", "default", path=Path("/var/lib/x")),
-    "chdb:///a%20b?database=llm": Place("chdb", "llm", path=Path("/a b")),
+    "chdb:///var/lib/x": ClickHouseDsn("chdb", "default", path=Path("/var/lib/x")),
+    "chdb:///var/lib/x/": ClickHouseDsn("chdb", "default", path=Path("/var/lib/x")),
+    "chdb:///a%20b?database=llm": ClickHouseDsn("chdb", "llm", path=Path("/a b")),
 }
 
 
 @pytest.mark.parametrize("dsn", GOOD)
 def test_good(dsn):
     """Each form names its place."""
-    assert parse(dsn) == GOOD[dsn]
+    assert parse_dsn(dsn) == GOOD[dsn]
 
 
 def test_embedded_path_is_settled(monkeypatch, tmp_path):
     """A relative directory and a home are made absolute."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
-    assert parse("chdb://data/chdb").path == tmp_path / "data" / "chdb"
-    assert parse("chdb://~/chdb").path == Path("/home/me/chdb")
+    assert parse_dsn("chdb://data/chdb").path == tmp_path / "data" / "chdb"
+    assert parse_dsn("chdb://~/chdb").path == Path("/home/me/chdb")
 
 
 BAD = {
@@ -87,7 +87,7 @@ BAD = {
 def test_bad(dsn):
     """Each wrong form is one clear sentence that names the variable and shows the right form, and no password."""
     with pytest.raises(SettingsError, match=BAD[dsn]) as caught:
-        parse(dsn)
+        parse_dsn(dsn)
     message = str(caught.value)
     assert message.startswith("LLMSPAN_CLICKHOUSE_DSN")
     assert "\n" not in message
@@ -106,12 +106,12 @@ def test_backend_neither_raises_nor_tells(dsn):
 def test_same_place_same_location():
     """Spellings of one place have one location."""
     spellings = ("http://u:p@h", "http://u@h:8123/default", "http://h?user=u&password=x&compress=none")
-    assert {parse(dsn).location for dsn in spellings} == {"http://u@h:8123/default"}
-    assert parse("https://[::1]/ü").location == "https://[::1]:8443/%C3%BC"
-    assert parse("chdb:///x/?database=default").location == "chdb:///x"
-    assert parse("chdb:///x?database=d").location == "chdb:///x?database=d"
+    assert {parse_dsn(dsn).location for dsn in spellings} == {"http://u@h:8123/default"}
+    assert parse_dsn("https://[::1]/ü").location == "https://[::1]:8443/%C3%BC"
+    assert parse_dsn("chdb:///x/?database=default").location == "chdb:///x"
+    assert parse_dsn("chdb:///x?database=d").location == "chdb:///x?database=d"
 
 
 def test_place_does_not_show_its_password():
     """Printing a place shows no password."""
-    assert "secret" not in repr(parse("http://u:secret@h"))
+    assert "secret" not in repr(parse_dsn("http://u:secret@h"))

@@ -13,7 +13,7 @@ from llmspan._directories import make_private_directory
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.pipeline.dead_letters import DeadLetters
 from llmspan.pipeline.spool.directory import make_root
-from llmspan.sidecar import listen
+from llmspan.sidecar import bind_socket
 from records import make_trace
 from stores.sidecar import short_directory
 
@@ -36,7 +36,7 @@ def write_dead_letter(path: Path) -> None:
 
 
 def listen_there(path: Path) -> None:
-    listen(path / "s.sock", {}).close()
+    bind_socket(path / "s.sock", {}).close()
 
 
 @pytest.mark.parametrize(

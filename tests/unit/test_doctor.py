@@ -39,7 +39,7 @@ def call(*words: str) -> Result:
 
 
 def findings(environ: dict[str, str] | None = None, *backends: Any, **settings: Any) -> list[Finding]:
-    return list(checkup.checkup(Settings.from_env({}, **settings), backends, environ or {}))
+    return list(checkup.run_checks(Settings.from_env({}, **settings), backends, environ or {}))
 
 
 def said(found: Sequence[Finding], check: str, level: str) -> str:
@@ -166,7 +166,7 @@ def test_an_old_sdk_is_judged_by_a_trial_call(
     """A version that is older than what is tested is a problem only if its calls are not recorded."""
     monkeypatch.setattr(checkup, "_version_of", {"openai": "1.40.0", "anthropic": "2.0.0"}.get)
     assert (checkup.old_sdks(), checkup.recordable_sdks()) == (["openai"], ["anthropic"])
-    found = list(checkup.checkup(Settings.from_env({}), (), {}, recorded))
+    found = list(checkup.run_checks(Settings.from_env({}), (), {}, recorded))
     assert told in said(found, "sdks", level)
 
 

@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmspan.backends.clickhouse import ClickHouseBackend
-from llmspan.backends.clickhouse.dsn import parse as parse_clickhouse
+from llmspan.backends.clickhouse.dsn import parse_dsn as parse_clickhouse
 from llmspan.backends.postgres import PostgresBackend
-from llmspan.backends.postgres.connection import parse as parse_postgres
+from llmspan.backends.postgres.connection import parse_dsn as parse_postgres
 from llmspan.cli import checkup, main, run, trial
 from llmspan.errors import LlmspanError, SettingsError
 from llmspan.redaction import display_url

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from llmspan.otlp import CUT_BYTES, OTLPSpanExporter, SizeLimitedSpanExporter, collision, size_of, size_of_origin
+from llmspan.otlp import CUT_BYTES, OTLPSpanExporter, SizeLimitedSpanExporter, oversize_warning, size_of, size_of_origin
 from llmspan.settings import Settings
 from records import patient
 
@@ -227,4 +227,4 @@ def test_a_wrong_setting_is_told_once_and_raises_nothing(
 def test_content_on_spans_and_an_unbounded_exporter_collide(exporter: str, capture: Any, warned: bool) -> None:
     """The warning comes exactly when content goes on spans and the exporter does not bound its requests."""
     given_settings = Settings(otel_traces_exporter=exporter, otel_instrumentation_genai_capture_message_content=capture)
-    assert (collision(given_settings) is not None) == warned
+    assert (oversize_warning(given_settings) is not None) == warned

@@ -328,6 +328,6 @@ def test_what_a_record_has_can_be_said() -> None:
         "chunk_count", "duration_ns", "time_to_first_chunk_ns", "request_json", "response_json", "request_model",
         "error_message",
     }  # fmt: skip
-    scope = {field.name for field in dataclasses.fields(llmspan.scope.Scope)}
+    scope = {field.name for field in dataclasses.fields(llmspan.scope.CallContext)}
     keys = {field.name for field in dataclasses.fields(ProviderTrace)} - others - scope
     assert keys <= set(inspect.signature(llmspan.record).parameters)

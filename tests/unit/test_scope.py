@@ -14,7 +14,7 @@ from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
 from llmspan import scope
-from llmspan.scope import Scope, context, current, with_baggage
+from llmspan.scope import CallContext, context, current, with_baggage
 from llmspan.trace import KEYS
 
 TEXTS = ["step_id", "run_id", "agent_id", "conversation_id", "user_id", "org_id", "call_type"]
@@ -26,12 +26,12 @@ FULL = {
 
 def test_nothing_is_set():
     """Outside of any block there is the empty scope."""
-    assert current() == Scope() == scope.EMPTY
+    assert current() == CallContext() == scope.EMPTY
 
 
 def test_the_keys_are_the_records():
     """A scope's keys are keys of the record, and ``context`` takes each of them."""
-    names = [field.name for field in dataclasses.fields(Scope)]
+    names = [field.name for field in dataclasses.fields(CallContext)]
     assert set(names) <= set(KEYS)
     assert set(names) == FULL.keys()
 
@@ -39,8 +39,8 @@ def test_the_keys_are_the_records():
 def test_everything_given():
     """All that is given is there in the block, and gone behind it."""
     with context(**FULL):
-        assert current() == Scope(**FULL)
-    assert current() == Scope()
+        assert current() == CallContext(**FULL)
+    assert current() == CallContext()
 
 
 @pytest.mark.parametrize("key", FULL)
@@ -49,8 +49,8 @@ def test_the_inner_block_replaces(key):
     new = {"attributes": {"tier": "tin"}, "agent_tags": ("c",)}.get(key, "new")
     with context(**FULL):
         with context(**{key: new}):
-            assert current() == Scope(**{**FULL, key: new})
-        assert current() == Scope(**FULL)
+            assert current() == CallContext(**{**FULL, key: new})
+        assert current() == CallContext(**FULL)
 
 
 def test_attributes_are_merged():
@@ -95,7 +95,7 @@ def test_an_exception_ends_the_block():
     with pytest.raises(RuntimeError) as caught, context(step_id="s"):
         raise error
     assert caught.value is error
-    assert current() == Scope()
+    assert current() == CallContext()
 
 
 def test_as_decorator():
@@ -120,7 +120,7 @@ def test_a_generator_that_ends_elsewhere():
     assert contextvars.copy_context().run(next, steps) == "s"
     assert contextvars.copy_context().run(next, steps) == "second"
     assert contextvars.copy_context().run(next, steps, "over") == "over"
-    assert current() == Scope()
+    assert current() == CallContext()
 
 
 @pytest.mark.anyio
@@ -134,7 +134,7 @@ async def test_an_async_generator_that_is_closed_elsewhere():
     stream = generator()
     assert await asyncio.create_task(anext(stream)) == "s"  # type: ignore[arg-type]
     await asyncio.create_task(stream.aclose())  # type: ignore[attr-defined]
-    assert current() == Scope()
+    assert current() == CallContext()
 
 
 @pytest.mark.anyio
@@ -142,8 +142,8 @@ async def test_a_hundred_tasks():
     """A hundred tasks that interleave at every step each see their own scope, above the one that they share."""
     barrier = asyncio.Barrier(100)
 
-    async def step(number: int) -> list[Scope]:
-        seen: list[Scope] = []
+    async def step(number: int) -> list[CallContext]:
+        seen: list[CallContext] = []
         with context(step_id=f"s{number}", attributes={"n": number}):
             await barrier.wait()
             seen.append(current())
@@ -157,7 +157,7 @@ async def test_a_hundred_tasks():
 
     with context(org_id="o", attributes={"shared": True}):
         results = await asyncio.gather(*map(step, range(100)))
-    outer = Scope(org_id="o", attributes={"shared": True})
+    outer = CallContext(org_id="o", attributes={"shared": True})
     for number, seen in enumerate(results):
         mine = dataclasses.replace(outer, step_id=f"s{number}", attributes={"shared": True, "n": number})
         assert seen == [mine, dataclasses.replace(mine, run_id=f"r{number}"), mine, outer]
@@ -204,16 +204,16 @@ def carried() -> Iterator[None]:
 @pytest.mark.usefixtures("carried")
 def test_only_allowed_baggage():
     """Only the allowed keys are taken: those of a scope as text into their place, others into the attributes."""
-    found = with_baggage(Scope(), ["step_id", "run_id", "tenant", "missing"])
-    assert found == Scope(step_id="b-step", run_id="7", attributes={"tenant": "acme"})
-    assert with_baggage(Scope(), []) == Scope()
-    assert with_baggage(Scope(), ["missing"]) == Scope()
+    found = with_baggage(CallContext(), ["step_id", "run_id", "tenant", "missing"])
+    assert found == CallContext(step_id="b-step", run_id="7", attributes={"tenant": "acme"})
+    assert with_baggage(CallContext(), []) == CallContext()
+    assert with_baggage(CallContext(), ["missing"]) == CallContext()
 
 
 @pytest.mark.usefixtures("carried")
 def test_baggage_never_replaces():
     """What the program set itself stays, an empty text too; and the scope in use is not changed."""
-    mine = Scope(step_id="", run_id="mine", attributes={"tenant": "own", "x": 1})
+    mine = CallContext(step_id="", run_id="mine", attributes={"tenant": "own", "x": 1})
     kept = dataclasses.replace(mine)
     assert with_baggage(mine, ["step_id", "run_id", "tenant"]) == kept == mine
     assert with_baggage(mine, ["secret"]).attributes == {"tenant": "own", "x": 1, "secret": "hush"}
@@ -223,11 +223,11 @@ def test_baggage_never_replaces():
 @pytest.mark.usefixtures("carried")
 def test_baggage_for_a_key_that_is_no_text():
     """A scope's key that is no text cannot come from baggage: its value is an attribute like any other."""
-    found = with_baggage(Scope(agent_tags=("a",)), ["agent_tags"])
+    found = with_baggage(CallContext(agent_tags=("a",)), ["agent_tags"])
     assert (found.agent_tags, found.attributes) == (("a",), {"agent_tags": "x"})
 
 
 def test_no_baggage():
     """Without baggage the scope is handed back as it is."""
-    mine = Scope(step_id="s")
+    mine = CallContext(step_id="s")
     assert with_baggage(mine, TEXTS) is mine

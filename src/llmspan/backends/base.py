@@ -27,12 +27,12 @@ __all__ = [
     "OneOf",
     "Page",
     "PriceClass",
-    "Removes",
     "StatsRow",
     "SupportsCount",
     "SupportsDelete",
     "SupportsJsonPages",
     "SupportsReadOnly",
+    "SupportsRemove",
     "SupportsRetention",
     "SupportsUsageSums",
 ]
@@ -95,17 +95,17 @@ class Filters:
     until: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in _CLOSED.items():
+        for name, allowed in _CLOSED.items():
             for value in self.choices().get(name, OneOf(())).values:
-                if value not in known:
-                    raise SettingsError(f"{name}={value}: no record has that; choose from {', '.join(known)}")
+                if value not in allowed:
+                    raise SettingsError(f"{name}={value}: no record has that; choose from {', '.join(allowed)}")
 
     def choices(self) -> dict[str, OneOf | NoneOf]:
         """The given filters that compare a column with values."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("since", "until")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("since", "until")}
         return {
             name: OneOf((value,)) if isinstance(value, str) else value
-            for name, value in given.items()
+            for name, value in values.items()
             if value is not None
         }
 
@@ -305,7 +305,7 @@ class SupportsJsonPages(Protocol):
 
 
 @runtime_checkable
-class Removes(Protocol):
+class SupportsRemove(Protocol):
     """A backend that can take records out again; no backend has to."""
 
     def remove(self, ids: Sequence[str]) -> None:

@@ -31,10 +31,10 @@ def delete_in_steps(
     """Call ``step`` until it finds no more; how many records were deleted."""
     total = 0
     while True:
-        done = step(filters)
-        if not done.chosen:
+        deleted = step(filters)
+        if not deleted.chosen:
             return total
-        total += done.deleted
+        total += deleted.deleted
         if progress is not None:
-            progress(done.deleted)
-        filters = replace(filters, since=done.until)
+            progress(deleted.deleted)
+        filters = replace(filters, since=deleted.until)

@@ -7,13 +7,13 @@ from typing import Any
 
 from .base import Filters, GroupBy, check_groups
 from .json_sql import JsonDialect
-from .query import Dialect, Query, _conditions, _group, _group_expressions, _number
+from .query import Query, SqlDialect, _conditions, _group, _group_expressions, _number
 
 __all__ = ["detail_sums", "detail_sums_of"]
 
 
 def detail_sums(
-    dialect: Dialect, json: JsonDialect, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
+    dialect: SqlDialect, json: JsonDialect, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
 ) -> Query:
     """The sums of ``names`` for each group of the calls without usage that are meant.
 
@@ -28,10 +28,10 @@ def detail_sums(
     ]
     details = [f"{json.text('usage_details')} AS details", f"{json.members('usage_details')} AS details_members"]
     where = " AND ".join([*conditions, "usage_source = 'none'"])
-    read = f"SELECT {', '.join([*expressions, *details])} FROM {dialect.table} WHERE {where} {json.fence}"  # noqa: S608
-    numbers = [f"{json.whole('details_members', name)} AS {name}" for name in names]
+    statement = f"SELECT {', '.join([*expressions, *details])} FROM {dialect.table} WHERE {where} {json.fence}"  # noqa: S608
+    numbers = [f"{json.is_integer('details_members', name)} AS {name}" for name in names]
     counted = [*groups, f"{json.is_odd('details')} AS odd", *numbers]
-    counts = f"SELECT {', '.join(counted)} FROM ({read}) AS rows_read {json.fence}"  # noqa: S608
+    counts = f"SELECT {', '.join(counted)} FROM ({statement}) AS rows_read {json.fence}"  # noqa: S608
     odd = " OR ".join(["odd = 1", *(f"{name} < 0" for name in names)])
     sums = [f"{dialect.total(name)} AS sum_{name}" for name in names]
     selected = ", ".join([*groups, *sums, f"max(CASE WHEN {odd} THEN 1 ELSE 0 END) AS is_odd"])

@@ -23,12 +23,12 @@ class JsonDialect:
     daytime: str
     #: a column of JSON as text that can be grouped by
     text: Callable[[str], str]
-    #: what ``whole`` and ``word`` look into: made of a column of JSON, NULL or empty where it cannot be read
+    #: what ``is_integer`` and ``word`` look into: made of a column of JSON, NULL or empty where it cannot be read
     members: Callable[[str], str]
     #: 1 if the text under this name cannot be read, else 0
     is_odd: Callable[[str], str]
     #: the whole number of a key, NULL without the key, -1 if it is anything else or long
-    whole: Callable[[str, str], str]
+    is_integer: Callable[[str, str], str]
     #: the text of a key behind ``=``, NULL without the key, ``?`` if it is anything else
     word: Callable[[str, str], str]
     #: what ends a subquery whose expressions shall be computed once a row
@@ -53,7 +53,7 @@ SQLITE: Final = JsonDialect(
     text="{}".format,
     members=lambda column: f"CASE WHEN instr({column}, char(92)) = 0 AND json_valid({column}) THEN {column} END",
     is_odd=lambda name: f"CASE WHEN {name} IS NOT NULL AND {name}_members IS NULL THEN 1 ELSE 0 END",
-    whole=_sqlite_whole,
+    is_integer=_sqlite_whole,
     word=_sqlite_word,
     fence="LIMIT -1",
 )
@@ -78,7 +78,7 @@ POSTGRES: Final = JsonDialect(
     text='{}::text COLLATE "C"'.format,
     members=lambda column: f"CASE WHEN strpos({column}::text, chr(92)) = 0 THEN {column}::jsonb END",
     is_odd=lambda name: f"CASE WHEN {name} IS NOT NULL AND {name}_members IS NULL THEN 1 ELSE 0 END",
-    whole=_postgres_whole,
+    is_integer=_postgres_whole,
     word=_postgres_word,
     fence="OFFSET 0",
 )
@@ -105,7 +105,7 @@ CLICKHOUSE: Final = JsonDialect(
     text="{}".format,
     members=lambda column: f"JSONExtractKeysAndValuesRaw(ifNull({column}, ''))",
     is_odd=lambda name: f"if(ifNull(position({name}, char(92)), 0) > 0, 1, 0)",
-    whole=_clickhouse_whole,
+    is_integer=_clickhouse_whole,
     word=_clickhouse_word,
     fence="",
 )

@@ -37,7 +37,7 @@ FROZEN: Final = (
 
 def backend_names() -> list[str]:
     """The names that ``LLMSPAN_BACKENDS`` can hold, those of other packages among them."""
-    return sorted(_known())
+    return sorted(_entry_points())
 
 
 def load_backends(settings: Settings) -> list[Backend]:
@@ -46,8 +46,8 @@ def load_backends(settings: Settings) -> list[Backend]:
     Raises:
         SettingsError: a name is unknown, or its code cannot be imported.
     """
-    known = _known()
-    return [_load(name, known, _named_by(settings)).from_settings(settings) for name in settings.backends or DEFAULT]
+    points = _entry_points()
+    return [_load(name, points, _named_by(settings)).from_settings(settings) for name in settings.backends or DEFAULT]
 
 
 def primary_backend(settings: Settings) -> Backend:
@@ -79,7 +79,7 @@ def load_backend(name: str, settings: Settings, *, named_by: str) -> Backend:
     Raises:
         SettingsError: the name is unknown, or its code cannot be imported.
     """
-    return _load(name, _known(), named_by).from_settings(settings)
+    return _load(name, _entry_points(), named_by).from_settings(settings)
 
 
 def open_backends(settings: Settings) -> list[Backend]:
@@ -112,22 +112,22 @@ def open_backend(backend: Backend) -> LlmspanError | None:
     return None
 
 
-def _known() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, EntryPoint]:
     return {point.name.lower(): point for point in entry_points(group=_GROUP)}
 
 
-def _load(name: str, known: dict[str, EntryPoint], named_by: str) -> type[Backend]:
-    if name not in known:
-        if not known and getattr(sys, "frozen", False):
+def _load(name: str, points: dict[str, EntryPoint], named_by: str) -> type[Backend]:
+    if name not in points:
+        if not points and getattr(sys, "frozen", False):
             raise _wrong(named_by, f"the backend {name!r} is not in this frozen program; {FROZEN}")
-        if not known:
+        if not points:
             raise _wrong(named_by, f"the backend {name!r} is not found: llmspan is not installed as a package; pip"
                          " install it")  # fmt: skip
-        raise _wrong(named_by, f"no backend is called {name!r}; there are {', '.join(sorted(known))}")
+        raise _wrong(named_by, f"no backend is called {name!r}; there are {', '.join(sorted(points))}")
     try:
-        return known[name].load()
+        return points[name].load()
     except (ImportError, AttributeError) as error:
-        remedy = _remedy(name, known[name])
+        remedy = _remedy(name, points[name])
         raise _wrong(named_by, f"the backend {name!r} cannot be imported ({error}); {remedy}") from error
 
 
@@ -139,8 +139,8 @@ def _remedy(name: str, point: EntryPoint) -> str:
         return f"repair the package that provides {point.value}"
     extras = point.extras or [name]
     offered = {extra.lower() for extra in point.dist.metadata.get_all("Provides-Extra") or ()}
-    wanted = ",".join(extra for extra in extras if extra.lower() in offered)
-    return f"install '{point.dist.name}[{wanted}]'" if wanted else f"install '{point.dist.name}' again"
+    extra_names = ",".join(extra for extra in extras if extra.lower() in offered)
+    return f"install '{point.dist.name}[{extra_names}]'" if extra_names else f"install '{point.dist.name}' again"
 
 
 def _wrong(named_by: str, reason: str) -> SettingsError:

@@ -101,8 +101,8 @@ class MemoryBackend:
 
     def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
         """The newest record of a step."""
-        found = self._select(Filters(step_id=step_id))
-        return decode(found[-1]) if found else None
+        records = self._select(Filters(step_id=step_id))
+        return decode(records[-1]) if records else None
 
     def list_by_step_id(self, step_id: str) -> Sequence[ProviderTrace]:
         """All records of a step, oldest first, with payloads."""
@@ -124,7 +124,7 @@ class MemoryBackend:
         """At most ``limit`` ids that begin with ``prefix``, in their order."""
         with self._lock:
             ids = sorted(self._rows)
-        return list(islice((found for found in ids if found.startswith(plain_text(prefix))), limit))
+        return list(islice((record_id for record_id in ids if record_id.startswith(plain_text(prefix))), limit))
 
     def count(self, filters: Filters | None = None) -> int:
         """How many records are meant."""
@@ -141,10 +141,10 @@ class MemoryBackend:
 
     def _select(self, filters: Filters | None) -> Sequence[_Row]:
         """The rows that are meant, oldest first."""
-        meant = filters or Filters()
+        filters_or_all = filters or Filters()
         with self._lock:
             rows = list(self._rows.values())
-        return sorted((row for row in rows if _matches(row, meant)), key=_place)
+        return sorted((row for row in rows if _matches(row, filters_or_all)), key=_place)
 
 
 def _place(row: _Row) -> tuple[int, str]:
@@ -155,11 +155,11 @@ def _matches(row: _Row, filters: Filters) -> bool:
     at, _ = _place(row)
     if (filters.since is not None and at < filters.since) or (filters.until is not None and at >= filters.until):
         return False
-    return all(_passes(row[key], wanted) for key, wanted in filters.choices().items())
+    return all(_passes(row[key], choice) for key, choice in filters.choices().items())
 
 
-def _passes(cell: Cell, wanted: OneOf | NoneOf) -> bool:
-    return (cell in [plain_text(value) for value in wanted.values]) == isinstance(wanted, OneOf)
+def _passes(cell: Cell, choice: OneOf | NoneOf) -> bool:
+    return (cell in [plain_text(value) for value in choice.values]) == isinstance(choice, OneOf)
 
 
 def _column(name: str) -> Callable[[_Row], str | None]:

@@ -16,7 +16,7 @@ from ..cost import PRICED_COUNTS, PriceLimits
 from ..trace import ProviderTrace
 from .base import Filters, GroupBy, PriceClass, check_groups
 from .json_sql import JsonDialect
-from .query import Dialect, Query, _conditions, _group, _group_expressions
+from .query import Query, SqlDialect, _conditions, _group, _group_expressions
 from .rows import decode
 
 __all__ = ["LEAST_SPAN", "price_class", "price_classes"]
@@ -44,7 +44,7 @@ _ROOM: Final = 16
 
 
 def price_classes(
-    dialect: Dialect, json: JsonDialect, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits
+    dialect: SqlDialect, json: JsonDialect, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits
 ) -> Query:
     """The classes of the calls that are meant, for each group.
 
@@ -54,15 +54,15 @@ def price_classes(
     check_groups(group_by)
     conditions, values = _conditions(dialect, filters)
     groups = [f"group_{at}" for at in range(len(group_by))]
-    read = _read(dialect, json, group_by, conditions)
-    counted = f"SELECT {', '.join([*groups, *_counted(json)])} FROM ({read}) AS rows_read {json.fence}"  # noqa: S608
+    statement = _read(dialect, json, group_by, conditions)
+    counted = f"SELECT {', '.join([*groups, *_counted(json)])} FROM ({statement}) AS rows_read {json.fence}"  # noqa: S608
     judged = f"SELECT *, {_is_odd(limits)} AS odd FROM ({counted}) AS rows_counted {json.fence}"  # noqa: S608
     key = [*groups, *_SAME, "side", *_OWN]
     selected = [*groups, *_SAME, f"{_side(limits)} AS side", *_own(), *_sums()]
     return Query(f"SELECT {', '.join(selected)} FROM ({judged}) AS rows_judged GROUP BY {', '.join(key)}", values)  # noqa: S608
 
 
-def _read(dialect: Dialect, json: JsonDialect, group_by: Sequence[GroupBy], conditions: Sequence[str]) -> str:
+def _read(dialect: SqlDialect, json: JsonDialect, group_by: Sequence[GroupBy], conditions: Sequence[str]) -> str:
     """The columns that matter, of the calls that are meant."""
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     selected = [
@@ -83,11 +83,21 @@ def _read(dialect: Dialect, json: JsonDialect, group_by: Sequence[GroupBy], cond
 
 
 def _counted(json: JsonDialect) -> list[str]:
-    numbers = [f"{json.whole('details_members', name)} AS {name}" for name in (*_DETAILS, *_FLAGS, *_PASSES)]
+    numbers = [f"{json.is_integer('details_members', name)} AS {name}" for name in (*_DETAILS, *_FLAGS, *_PASSES)]
     words = [f"{json.word('raw_members', name)} AS {name}" for name in _WORDS]
-    others = ["provider", "model", "service_tier", "usage_source", "started", "daytime_ns", *_COLUMNS, "details", "raw"]
+    columns = [
+        "provider",
+        "model",
+        "service_tier",
+        "usage_source",
+        "started",
+        "daytime_ns",
+        *_COLUMNS,
+        "details",
+        "raw",
+    ]
     return [
-        *others,
+        *columns,
         f"{json.is_odd('details')} AS odd_details",
         f"{json.is_odd('raw')} AS odd_raw",
         *numbers,
@@ -126,8 +136,8 @@ def _side(limits: PriceLimits) -> str:
 
 def _sides(limits: PriceLimits, side: int) -> tuple[int, int]:
     """How many limits of tokens are below the input, and the pattern."""
-    rest, pattern = divmod(side, _PATTERNS)
-    return rest % (len(limits.tokens) + 1), pattern
+    remainder, pattern = divmod(side, _PATTERNS)
+    return remainder % (len(limits.tokens) + 1), pattern
 
 
 def _behind(column: str, limits: Sequence[int]) -> str:
@@ -168,11 +178,11 @@ def price_class(group_by: Sequence[GroupBy], limits: PriceLimits, row: Mapping[s
     """
     is_odd = int(row["is_odd"]) == 1
     size, pattern = _sides(limits, int(row["side"]))
-    least = [0, *limits.tokens][size] + 1
+    minimum = [0, *limits.tokens][size] + 1
     return PriceClass(
         group=_group(group_by, row),
         calls=int(row["calls"]),
-        example=_record(row, _own_usage(row) if is_odd else _example_usage(row, pattern, least)),
+        example=_record(row, _own_usage(row) if is_odd else _example_usage(row, pattern, minimum)),
         sums=None if is_odd else {name: int(row[f"sum_{name}"] or 0) for name in PRICED_COUNTS},
         key=(*(row[name] for name in _SAME), pattern),
     )
@@ -189,13 +199,13 @@ def _own_usage(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**counts, "usage_details": row["own_details"], "usage_raw": row["own_raw"]}
 
 
-def _example_usage(row: Mapping[str, Any], pattern: int, least: int) -> Mapping[str, Any]:
+def _example_usage(row: Mapping[str, Any], pattern: int, minimum: int) -> Mapping[str, Any]:
     """The least counts that a call of the class may have, and some more, so that each can be raised by itself."""
     digits = {name: pattern // 3**at % 3 for at, name in enumerate(_PATTERN)}
     details = {name: 1 for name in (*_DETAILS, *_FLAGS) if digits[name] == _ABOVE_ZERO}
-    written = details.get("cache_write_5m_tokens", 0) + details.get("cache_write_1h_tokens", 0) + 2
+    cache_write = details.get("cache_write_5m_tokens", 0) + details.get("cache_write_1h_tokens", 0) + 2
     answered = details.get("audio_output_tokens", 0) + 2
-    counts = dict(zip(_COLUMNS, (max(least, _ROOM), answered, 1, written), strict=True))
+    counts = dict(zip(_COLUMNS, (max(minimum, _ROOM), answered, 1, cache_write), strict=True))
     details |= {name: -1 for name in _PASSES if digits[name] == _ABOVE_ZERO}  # not the total, whatever that is
     raw = {name: str(row[name])[1:] for name in _WORDS if row[name] is not None}
     usage = {name: (None, 0, count)[digits[name]] for name, count in counts.items()}

@@ -1,4 +1,4 @@
-"""The questions a store of rows is asked, as SQL; a :class:`Dialect` says what differs between databases.
+"""The questions a store of rows is asked, as SQL; a :class:`SqlDialect` says what differs between databases.
 
 Pure text and values: nothing here connects. Values are always parameters, and names are always ours.
 """
@@ -14,8 +14,8 @@ from .base import Filters, GroupBy, NoneOf, OneOf, StatsRow, check_groups
 from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
 
 __all__ = [
-    "Dialect",
     "Query",
+    "SqlDialect",
     "by_id",
     "by_step",
     "count",
@@ -39,7 +39,7 @@ def _unbounded(since: int | None, until: int | None) -> Sequence[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class SqlDialect:
     """How one database writes what these queries need."""
 
     #: what stands behind FROM
@@ -70,12 +70,12 @@ class Query(NamedTuple):
     values: Mapping[str, Cell]
 
 
-def by_id(dialect: Dialect, record_id: str) -> Query:
+def by_id(dialect: SqlDialect, record_id: str) -> Query:
     """The record with this ``id``, with payloads."""
     return _equal(dialect, "id", record_id, "LIMIT 1")
 
 
-def by_step(dialect: Dialect, step_id: str, *, newest: bool) -> Query:
+def by_step(dialect: SqlDialect, step_id: str, *, newest: bool) -> Query:
     """The newest record of a step, or all of them, oldest first; with payloads."""
     time = dialect.started_at
     tail = f"ORDER BY {time} DESC, id DESC LIMIT 1" if newest else f"ORDER BY {time}, id"
@@ -83,7 +83,7 @@ def by_step(dialect: Dialect, step_id: str, *, newest: bool) -> Query:
 
 
 def listing(
-    dialect: Dialect, filters: Filters | None, limit: int, cursor: str | None, *, keys: Sequence[str] = LISTED_KEYS
+    dialect: SqlDialect, filters: Filters | None, limit: int, cursor: str | None, *, keys: Sequence[str] = LISTED_KEYS
 ) -> Query:
     """A page, newest first and with the columns of ``keys``, and one record more if there is a next page.
 
@@ -95,8 +95,8 @@ def listing(
     if cursor is not None:
         at, after = decode_cursor(cursor)
         values |= {"cursor_at": at, "cursor_id": after}
-        place = f"({dialect.parameter('cursor_at', at)}, {dialect.parameter('cursor_id', after)})"
-        conditions.append(f"({dialect.started_at}, id) < {place}")
+        position = f"({dialect.parameter('cursor_at', at)}, {dialect.parameter('cursor_id', after)})"
+        conditions.append(f"({dialect.started_at}, id) < {position}")
         conditions.extend(dialect.bounds(None, at + 1))
     sql = (
         f"SELECT {dialect.select(keys)} FROM {dialect.table} {_where(conditions)}"  # noqa: S608 - all ours
@@ -105,7 +105,7 @@ def listing(
     return Query(sql, values)
 
 
-def ids_with_prefix(dialect: Dialect, prefix: str, limit: int) -> Query:
+def ids_with_prefix(dialect: SqlDialect, prefix: str, limit: int) -> Query:
     """Ids that begin with ``prefix``, compared character by character."""
     first = plain_text(prefix)
     values: dict[str, Cell] = {"first": first, "beyond": f"{first}\U0010ffff"}
@@ -116,13 +116,13 @@ def ids_with_prefix(dialect: Dialect, prefix: str, limit: int) -> Query:
     )
 
 
-def count(dialect: Dialect, filters: Filters | None) -> Query:
+def count(dialect: SqlDialect, filters: Filters | None) -> Query:
     """How many records are meant, as ``records``."""
     conditions, values = _conditions(dialect, filters)
     return Query(f"SELECT count(*) AS records FROM {dialect.table} {_where(conditions)}", values)  # noqa: S608
 
 
-def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None) -> Query:
+def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | None) -> Query:
     """Sums per group, in the order of the group's values, records without the value first.
 
     Raises:
@@ -143,7 +143,7 @@ def stats(dialect: Dialect, group_by: Sequence[GroupBy], filters: Filters | None
     return Query(f"SELECT {selected} FROM {dialect.table} {_where(conditions)} {tail}", values)  # noqa: S608 - all ours
 
 
-def where(dialect: Dialect, filters: Filters | None) -> Query:
+def where(dialect: SqlDialect, filters: Filters | None) -> Query:
     """The condition that ``filters`` are, without the word WHERE; one that always holds if there are none."""
     conditions, values = _conditions(dialect, filters)
     return Query(" AND ".join(conditions) or "1 = 1", values)
@@ -160,7 +160,7 @@ def stats_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> StatsRow:
     )
 
 
-def _group_expressions(dialect: Dialect, group_by: Sequence[GroupBy]) -> list[str]:
+def _group_expressions(dialect: SqlDialect, group_by: Sequence[GroupBy]) -> list[str]:
     expressions = {"model": "coalesce(response_model, request_model)", "day": dialect.day}
     return [expressions.get(name, name) for name in group_by]
 
@@ -169,37 +169,37 @@ def _group(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> Mapping[str, 
     return {name: _text(row[f"group_{at}"]) for at, name in enumerate(group_by)}
 
 
-def _equal(dialect: Dialect, key: str, value: str, tail: str) -> Query:
-    given = plain_text(value)
-    condition = f"{key} = {dialect.parameter(key, given)}"
-    return Query(f"SELECT {dialect.select(KEYS)} FROM {dialect.table} WHERE {condition} {tail}", {key: given})  # noqa: S608
+def _equal(dialect: SqlDialect, key: str, value: str, tail: str) -> Query:
+    text = plain_text(value)
+    condition = f"{key} = {dialect.parameter(key, text)}"
+    return Query(f"SELECT {dialect.select(KEYS)} FROM {dialect.table} WHERE {condition} {tail}", {key: text})  # noqa: S608
 
 
-def _conditions(dialect: Dialect, filters: Filters | None) -> tuple[list[str], dict[str, Cell]]:
-    meant = filters or Filters()
+def _conditions(dialect: SqlDialect, filters: Filters | None) -> tuple[list[str], dict[str, Cell]]:
+    filters_or_all = filters or Filters()
     values: dict[str, Cell] = {}
-    conditions = [_choice(dialect, name, wanted, values) for name, wanted in meant.choices().items()]
-    for name, sign, value in (("since", ">=", meant.since), ("until", "<", meant.until)):
+    conditions = [_choice(dialect, name, choice, values) for name, choice in filters_or_all.choices().items()]
+    for name, sign, value in (("since", ">=", filters_or_all.since), ("until", "<", filters_or_all.until)):
         if value is not None:
             if _FIRST < value <= _LAST:
                 values[name] = value
                 conditions.append(f"{dialect.started_at} {sign} {dialect.parameter(name, value)}")
             elif (name == "since") == (value > _LAST):  # else it holds for every time that there can be
                 conditions.append("1 = 0")
-    conditions.extend(dialect.bounds(meant.since, meant.until))
+    conditions.extend(dialect.bounds(filters_or_all.since, filters_or_all.until))
     return conditions, values
 
 
-def _choice(dialect: Dialect, name: str, wanted: OneOf | NoneOf, values: dict[str, Cell]) -> str:
+def _choice(dialect: SqlDialect, name: str, choice: OneOf | NoneOf, values: dict[str, Cell]) -> str:
     """The condition on one column; its parameters go into ``values``."""
-    given: dict[str, Cell] = {
-        f"{name}_{at}" if at else name: plain_text(value) for at, value in enumerate(wanted.values)
+    parameters: dict[str, Cell] = {
+        f"{name}_{at}" if at else name: plain_text(value) for at, value in enumerate(choice.values)
     }
-    values |= given
-    marks = [dialect.parameter(one, value) for one, value in given.items()]
-    sign, word = ("=", " OR ") if isinstance(wanted, OneOf) else ("<>", " AND ")
+    values |= parameters
+    marks = [dialect.parameter(parameter, value) for parameter, value in parameters.items()]
+    sign, word = ("=", " OR ") if isinstance(choice, OneOf) else ("<>", " AND ")
     compared = word.join(f"{name} {sign} {mark}" for mark in marks)
-    if isinstance(wanted, OneOf):
+    if isinstance(choice, OneOf):
         return f"({compared or '1 = 0'})"
     return f"({name} IS NULL OR ({compared or '1 = 1'}))"
 

@@ -1,6 +1,6 @@
 """The reading half of a backend that is asked in SQL: the same questions for each, whatever the database.
 
-A backend that mixes this in says how a query is run and with which :class:`~llmspan.backends.query.Dialect`; it writes,
+A backend that mixes this in says how a query is run, with which :class:`~llmspan.backends.query.SqlDialect`; it writes,
 opens and closes by itself.
 """
 
@@ -20,29 +20,29 @@ from .payload_pages import Row, take_page
 from .price_classes import price_class, price_classes
 from .rows import as_page, decode
 
-__all__ = ["Ask", "SQLReads"]
+__all__ = ["QueryBuilder", "SQLQueryMixin"]
 
 T = TypeVar("T")
 
-Ask = Callable[[query.Dialect], query.Query]
+QueryBuilder = Callable[[query.SqlDialect], query.Query]
 
 
-class SQLReads:
+class SQLQueryMixin:
     """The reading methods of :class:`~llmspan.backends.base.Backend`, over :meth:`_rows`."""
 
     #: how the database reads JSON, if sums of what is in JSON are made in it
     _json: ClassVar[JsonDialect | None] = None
 
-    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
+    def _rows(self, ask: QueryBuilder) -> Sequence[Mapping[str, Any]]:
         """The rows that the database gives for ``ask`` in its dialect, by column name."""
         raise NotImplementedError
 
-    def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
+    def _consume(self, ask: QueryBuilder, consume_rows: Callable[[Iterable[Row]], T]) -> T:
         """What ``read`` makes of the rows of ``ask``, whose columns are those of a record in their order.
 
         It may leave the last ones unread: a driver that gives them one by one has not fetched them then.
         """
-        return read(list(row.values()) for row in self._rows(ask))
+        return consume_rows(list(row.values()) for row in self._rows(ask))
 
     def get(self, trace_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
@@ -112,8 +112,8 @@ class SQLReads:
             lambda rows: take_page(rows, limit),
         )
 
-    def _traces(self, ask: Ask) -> Sequence[ProviderTrace]:
+    def _traces(self, ask: QueryBuilder) -> Sequence[ProviderTrace]:
         return [decode(row) for row in self._rows(ask)]
 
-    def _first(self, ask: Ask) -> ProviderTrace | None:
+    def _first(self, ask: QueryBuilder) -> ProviderTrace | None:
         return next(iter(self._traces(ask)), None)

@@ -115,10 +115,10 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
     raise SettingsError(f"cursor {cursor!r:.80} is not one that list() gave; leave it out to begin at the newest")
 
 
-def as_page(found: Sequence[ProviderTrace], limit: int) -> Page:
+def as_page(records: Sequence[ProviderTrace], limit: int) -> Page:
     """The page of the ``limit + 1`` records that were asked for: one more than it shows, if there is another page."""
-    page = found[:limit]
-    return Page(page, encode_cursor(page[-1].started_at, page[-1].id) if len(found) > limit else None)
+    page = records[:limit]
+    return Page(page, encode_cursor(page[-1].started_at, page[-1].id) if len(records) > limit else None)
 
 
 def check_limit(limit: int) -> None:
@@ -147,8 +147,8 @@ def _cell(record_id: str, key: str, value: Any) -> Cell:
 
 def _cut(key: str, value: Any) -> Any:
     """As much of a long JSON value as a record may hold, and still of the kind that ``key`` has."""
-    kept = cut_json(value)
-    return {name: item for name, item in kept.items() if item is not True} if key == "usage_details" else kept
+    shortened = cut_json(value)
+    return {name: item for name, item in shortened.items() if item is not True} if key == "usage_details" else shortened
 
 
 def _fits(value: object) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from .._guard import exception_of
 from .._version import __version__
-from ..backends.base import Backend, Removes, SupportsRetention
+from ..backends.base import Backend, SupportsRemove, SupportsRetention
 from ..content import Policy
 from ..errors import SchemaError, SettingsError
 from ..pipeline.spool.directory import make_root
@@ -33,7 +33,7 @@ from .usage_notes import find_unasked_streams
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Finding", "checkup", "old_sdks", "recordable_sdks"]
+__all__ = ["Finding", "old_sdks", "recordable_sdks", "run_checks"]
 
 Level = Literal["ok", "note", "problem"]
 Environ = Mapping[str, str]
@@ -60,7 +60,7 @@ class Finding:
     message: str
 
 
-def checkup(
+def run_checks(
     settings: Settings, backends: Sequence[Backend], environ: Environ, recorded: Collection[str] = ()
 ) -> Iterator[Finding]:
     """All findings, one by one: a backend may take its time. ``recorded``: the old SDKs whose calls are recorded."""
@@ -78,31 +78,31 @@ def checkup(
 
 
 def _settings(environ: Environ) -> Iterator[Finding]:
-    known = {name for setting in TABLE for name in (setting.env, *setting.aliases)}
+    variables = {name for setting in TABLE for name in (setting.env, *setting.aliases)}
     for name in sorted(environ):
-        if name.startswith("LLMSPAN_") and not name.startswith("LLMSPAN_TEST_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+        if name.startswith("LLMSPAN_") and not name.startswith("LLMSPAN_TEST_") and name not in variables:
+            close = difflib.get_close_matches(name, variables, n=1)
             hint = f"; did you mean {close[0]}?" if close else "; docs/settings.md has them all"
             yield Finding("settings", "problem", f"{name} is no setting{hint}")
 
 
 def _sdks(settings: Settings, recorded: Collection[str]) -> Iterator[Finding]:
-    found = {name: there for name in _OLDEST if (there := _version_of(name)) is not None}
-    if not found:
+    versions = {name: installed for name in _OLDEST if (installed := _version_of(name)) is not None}
+    if not versions:
         yield Finding("sdks", "problem", "neither openai nor anthropic is installed: there is nothing to record")
-    for name, there in found.items():
-        if _is_before(there, _OLDEST[name]) and name in recorded:
+    for name, installed in versions.items():
+        if _is_before(installed, _OLDEST[name]) and name in recorded:
             message = (
-                f"{name} {there} is older than {_OLDEST[name]}, the oldest that is tested; a trial call is recorded"
+                f"{name} {installed} is older than {_OLDEST[name]}, the oldest that is tested; a trial call is recorded"
             )
             yield Finding("sdks", "note", message)
-        elif _is_before(there, _OLDEST[name]):
-            message = f"{name} {there} is too old, its calls are not recorded; install {_OLDEST[name]} or later"
+        elif _is_before(installed, _OLDEST[name]):
+            message = f"{name} {installed} is too old, its calls are not recorded; install {_OLDEST[name]} or later"
             yield Finding("sdks", "problem", message)
         else:
-            yield Finding("sdks", "ok", f"{name} {there}")
-        if name in _TRACES_ITSELF and not _is_before(there, _TRACES_ITSELF[name]):
-            yield _native(name, there, settings)
+            yield Finding("sdks", "ok", f"{name} {installed}")
+        if name in _TRACES_ITSELF and not _is_before(installed, _TRACES_ITSELF[name]):
+            yield _native(name, installed, settings)
 
 
 def recordable_sdks() -> list[str]:
@@ -112,29 +112,36 @@ def recordable_sdks() -> list[str]:
 
 def old_sdks() -> list[str]:
     """The SDKs that are installed in an older version; a trial call shows whether it is recorded."""
-    return [name for name, oldest in _OLDEST.items() if (there := _version_of(name)) and _is_before(there, oldest)]
+    return [
+        name for name, oldest in _OLDEST.items() if (installed := _version_of(name)) and _is_before(installed, oldest)
+    ]
 
 
-def _native(name: str, there: str, settings: Settings) -> Finding:
+def _native(name: str, installed: str, settings: Settings) -> Finding:
     if settings.anthropic_native == "both":
-        return Finding("sdks", "note", f"{name} {there} makes spans of its own, and LLMSPAN_ANTHROPIC_NATIVE=both keeps"
+        return Finding("sdks", "note", f"{name} {installed} makes its own spans; LLMSPAN_ANTHROPIC_NATIVE=both keeps"
                        " them beside ours: every sum over spans counts those calls twice")  # fmt: skip
-    done = {"suppress": "they are held back for recorded calls", "adopt": "they are used instead of ours"}
-    return Finding("sdks", "ok", f"{name} {there} makes spans of its own; {done[settings.anthropic_native]}")
+    outcomes = {"suppress": "they are held back for recorded calls", "adopt": "they are used instead of ours"}
+    return Finding("sdks", "ok", f"{name} {installed} makes spans of its own; {outcomes[settings.anthropic_native]}")
 
 
 def _instrumentors(environ: Environ) -> Iterator[Finding]:
     points = entry_points(group="opentelemetry_instrumentor")
     words = environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
     disabled = {word.strip().lower() for word in words}
-    ours = [point.name for point in points if point.value.startswith("llmspan.")]
-    off = [name for name in ours if name in disabled or "*" in disabled]
+    own_names = [point.name for point in points if point.value.startswith("llmspan.")]
+    off = [name for name in own_names if name in disabled or "*" in disabled]
     if off:
         yield Finding("instrumentors", "problem", f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS holds {', '.join(off)}: under"
                       " opentelemetry-instrument those calls are not recorded")  # fmt: skip
     for point in points:
         sdk = next((name for name in _OLDEST if name in point.name.lower()), None)
-        if sdk is not None and point.name not in ours and point.name.lower() not in disabled and "*" not in disabled:
+        if (
+            sdk is not None
+            and point.name not in own_names
+            and point.name.lower() not in disabled
+            and "*" not in disabled
+        ):
             yield Finding("instrumentors", "note", f"{sdk} is also instrumented by {_package(point)}; `calls` says what"
                           " is made of a call beside it (docs/one-span.md)")  # fmt: skip
     if not any(point.value.startswith("llmspan.") for point in points):
@@ -157,13 +164,13 @@ def _spans(environ: Environ) -> Iterator[Finding]:
         why = "OTEL_TRACES_EXPORTER=none" if exporters else "no OTEL_EXPORTER_OTLP_ENDPOINT is set"
         yield Finding("spans", "ok", f"spans go nowhere by themselves ({why}); records do not need them")
         return
-    known = {point.name for point in entry_points(group="opentelemetry_traces_exporter")}
+    exporter_names = {point.name for point in entry_points(group="opentelemetry_traces_exporter")}
     for name in exporters or ["otlp"]:
-        if name == "otlp" and not any(one.startswith("otlp") for one in known):
+        if name == "otlp" and not any(exporter.startswith("otlp") for exporter in exporter_names):
             missing = f'spans are to go to {endpoint or "OTLP"}, but nothing can send them; pip install "llmspan[otlp]"'
             yield Finding("spans", "problem", missing)
-        elif name not in known and name != "otlp":
-            among = ", ".join(sorted(known))
+        elif name not in exporter_names and name != "otlp":
+            among = ", ".join(sorted(exporter_names))
             yield Finding("spans", "problem", f"OTEL_TRACES_EXPORTER={name}: no such exporter; there are {among}")
         else:
             yield Finding("spans", "ok", f"spans go to {name}{f' ({endpoint})' if name == 'otlp' and endpoint else ''}")
@@ -189,11 +196,11 @@ def _content(settings: Settings, backends: Sequence[Backend], environ: Environ) 
         places = [backend.name for backend in backends if backend.name not in without]
         text = f"requests and responses ARE stored in {', '.join(places) or 'no backend'}"
         text += ", but not in postgres (LLMSPAN_POSTGRES_PAYLOAD=metadata)" if without else ""
-    asked = environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip()
-    if asked.lower() not in ("", "false", "no_content"):
+    capture = environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip()
+    if capture.lower() not in ("", "false", "no_content"):
         name = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
         return Finding(
-            "content", "note", f"{text}; {name}={asked} asks for them on spans too, which go to every exporter"
+            "content", "note", f"{text}; {name}={capture} asks for them on spans too, which go to every exporter"
         )
     return Finding("content", "ok", f"{text}; they are not put on spans")
 
@@ -218,9 +225,11 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     if error is None:
         yield Finding("spool", "ok", f"{settings.spool_dir} can be written")
         return
-    known = isinstance(error, SettingsError)
-    reason = _one_line(error) if known else f"LLMSPAN_SPOOL_DIR={settings.spool_dir}: {_system_error(error)}"
-    remedy = "" if known else "; give it room, or set it to a directory that this user may write to"
+    is_settings_error = isinstance(error, SettingsError)
+    reason = (
+        _one_line(error) if is_settings_error else f"LLMSPAN_SPOOL_DIR={settings.spool_dir}: {_system_error(error)}"
+    )
+    remedy = "" if is_settings_error else "; give it room, or set it to a directory that this user may write to"
     yield Finding("spool", "problem", f"{reason}{remedy}. A crash of the program loses what is not stored yet")
 
 
@@ -244,10 +253,10 @@ def _system_error(error: BaseException) -> str:
 
 def _backend(backend: Backend) -> Iterator[Finding]:
     began = time.monotonic()
-    said: list[str] = []
-    error = exception_of(lambda: said.append(_checked(backend)))
+    remarks: list[str] = []
+    error = exception_of(lambda: remarks.append(_checked(backend)))
     if error is None and backend.readable:
-        error = exception_of(lambda: said.append(_probed(backend)))
+        error = exception_of(lambda: remarks.append(_probed(backend)))
     took = f"{(time.monotonic() - began) * 1000:.0f} ms"
     notes: list[str | None] = []
     if error is None and backend.readable:
@@ -256,7 +265,7 @@ def _backend(backend: Backend) -> Iterator[Finding]:
     if error is not None:
         yield Finding(f"backend {backend.name}", "problem", _one_line(error))
     else:
-        yield Finding(f"backend {backend.name}", "ok", f"{'; '.join(said)}; {took}")
+        yield Finding(f"backend {backend.name}", "ok", f"{'; '.join(remarks)}; {took}")
     yield from (Finding("usage", "note", f"{backend.name}: {note}") for note in notes if note)
 
 
@@ -276,16 +285,16 @@ def _probed(backend: Backend) -> str:
     """
     if isinstance(backend, SupportsRetention):
         backend.suspend_retention()
-    probe = _probe(passing=isinstance(backend, Removes))
+    probe = _probe(passing=isinstance(backend, SupportsRemove))
     backend.open()
     backend.write([probe])
-    found = backend.get(probe.id)
-    gone = isinstance(backend, Removes) and exception_of(backend.remove, [probe.id]) is None
-    if found is None:
+    stored_probe = backend.get(probe.id)
+    is_removed = isinstance(backend, SupportsRemove) and exception_of(backend.remove, [probe.id]) is None
+    if stored_probe is None:
         raise LookupError("a record was written without an error, but is not there")
-    if found.started_at != probe.started_at:
+    if stored_probe.started_at != probe.started_at:
         raise LookupError("a record that was written is read back with other values")
-    stays = "" if gone else f" (it stays: {probe.id}, provider llmspan, operation probe)"
+    stays = "" if is_removed else f" (it stays: {probe.id}, provider llmspan, operation probe)"
     return f"wrote a record and read it back{stays}"
 
 
@@ -315,8 +324,8 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-def _is_before(one: str, other: str) -> bool:
-    return _numbers(one) < _numbers(other)
+def _is_before(installed: str, other: str) -> bool:
+    return _numbers(installed) < _numbers(other)
 
 
 def _numbers(text: str) -> list[int]:

@@ -68,13 +68,13 @@ def response_turns(payload: str | None) -> list[Turn]:
     return _read(payload, "assistant", _response)
 
 
-def _read(payload: str | None, role: str, read: Callable[[JsonObject], list[Turn]]) -> list[Turn]:
+def _read(payload: str | None, role: str, parse: Callable[[JsonObject], list[Turn]]) -> list[Turn]:
     if payload in (None, "null"):
         return []
     try:
         body = json.loads(payload)
         if isinstance(body, dict):
-            return read(obj(body))
+            return parse(obj(body))
     except (ValueError, RecursionError):
         pass
     return [Turn(role, "note", payload)]
@@ -167,12 +167,12 @@ def _message(role: str, message: JsonObject) -> Iterator[Turn]:
 
 def _call(kind: str, call: JsonObject) -> Turn:
     """A call of a tool, which only the model makes, whatever message or list it is in."""
-    inner = obj(call.get(kind)) or call
-    arguments = next((inner[key] for key in _ARGUMENTS if inner.get(key) is not None), None)
+    function = obj(call.get(kind)) or call
+    arguments = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
     if arguments is None:
-        arguments = _sketch({key: value for key, value in inner.items() if key not in _IDENTITY})
+        arguments = _sketch({key: value for key, value in function.items() if key not in _IDENTITY})
     text = arguments if isinstance(arguments, str) else _json(arguments)
-    return Turn("assistant", "call", text, str(inner.get("name") or kind))
+    return Turn("assistant", "call", text, str(function.get("name") or kind))
 
 
 def _own_result(kind: str, call: JsonObject) -> Iterator[Turn]:
@@ -194,8 +194,8 @@ def _result(part: JsonObject) -> str:
 
 
 def _words(part: JsonObject) -> str:
-    found = next((part[key] for key in _WORDS if part.get(key)), "")
-    return found if isinstance(found, str) else "\n".join(turn.text for turn in _said("", found))
+    text = next((part[key] for key in _WORDS if part.get(key)), "")
+    return text if isinstance(text, str) else "\n".join(turn.text for turn in _said("", text))
 
 
 def _tools(body: JsonObject) -> Iterator[JsonObject]:
@@ -208,10 +208,13 @@ def _tools(body: JsonObject) -> Iterator[JsonObject]:
 
 def _tool(tool: JsonObject) -> Turn:
     """The whole definition: the description as text, then parameters and configuration as JSON."""
-    inner = _definition(tool)
-    shown = ("type", "name", "description", "tools" if tool.get("type") == "namespace" else "")
-    rest = {key: value for key, value in inner.items() if key not in shown}
-    texts = [str(inner.get("description") or ""), json.dumps(rest, ensure_ascii=False, indent=2) if rest else ""]
+    definition = _definition(tool)
+    label_keys = ("type", "name", "description", "tools" if tool.get("type") == "namespace" else "")
+    details = {key: value for key, value in definition.items() if key not in label_keys}
+    texts = [
+        str(definition.get("description") or ""),
+        json.dumps(details, ensure_ascii=False, indent=2) if details else "",
+    ]
     return Turn("system", "tool", "\n".join(filter(None, texts)), _tool_name(tool))
 
 
@@ -220,8 +223,8 @@ def _definition(tool: JsonObject) -> JsonObject:
 
 
 def _tool_name(tool: JsonObject) -> str:
-    inner = _definition(tool)
-    names = (inner.get(key) for key in ("name", "server_label", "mcp_server_name"))
+    definition = _definition(tool)
+    names = (definition.get(key) for key in ("name", "server_label", "mcp_server_name"))
     return str(next(filter(None, names), None) or tool.get("type") or "?")
 
 
@@ -236,7 +239,7 @@ def _shortened(value: Any, depth: int = 0) -> Any:
     if depth > 20:
         return "..."
     if isinstance(value, dict):
-        return {key: _shortened(inner, depth + 1) for key, inner in value.items()}
+        return {key: _shortened(member, depth + 1) for key, member in value.items()}
     if isinstance(value, list):
         return [_shortened(inner, depth + 1) for inner in value]
     return value

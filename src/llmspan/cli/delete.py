@@ -105,7 +105,7 @@ def prune(
     They are counted and shown first. Stores can do this by themselves: LLMSPAN_SQLITE_RETENTION_DAYS,
     LLMSPAN_POSTGRES_RETENTION_DAYS, LLMSPAN_CLICKHOUSE_TTL.
     """
-    options.moment(older_than, "--older-than")
+    options.parse_time(older_than, "--older-than")
     filters = options.filters(None, None, where)
 
     def older(backend: DeletableBackend) -> Filters:
@@ -130,7 +130,7 @@ def _backends(backend: str | None, db: str | None) -> Generator[Sequence[Deletab
 def _cutoff(age: str, backend: DeletableBackend) -> int:
     """The time before which calls are older than ``age``, by the clock of the store; that is past, or an error."""
     now = backend.now()
-    cutoff = options.moment(age, "--older-than", now=now)
+    cutoff = options.parse_time(age, "--older-than", now=now)
     if cutoff >= now:
         reason = f"{age!r} is not past by the clock of {backend.name} ({backend.location}); name an earlier time"
         raise click.BadParameter(reason, param_hint="--older-than")

@@ -50,15 +50,15 @@ def demo(*, keep: bool, as_json: bool) -> None:
 def _installed_sdks() -> dict[str, Any]:
     from ..demo.calls import CALLS
 
-    found: dict[str, Any] = {}
+    sdks: dict[str, Any] = {}
     for name in CALLS:
         try:
-            found[name] = import_module(name)
+            sdks[name] = import_module(name)
         except ImportError:
             echo(f'{name} is not installed; pip install "llmspan[{name}]"', err=True)
-    if not found:
+    if not sdks:
         raise click.ClickException("there is no SDK to record")
-    return found
+    return sdks
 
 
 def _record(sdks: Mapping[str, Any], path: Path) -> Sequence[ProviderTrace]:
@@ -94,10 +94,10 @@ def _stored(path: Path) -> Sequence[ProviderTrace]:
 
     with Reader.from_env(backends="sqlite", sqlite_path=path) as reader:
         listed = list(reader.iterate())[::-1]
-        return [trace for one in listed if (trace := reader.get(one.id)) is not None]
+        return [trace for record in listed if (trace := reader.get(record.id)) is not None]
 
 
-def _print(traces: Sequence[ProviderTrace], kept: Path | None) -> None:
+def _print(traces: Sequence[ProviderTrace], database: Path | None) -> None:
     from .listing import Listing
     from .render import call, terminal
 
@@ -105,17 +105,21 @@ def _print(traces: Sequence[ProviderTrace], kept: Path | None) -> None:
     Listing(console).print_all(traces)
     console.print()
     by_step = {trace.step_id: trace for trace in traces}
-    shown = next((by_step[step] for step in _SHOWN if step in by_step), traces[-1] if traces else None)
-    if shown is not None:
-        console.print(call(shown))
+    example = next((by_step[step] for step in _SHOWN if step in by_step), traces[-1] if traces else None)
+    if example is not None:
+        console.print(call(example))
         console.print()
-    for hint in _hints(kept):
+    for hint in _hints(database):
         echo(hint)
 
 
-def _hints(kept: Path | None) -> list[str]:
-    if kept is not None:
-        return [f"Kept in {kept}; look further:", f"  llmspan show --db {kept}", f"  llmspan stats --db {kept}"]
+def _hints(database: Path | None) -> list[str]:
+    if database is not None:
+        return [
+            f"Kept in {database}; look further:",
+            f"  llmspan show --db {database}",
+            f"  llmspan stats --db {database}",
+        ]
     return [
         "These records are gone again (--keep keeps them). Your own program:",
         "  llmspan run app.py",

@@ -29,14 +29,14 @@ def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: 
     A record is written to each backend and read back. A call by each SDK is made to a local server, without a key or
     network, to see what the installed instrumentations make of it. The exit code is 1 if there is a problem.
     """
-    from .checkup import checkup, old_sdks, recordable_sdks
+    from .checkup import old_sdks, recordable_sdks, run_checks
     from .trial import recorded_sdks, trial_calls
 
     settings, backends = options.load(backend, db)
     problems = 0
     recorded = recorded_sdks(old_sdks(), os.environ)
     trials = trial_calls(settings, [*recordable_sdks(), *recorded], os.environ)
-    for finding in chain(checkup(settings, backends, os.environ, recorded), trials):
+    for finding in chain(run_checks(settings, backends, os.environ, recorded), trials):
         problems += finding.level == "problem"
         if as_json:
             echo(json.dumps(asdict(finding)))

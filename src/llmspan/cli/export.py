@@ -50,23 +50,23 @@ def export(
     chosen = options.filters(since, until, where)
     with options.open_reader(backend, db) as reader, _opened(output, reader.backend.location) as stream:
         with progress_bar(lambda: reader.count(chosen), to_stdout=output is None) as advance:
-            written = _write(reader, chosen, stream, advance)
-        if not written:
+            record_count = _write(reader, chosen, stream, advance)
+        if not record_count:
             echo(options.nothing(reader, chosen=bool(where or since or until)), err=True)
     if output is not None:
-        echo(f"{written} records to {output}", err=True)
+        echo(f"{record_count} records to {output}", err=True)
 
 
 def _write(reader: Reader, filters: Filters, stream: TextIO, advance: Callable[[int], None]) -> int:
     """Write the records page by page, each page read by one query; their number."""
-    written = 0
+    record_count = 0
     page = reader.list_json(filters, limit=_PAGE)
     while True:
         stream.writelines(f"{line}\n" for line in page.lines)
-        written += len(page.lines)
+        record_count += len(page.lines)
         advance(len(page.lines))
         if page.next_cursor is None:
-            return written
+            return record_count
         page = reader.list_json(filters, limit=_PAGE, cursor=page.next_cursor)
 
 

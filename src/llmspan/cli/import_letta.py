@@ -56,53 +56,53 @@ def import_letta(
     """
     from .letta_table import LettaTable
 
-    begin = None if since is None else _EPOCH + max(timedelta(microseconds=options.moment(since) // 1000), _FIRST)
+    begin = None if since is None else _EPOCH + max(timedelta(microseconds=options.parse_time(since) // 1000), _FIRST)
     _, backends = options.load(backend, db)
     table = LettaTable(dsn, schema, since=begin, batch=batch)
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     try:
-        for one in [] if dry_run else backends:
-            one.open()
+        for target in [] if dry_run else backends:
+            target.open()
         with click.progressbar(length=table.count(), file=sys.stderr, label="rows") as bar:
             for page in table.pages():
-                traces = _converted(page, told)
+                traces = _converted(page, counts)
                 if not dry_run:
-                    traces = _missing(backends, traces, told)
-                _count_imported(traces, told)
-                for one in [] if dry_run else backends:
-                    _write(one, traces, told)
+                    traces = _missing(backends, traces, counts)
+                _count_imported(traces, counts)
+                for target in [] if dry_run else backends:
+                    _write(target, traces, counts)
                 bar.update(len(page))
     finally:
         table.close()
-        for one in backends:
-            one.shutdown()
-    _report(told, "nowhere, as asked" if dry_run else ", ".join(f"{one.name} ({one.location})" for one in backends),
+        for target in backends:
+            target.shutdown()
+    _report(counts, "nowhere, as asked" if dry_run else ", ".join(f"{one.name} ({one.location})" for one in backends),
             as_json=as_json)  # fmt: skip
 
 
-def _converted(page: Sequence[Mapping[str, Any]], told: Counter[str]) -> list[ProviderTrace]:
+def _converted(page: Sequence[Mapping[str, Any]], counts: Counter[str]) -> list[ProviderTrace]:
     from .letta import to_record
 
     traces: list[ProviderTrace] = []
     for row in page:
-        told["rows"] += 1
+        counts["rows"] += 1
         if row.get("is_deleted"):
-            told["deleted"] += 1
+            counts["deleted"] += 1
             continue
         try:
             trace = to_record(row)
         except RecordError as error:
-            told["skipped"] += 1
+            counts["skipped"] += 1
             echo(f"skipped {row['id']}: {error}", err=True)
             continue
         traces.append(trace)
     return traces
 
 
-def _missing(backends: Sequence[Backend], traces: Sequence[ProviderTrace], told: Counter[str]) -> list[ProviderTrace]:
+def _missing(backends: Sequence[Backend], traces: Sequence[ProviderTrace], counts: Counter[str]) -> list[ProviderTrace]:
     """The records that a backend does not have yet; the others are counted as present."""
     missing = [trace for trace in traces if not all(_has(backend, trace.id) for backend in backends)]
-    told["present"] += len(traces) - len(missing)
+    counts["present"] += len(traces) - len(missing)
     return missing
 
 
@@ -116,34 +116,34 @@ def _has(backend: Backend, record_id: str) -> bool:
         return False
 
 
-def _count_imported(traces: Sequence[ProviderTrace], told: Counter[str]) -> None:
-    told["imported"] += len(traces)
-    told["failures"] += sum(trace.status != "ok" for trace in traces)
-    told["without_usage"] += sum(trace.usage.source == "none" for trace in traces)
+def _count_imported(traces: Sequence[ProviderTrace], counts: Counter[str]) -> None:
+    counts["imported"] += len(traces)
+    counts["failures"] += sum(trace.status != "ok" for trace in traces)
+    counts["without_usage"] += sum(trace.usage.source == "none" for trace in traces)
 
 
-def _write(backend: Backend, traces: Sequence[ProviderTrace], told: Counter[str]) -> None:
+def _write(backend: Backend, traces: Sequence[ProviderTrace], counts: Counter[str]) -> None:
     """Write a page; what the backend will never take is named, and the rest is written."""
     try:
         backend.write(traces)
     except PermanentError as error:
         if len(traces) == 1:
-            told["skipped"] += 1
-            told["imported"] -= 1
+            counts["skipped"] += 1
+            counts["imported"] -= 1
             echo(f"skipped {traces[0].attributes['letta.id']}: {backend.name}: {error}", err=True)
             return
         middle = len(traces) // 2
-        _write(backend, traces[:middle], told)
-        _write(backend, traces[middle:], told)
+        _write(backend, traces[:middle], counts)
+        _write(backend, traces[middle:], counts)
 
 
-def _report(told: Counter[str], where: str, *, as_json: bool) -> None:
+def _report(counts: Counter[str], where: str, *, as_json: bool) -> None:
     if as_json:
-        echo(json.dumps({name: told[name] for name in _COUNTS}))
+        echo(json.dumps({name: counts[name] for name in _COUNTS}))
         return
-    more = {"failures": "that failed", "without_usage": "without usage"}
-    inside = ", ".join(f"{told[name]} {words}" for name, words in more.items() if told[name])
-    others = {"present": "there already", "deleted": "deleted", "skipped": "skipped"}
-    passed = ", ".join(f"{told[name]} {words}" for name, words in others.items() if told[name])
-    echo(f"{told['rows']} rows: {told['imported']} imported{f' ({inside})' if inside else ''}"
-               f"{f', {passed}' if passed else ''}; stored in {where}")  # fmt: skip
+    details = {"failures": "that failed", "without_usage": "without usage"}
+    inside = ", ".join(f"{counts[name]} {words}" for name, words in details.items() if counts[name])
+    passed_over = {"present": "there already", "deleted": "deleted", "skipped": "skipped"}
+    passed_text = ", ".join(f"{counts[name]} {words}" for name, words in passed_over.items() if counts[name])
+    echo(f"{counts['rows']} rows: {counts['imported']} imported{f' ({inside})' if inside else ''}"
+               f"{f', {passed_text}' if passed_text else ''}; stored in {where}")  # fmt: skip

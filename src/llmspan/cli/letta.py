@@ -53,7 +53,7 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
     """
     request, response = _object(row, "request_json"), _object(row, "response_json")
     config = _value(row, "llm_config")
-    known = config if isinstance(config, dict) else {}
+    config_members = config if isinstance(config, dict) else {}
     api = _api(request, response)
     reply = _reply(api, response)
     error_type, error_message = _error(response, reply)
@@ -69,10 +69,10 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
         call_type=row.get("call_type"),
         source=row.get("source"),
         attributes=_attributes(row),
-        provider=_provider(known, api, response),
+        provider=_provider(config_members, api, response),
         operation="embeddings" if row.get("call_type") == "embedding" else "chat",
         api=api,
-        request_model=_text(request.get("model")) or _text(known.get("model")),
+        request_model=_text(request.get("model")) or _text(config_members.get("model")),
         response_model=reply.response_model or _text(response.get("model")),
         response_id=reply.response_id or _text(response.get("id")),
         stream=request.get("stream") is True,
@@ -101,8 +101,8 @@ def record_id(letta_id: str, created: int) -> str:
     >>> record_id("provider_trace-6f9619ff-8b86-4011-b42d-00c04fc964ff", 1_769_860_800_000_000_000)
     '019c13ec-9e00-76f9-b42d-00c04fc964ff'
     """
-    found = _UUID.search(letta_id.lower())
-    digits = found[0].replace("-", "") if found else hashlib.sha256(letta_id.encode()).hexdigest()[:32]
+    match = _UUID.search(letta_id.lower())
+    digits = match[0].replace("-", "") if match else hashlib.sha256(letta_id.encode()).hexdigest()[:32]
     milliseconds = max(0, created // 1_000_000) & (1 << 48) - 1
     value = milliseconds << 80 | int(digits[:3], 16) << 64 | int(digits[16:], 16)
     value = value & ~(0xF << 76) | 0x7 << 76
@@ -151,9 +151,9 @@ def _error(response: dict[str, Any], reply: Reply) -> tuple[str | None, str | No
     """Type and message of a failure; ``"error": null``, which a response that went well may have, is none."""
     if not response.get("error"):
         return (wire.error_type(reply.error), reply.error.message) if reply.error is not None else (None, None)
-    told = read_error(response)
-    kind = _text(response.get("error_type")) or wire.error_type(told)
-    return kind, told.message if told is not None else None
+    provider_error = read_error(response)
+    kind = _text(response.get("error_type")) or wire.error_type(provider_error)
+    return kind, provider_error.message if provider_error is not None else None
 
 
 def _status(error_type: str | None) -> RecordStatus:
@@ -168,11 +168,11 @@ def _tags(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
     names = {"id": "letta.id", "organization_id": "letta.organization_id", "_created_by_id": "letta.created_by_id",
              "_last_updated_by_id": "letta.last_updated_by_id"}  # fmt: skip
-    found = {name: str(row[column]) for column, name in names.items() if row.get(column) is not None}
+    attributes = {name: str(row[column]) for column, name in names.items() if row.get(column) is not None}
     updated = row.get("updated_at")
     if isinstance(updated, datetime) and updated != row.get("created_at"):
-        found["letta.updated_at"] = updated.isoformat()
-    return found
+        attributes["letta.updated_at"] = updated.isoformat()
+    return attributes
 
 
 def _moment(row: Mapping[str, Any]) -> int:

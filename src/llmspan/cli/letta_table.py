@@ -34,7 +34,7 @@ class LettaTable:
             import psycopg
             from psycopg import conninfo, rows, sql
 
-            from ..backends.postgres.connection import parse
+            from ..backends.postgres.connection import parse_dsn
         except ImportError:
             raise SettingsError('reading Postgres needs psycopg; pip install "llmspan[postgres]"') from None
         self._driver = psycopg
@@ -43,7 +43,7 @@ class LettaTable:
         self._batch = batch
         self._condition = sql.SQL("created_at >= {}").format(sql.Literal(since)) if since else sql.SQL("true")
         self._table = sql.Identifier(schema, _TABLE)
-        parameters = {"connect_timeout": "30", **parse(dsn, "--dsn")}
+        parameters = {"connect_timeout": "30", **parse_dsn(dsn, "--dsn")}
         self._credentials = {parameters.get("password"), os.environ.get("PGPASSWORD")}
         with masked_errors(self._credentials, ""), quiet():
             try:
@@ -81,14 +81,14 @@ class LettaTable:
 
     def _existing(self, schema: str) -> list[str]:
         text = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
-        found = {row["column_name"] for row in self._query(text, (schema, _TABLE))}
-        if _OURS in found:
+        columns = {row["column_name"] for row in self._query(text, (schema, _TABLE))}
+        if _OURS in columns:
             raise SettingsError(f"{schema}.{_TABLE} is a table of llmspan, not Letta's; --dsn and --schema say which")
-        if missing := [name for name in _NEEDED if name not in found]:
+        if missing := [name for name in _NEEDED if name not in columns]:
             raise SettingsError(
                 f"{schema}.{_TABLE} is not there, or not Letta's: it has no column {missing[0]}; see --schema"
             )
-        return [name for name in COLUMNS if name in found]
+        return [name for name in COLUMNS if name in columns]
 
     def _query(self, text: LiteralString | Any, values: Sequence[Any]) -> list[dict[str, Any]]:
         with masked_errors(self._credentials, ""), quiet():

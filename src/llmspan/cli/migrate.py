@@ -23,18 +23,18 @@ def migrate(*, backend: str | None, db: str | None, as_json: bool) -> None:
     """
     _, backends = options.load(backend, db)
     failures: list[LlmspanError] = []
-    for one in backends:
+    for target in backends:
         try:
-            applied = list(one.migrate())
+            applied = list(target.migrate())
         except LlmspanError as error:
             failures.append(error)
             continue
         finally:
-            one.shutdown()
+            target.shutdown()
         if as_json:
-            echo(json.dumps({"backend": one.name, "location": one.location, "applied": applied}))
+            echo(json.dumps({"backend": target.name, "location": target.location, "applied": applied}))
         else:
-            echo(f"{one.name} ({one.location}): {', '.join(applied) or 'up to date'}")
+            echo(f"{target.name} ({target.location}): {', '.join(applied) or 'up to date'}")
     for error in failures[1:]:
         echo(f"Error: {error}", err=True)
     if failures:

@@ -24,9 +24,9 @@ __all__ = [
     "chosen_backends",
     "filters",
     "load",
-    "moment",
     "nothing",
     "open_reader",
+    "parse_time",
     "record_filters",
     "store",
     "where_option",
@@ -126,8 +126,8 @@ def filters(since: str | None, until: str | None, where: tuple[str, ...] = ()) -
     from ..backends.base import Filters
     from ..errors import SettingsError
 
-    begin = None if since is None else moment(since, "--since")
-    end = None if until is None else moment(until, "--until")
+    begin = None if since is None else parse_time(since, "--since")
+    end = None if until is None else parse_time(until, "--until")
     try:
         return Filters(**_wanted(where), since=begin, until=end)
     except SettingsError as error:
@@ -142,19 +142,19 @@ def _wanted(where: tuple[str, ...]) -> dict[str, Any]:
     either: dict[str, list[str]] = {}
     neither: dict[str, list[str]] = {}
     for term in where:
-        found = _TERM.fullmatch(term)
-        if found is None or found[1] not in keys:
+        match = _TERM.fullmatch(term)
+        if match is None or match[1] not in keys:
             expected = f"KEY=VALUE or KEY!=VALUE with a KEY of {', '.join(keys)}"
             raise click.BadParameter(f"{term!r} is not {expected}", param_hint="--where")
-        values = [value.replace(r"\,", ",") for value in _COMMA.split(found[3])]
-        (either if found[2] == "=" else neither).setdefault(found[1], []).extend(values)
+        values = [value.replace(r"\,", ",") for value in _COMMA.split(match[3])]
+        (either if match[2] == "=" else neither).setdefault(match[1], []).extend(values)
     filters: dict[str, Any] = {key: NoneOf(tuple(values)) for key, values in neither.items()}
     for key, values in either.items():  # of a key with both, what is left
         filters[key] = OneOf(tuple(value for value in values if value not in neither.get(key, [])))
     return filters
 
 
-def moment(text: str, option: str = "--since", *, now: int | None = None) -> int:
+def parse_time(text: str, option: str = "--since", *, now: int | None = None) -> int:
     """Nanoseconds since the epoch: so long ago (``7d``), or an ISO date or time, of the command's zone or its own.
 
     ``now``: from when so long ago is counted; by this machine's clock if not given.

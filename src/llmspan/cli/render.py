@@ -62,24 +62,24 @@ _STATUS: Final = {
 _ROLE: Final = {"system": "blue", "user": "cyan", "assistant": "green", "tool": "magenta"}
 
 
-def terminal(least: int = 0) -> Console:
+def terminal(minimum_width: int = 0) -> Console:
     """Where to print; what needs ``least`` columns gets them: a line that wraps is better than numbers cut off."""
     console = Console()
-    return Console(width=max(console.width if console.is_terminal else _PLAIN_WIDTH, least))
+    return Console(width=max(console.width if console.is_terminal else _PLAIN_WIDTH, minimum_width))
 
 
 def call(trace: ProviderTrace, *, longest: int | None = None, full_tools: bool = False) -> RenderableType:
     """A call; ``longest`` cuts each turn to so many characters, ``full_tools`` shows the definitions of tools."""
     failure = _error(trace)
-    said = [turn for turn in response_turns(trace.response_json) if not (failure and _is_odd(turn))]
-    asked = _turns(request_turns(trace.request_json, full_tools=full_tools), longest)
-    answered = _turns(said, longest)
+    response = [turn for turn in response_turns(trace.response_json) if not (failure and _is_odd(turn))]
+    request = _turns(request_turns(trace.request_json, full_tools=full_tools), longest)
+    answered = _turns(response, longest)
     if trace.request_json is None and trace.response_json is None:
-        asked = [clean(f"The payload was not stored (content: {trace.content}).", "dim italic")]
+        request = [clean(f"The payload was not stored (content: {trace.content}).", "dim italic")]
     if answered:
         answered = [Rule(style="dim"), *answered]
     numbers = usage(trace.usage, usage_note(trace)), timing(trace)
-    return Group(_heading(trace), *_facts(trace), Text(), *asked, *answered, *failure, Text(), *numbers)
+    return Group(_heading(trace), *_facts(trace), Text(), *request, *answered, *failure, Text(), *numbers)
 
 
 def usage(used: Usage, note: str | None = None) -> RenderableType:
@@ -89,13 +89,13 @@ def usage(used: Usage, note: str | None = None) -> RenderableType:
     for is_bar in (False, False, True, False):
         table.add_column(no_wrap=not is_bar, overflow="fold")
     cached = _share(used.cache_read_tokens, used.input_tokens), "cyan"
-    written = _share(used.cache_write_tokens, used.input_tokens), "yellow"
+    cache_write = _share(used.cache_write_tokens, used.input_tokens), "yellow"
     thought = _share(used.reasoning_tokens, used.output_tokens), "magenta"
-    shown = counts_of(used)
-    table.add_row("input", shown[0], _Bar(_share(used.input_tokens, widest), "blue", (cached, written)),
+    counts = counts_of(used)
+    table.add_row("input", counts[0], _Bar(_share(used.input_tokens, widest), "blue", (cached, cache_write)),
                   Text.assemble("cached ", (count(used.cache_read_tokens), "cyan"),
                                 "  written ", (count(used.cache_write_tokens), "yellow")))  # fmt: skip
-    table.add_row("output", shown[3], _Bar(_share(used.output_tokens, widest), "green", (thought,)),
+    table.add_row("output", counts[3], _Bar(_share(used.output_tokens, widest), "green", (thought,)),
                   Text.assemble("reasoning ", (count(used.reasoning_tokens), "magenta")))  # fmt: skip
     note = note or SOURCE_NOTES.get(used.source)
     details = "  ".join(f"{name} {value:,}" for name, value in used.details.items() if value and name not in _ESTIMATES)
@@ -188,8 +188,8 @@ def _facts(trace: ProviderTrace) -> list[Text]:
         {"response": trace.response_id, "request": trace.request_id, "trace": trace.trace_id},
         {"finish": ", ".join(str(r) for r in trace.finish_reasons if r), "tier": trace.service_tier, "sdk": trace.sdk},
     ]
-    told = ("  ".join(f"{name} {value}" for name, value in row.items() if value) for row in rows)
-    return [clean(text, "dim") for text in told if text]
+    lines = ("  ".join(f"{name} {value}" for name, value in row.items() if value) for row in rows)
+    return [clean(text, "dim") for text in lines if text]
 
 
 def _is_odd(turn: Turn) -> bool:
@@ -199,7 +199,9 @@ def _is_odd(turn: Turn) -> bool:
 
 def _turns(turns: list[Turn], longest: int | None) -> list[RenderableType]:
     return [
-        shown for turn in turns for shown in (_label(turn), Padding(_body(turn, longest), (0, 0, 0, 2), expand=False))
+        renderable
+        for turn in turns
+        for renderable in (_label(turn), Padding(_body(turn, longest), (0, 0, 0, 2), expand=False))
     ]
 
 
@@ -213,10 +215,10 @@ def _label(turn: Turn) -> Text:
 
 
 def _body(turn: Turn, longest: int | None) -> Text:
-    shown = turn.text if longest is None else turn.text[:longest]
-    text = clean_lines(shown, {"thinking": "dim italic", "note": "dim"}.get(turn.kind, ""))
-    if len(shown) < len(turn.text):
-        text.append(f"\n... {len(turn.text) - len(shown):,} more characters (--full)", "dim")
+    visible = turn.text if longest is None else turn.text[:longest]
+    text = clean_lines(visible, {"thinking": "dim italic", "note": "dim"}.get(turn.kind, ""))
+    if len(visible) < len(turn.text):
+        text.append(f"\n... {len(turn.text) - len(visible):,} more characters (--full)", "dim")
     return text
 
 
@@ -238,13 +240,13 @@ def _cause(trace: ProviderTrace) -> str:
     value = trace.error_json.get(CAUSED_BY) if isinstance(trace.error_json, dict) else None
     causes: list[Any] = value if isinstance(value, list) else []
     pairs = [(cause.get("type"), cause.get("message")) for cause in causes if isinstance(cause, dict)]
-    said = [f"{kind}: {message}" for kind, message in pairs if message]
-    return f" ({said[-1][:_CAUSE_WIDTH]})" if said else ""
+    messages = [f"{kind}: {message}" for kind, message in pairs if message]
+    return f" ({messages[-1][:_CAUSE_WIDTH]})" if messages else ""
 
 
-def _share(part: int | None, whole: int | None) -> float:
-    """How much of ``whole`` is ``part``; vendors report parts that exceed the whole."""
-    return min(max(part or 0, 0) / whole, 1.0) if whole and whole > 0 else 0.0
+def _share(part: int | None, total: int | None) -> float:
+    """The share of ``part`` in ``total``; vendors report parts that exceed the total."""
+    return min(max(part or 0, 0) / total, 1.0) if total and total > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

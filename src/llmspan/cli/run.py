@@ -56,17 +56,17 @@ def run(
     arguments: tuple[str, ...],
 ) -> None:
     """Start a program and record its calls."""
-    given = {
+    own_options = {
         "LLMSPAN_BACKENDS": backends,
         "LLMSPAN_SQLITE_PATH": db,
         "LLMSPAN_CONTENT": content,
         "LLMSPAN_SUMMARY": "0" if no_summary else None,
     }
-    environ = dict(os.environ) | {key: value for key, value in given.items() if value is not None}
+    environ = dict(os.environ) | {key: value for key, value in own_options.items() if value is not None}
     command = command_line(program, arguments, as_module=as_module)
     for notice in prepare(environ, command):
         echo(f"llmspan: {notice}", err=True)
-    _become(command, environ)
+    _exec(command, environ)
 
 
 def command_line(program: str, arguments: Sequence[str], *, as_module: bool = False) -> list[str]:
@@ -77,10 +77,10 @@ def command_line(program: str, arguments: Sequence[str], *, as_module: bool = Fa
         if not Path(program).exists():
             raise _MissingProgramError(f"there is no file {program}")
         return [sys.executable, program, *arguments]
-    found = shutil.which(program)
-    if found is None:
+    path = shutil.which(program)
+    if path is None:
         raise _MissingProgramError(f"there is no program {program} on the PATH")
-    return [found, *arguments]
+    return [path, *arguments]
 
 
 def prepare(environ: Environ, command: Sequence[str]) -> list[str]:
@@ -151,14 +151,14 @@ def _choose_exporters(environ: Environ) -> list[str]:
 def _choose_protocol(environ: Environ, name: str) -> str | None:
     """What is missing to export by OTLP; if nothing is, the protocol variable is made to fit what is there."""
     variable = f"OTEL_EXPORTER_OTLP_{name}_PROTOCOL"
-    wanted = (environ.get(variable) or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "").strip()
+    requested = (environ.get(variable) or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "").strip()
     installed = _installed(f"opentelemetry_{name.lower()}_exporter")
     usable = [protocol for protocol, exporter in _EXPORTERS.items() if exporter in installed]
     if not _installed("opentelemetry_configurator"):
         return "opentelemetry-distro is not installed"
-    if not usable or wanted not in ("", *usable):
-        return f"no OTLP exporter {f'for {wanted} ' if wanted else ''}is installed"
-    if not wanted and "grpc" not in usable:  # left alone, the SDK would look for grpc
+    if not usable or requested not in ("", *usable):
+        return f"no OTLP exporter {f'for {requested} ' if requested else ''}is installed"
+    if not requested and "grpc" not in usable:  # left alone, the SDK would look for grpc
         environ[variable] = usable[0]
     return None
 
@@ -177,12 +177,12 @@ def _python_path(old: str) -> str:
     if spec is None or spec.origin is None:
         raise LlmspanError("opentelemetry-instrumentation is not installed; pip install opentelemetry-instrumentation")
     first = str(Path(spec.origin).parent)
-    rest = [path for path in old.split(os.pathsep) if path not in ("", first)]
+    other_paths = [path for path in old.split(os.pathsep) if path not in ("", first)]
     here = str(Path.cwd())
-    return os.pathsep.join([first, *([] if here in rest else [here]), *rest])
+    return os.pathsep.join([first, *([] if here in other_paths else [here]), *other_paths])
 
 
-def _become(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+def _exec(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, and what is ignored stays so in the next program

@@ -53,9 +53,9 @@ def show(
 def _wanted(reader: Reader, record_id: str | None, step_id: str | None) -> Sequence[ProviderTrace]:
     where = f"{reader.backend.name} ({reader.backend.location})"
     if record_id is not None:
-        found = reader.find(record_id)
+        matches = reader.find(record_id)
         short = "; give at least 8 characters of the id" if len(record_id) < 8 else ""
-        return _found([found], f"no call {record_id!r} in {where}{short}")
+        return _found([matches], f"no call {record_id!r} in {where}{short}")
     if step_id is not None:
         return _found(reader.list_by_step_id(step_id), f"no call of step {step_id!r} in {where}")
     newest = reader.list(limit=1).traces
@@ -63,10 +63,10 @@ def _wanted(reader: Reader, record_id: str | None, step_id: str | None) -> Seque
 
 
 def _found(traces: Sequence[ProviderTrace | None], otherwise: str) -> Sequence[ProviderTrace]:
-    there = [trace for trace in traces if trace is not None]
-    if not there:
+    records = [trace for trace in traces if trace is not None]
+    if not records:
         raise click.ClickException(otherwise)
-    return there
+    return records
 
 
 def _print(traces: Sequence[ProviderTrace], *, full: bool) -> None:

@@ -58,14 +58,14 @@ def sidecar(
     with signals.exiting():  # imports and connections may take seconds
         from ..backends.socket.backend import DEFAULT_PATH
         from ..backends.socket.protocol import MAX_FRAME
-        from ..sidecar import Archive, Sidecar, listen
+        from ..sidecar import RecordStore, Sidecar, bind_socket
 
         _set_up_logging()
         settings, stores = _prepare(path, backends, db)
-    listener = listen(settings.socket or DEFAULT_PATH)
+    listener = bind_socket(settings.socket or DEFAULT_PATH)
     try:
-        _no_circle(stores, listener.path)
-        archive = Archive(stores, settings)
+        _reject_self_reference(stores, listener.path)
+        archive = RecordStore(stores, settings)
         server = Sidecar(
             listener, archive, allowed={0, os.getuid(), *allow_uid}, max_frame=max_frame or MAX_FRAME,
             max_clients=max_clients,
@@ -76,10 +76,10 @@ def sidecar(
         server.serve()
     finally:
         listener.close()
-    done = archive.close(settings.exit_timeout)
+    is_complete = archive.close(settings.exit_timeout)
     for status in archive.status():
         echo(f"llmspan: {_told(status)}", err=True)
-    if not done and any(status.queued or status.dropped.get("shutdown") for status in archive.status()):
+    if not is_complete and any(status.queued or status.dropped.get("shutdown") for status in archive.status()):
         raise click.ClickException("not everything was written before LLMSPAN_EXIT_TIMEOUT was over")
 
 
@@ -139,7 +139,7 @@ class _StopSignals:
             raise SystemExit(0)
 
 
-def _no_circle(stores: Sequence[Backend], path: Path) -> None:
+def _reject_self_reference(stores: Sequence[Backend], path: Path) -> None:
     from ..errors import SettingsError
 
     if any(store.name == "socket" and os.path.realpath(store.location) == os.path.realpath(path) for store in stores):

@@ -51,10 +51,14 @@ def recorded_sdks(sdks: Sequence[str], environ: Mapping[str, str]) -> list[str]:
 
 def trial_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of the process: those of ``environ`` that say which instrumentations are loaded, and how."""
-    ours = {name for setting in TABLE if setting.name not in _OBEYED for name in (setting.env, *setting.aliases)}
-    kept = {name: value for name, value in environ.items() if name not in ours and not name.startswith(_DROPPED)}
+    own_variables = {
+        name for setting in TABLE if setting.name not in _OBEYED for name in (setting.env, *setting.aliases)
+    }
+    environment = {
+        name: value for name, value in environ.items() if name not in own_variables and not name.startswith(_DROPPED)
+    }
     return {
-        **kept,
+        **environment,
         "LLMSPAN_BACKENDS": "memory",
         "LLMSPAN_SUMMARY": "0",
         "OTEL_TRACES_EXPORTER": "none",
@@ -70,15 +74,15 @@ def _run(sdks: Sequence[str], environ: Mapping[str, str]) -> dict[str, Trial] | 
         output = Path(folder) / "trials.json"
         command = [sys.executable, "-m", "llmspan.cli.trial_program", str(output), *sdks]
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 command, env=trial_environ(environ), check=False, timeout=_TIMEOUT,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"their process did not end within {_TIMEOUT:.0f} seconds"
         if not output.exists():
-            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-            return f"their process ended with exit code {done.returncode}: {last[0]}"
+            last = completed.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            return f"their process ended with exit code {completed.returncode}: {last[0]}"
         return {name: Trial(**trial) for name, trial in json.loads(output.read_text()).items()}
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 from opentelemetry.trace import Span, SpanContext
 
 from ..content import Policy
-from ..scope import Scope
+from ..scope import CallContext
 from ..semconv import SpanFacts
 from .body import Body
 from .causes import Cause, causes_of
@@ -132,7 +132,7 @@ class Call:
         self.span: Span | None = None
         self.span_context: SpanContext | None = None
         self.parent: SpanContext | None = None
-        self.scope: Scope | None = None
+        self.scope: CallContext | None = None
         self.source: str | None = None
         self.model: str | None = None
         self.conversation_id: str | None = None

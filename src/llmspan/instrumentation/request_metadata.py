@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ..content import Policy
-from ..scope import Scope
+from ..scope import CallContext
 
 #: the keys of a request that name its caller
 CALLER_KEYS: Final = frozenset({"user", "safety_identifier", "metadata"})
@@ -24,7 +24,7 @@ _MAX_VALUE_LENGTH: Final = 512
 _ANTHROPIC_APIS: Final = frozenset({"messages", "complete", "count_tokens"})
 
 
-def with_request_metadata(scope: Scope, api: str, body: Mapping[str, Any], policy: Policy) -> Scope:
+def with_request_metadata(scope: CallContext, api: str, body: Mapping[str, Any], policy: Policy) -> CallContext:
     """``scope`` with the values of ``body`` where it has none."""
     value = body.get("metadata")
     metadata: Mapping[str, Any] = value if isinstance(value, dict) else {}

@@ -24,7 +24,7 @@ from ..pipeline.retry import open_error
 from ..settings import Settings
 from ..trace import ProviderTrace
 
-__all__ = ["Archive"]
+__all__ = ["RecordStore"]
 
 #: ids that are known to be stored; beyond it the stores themselves, whose key the id is, drop what comes twice
 _REMEMBERED: Final = 65_536
@@ -33,7 +33,7 @@ _FLAT_SIZE: Final = 2048
 _PATIENCE: Final = 30.0
 
 
-class Archive:
+class RecordStore:
     """Backends, the primary first. Any thread may store."""
 
     def __init__(self, backends: Sequence[Backend], settings: Settings) -> None:
@@ -96,19 +96,19 @@ class Archive:
 
     def status(self) -> list[BackendStatus]:
         """What became of the records, per backend."""
-        told = self._told
-        dropped = {"rejected": told["rejected"]} if told["rejected"] else {}
+        reported = self._told
+        dropped = {"rejected": reported["rejected"]} if reported["rejected"] else {}
         first = BackendStatus(
-            self._primary.name, self._primary.location, accepted=told["stored"] + told["rejected"],
-            delivered=told["stored"], dropped=dropped, last_error=self._last_error,
+            self._primary.name, self._primary.location, accepted=reported["stored"] + reported["rejected"],
+            delivered=reported["stored"], dropped=dropped, last_error=self._last_error,
         )  # fmt: skip
         return [first, *self._others.status()]
 
     def close(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the other backends, then close all; whether all was written."""
-        done = self._others.close(timeout)
+        is_complete = self._others.close(timeout)
         exception_of(self._primary.shutdown)
-        return done
+        return is_complete
 
     def _write(self, batch: Sequence[ProviderTrace], rejected: dict[str, str]) -> None:
         if not batch:

@@ -20,7 +20,7 @@ from .._directories import make_private_directory
 from .._guard import logger
 from ..errors import SettingsError
 
-__all__ = ["Listener", "listen"]
+__all__ = ["Listener", "bind_socket"]
 
 _SOCKET_MODE: Final = 0o660
 _DIRECTORY_MODE: Final = 0o750
@@ -52,15 +52,15 @@ class Listener:
         self._lock = None
 
 
-def listen(path: Path, environ: MutableMapping[str, str] = os.environ) -> Listener:
+def bind_socket(path: Path, environ: MutableMapping[str, str] = os.environ) -> Listener:
     """Listen at ``path``, or on the socket that systemd has opened.
 
     Raises:
         SettingsError: somebody listens there already, or no socket can be made there.
     """
-    passed = _passed(environ)
-    if passed is not None:
-        return Listener(Path(passed.getsockname()), passed, lock=None)
+    passed_socket = _passed(environ)
+    if passed_socket is not None:
+        return Listener(Path(passed_socket.getsockname()), passed_socket, lock=None)
     path = path.absolute()
     if len(os.fsencode(path)) > 107:
         raise _wrong(path, f"the path has {len(os.fsencode(path))} bytes, and the system takes 107")
@@ -86,11 +86,11 @@ def _passed(environ: MutableMapping[str, str]) -> socket.socket | None:
         environ.pop(name, None)
     if count != "1":
         raise SettingsError(f"LISTEN_FDS={count}: expected one socket from systemd; give the unit one ListenStream=")
-    passed = socket.socket(fileno=_FIRST_PASSED)
-    if passed.family != socket.AF_UNIX or passed.type != socket.SOCK_STREAM:
+    passed_socket = socket.socket(fileno=_FIRST_PASSED)
+    if passed_socket.family != socket.AF_UNIX or passed_socket.type != socket.SOCK_STREAM:
         raise SettingsError("LISTEN_FDS: the socket from systemd is no Unix stream socket; ListenStream= takes a path")
     os.set_inheritable(_FIRST_PASSED, False)
-    return passed
+    return passed_socket
 
 
 def _make_directory(directory: Path) -> None:
@@ -155,8 +155,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _identity_of(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _wrong(path: Path, reason: str) -> SettingsError:

@@ -46,8 +46,8 @@ class Sender:
 class Senders:
     """The senders that are connected, ``most`` at a time. Any thread may call."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.most = limit
         self._all: set[Sender] = set()
         self._lock = threading.Lock()
 
@@ -97,18 +97,18 @@ class Senders:
         return None
 
 
-def limit_by_descriptors(wanted: int) -> int:
+def limit_by_descriptors(requested: int) -> int:
     """``wanted`` connections, or as many as the limit of open files allows; the log says if that is fewer."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
-        return wanted
+        return requested
     possible = max(1, limit - _count_open() - min(_RESERVED, limit // 4))
-    if possible < wanted:
+    if possible < requested:
         logger.warning(
             "llmspan: %d senders at a time, not %d: the limit of open files (RLIMIT_NOFILE) is %d; raise it (ulimit -n,"
-            " or LimitNOFILE= in a systemd unit), or set --max-clients", possible, wanted, limit,
+            " or LimitNOFILE= in a systemd unit), or set --max-clients", possible, requested, limit,
         )  # fmt: skip
-    return min(wanted, possible)
+    return min(requested, possible)
 
 
 def _count_open() -> int:

@@ -25,7 +25,7 @@ from ..backends.socket.records import decode_record
 from ..errors import BackendError, RecordError, SettingsError, ThrottledError
 from ..pipeline.rate_limited_log import RateLimitedLog
 from ..trace import ProviderTrace
-from .archive import Archive
+from .archive import RecordStore
 from .listen import Listener
 from .senders import Sender, Senders, limit_by_descriptors
 
@@ -79,7 +79,7 @@ class Sidecar:
     def __init__(
         self,
         listener: Listener,
-        archive: Archive,
+        archive: RecordStore,
         *,
         allowed: Collection[int] | None,
         max_frame: int = MAX_FRAME,

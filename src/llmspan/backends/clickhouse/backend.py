@@ -16,10 +16,10 @@ from .. import query
 from ..base import Filters
 from ..json_sql import CLICKHOUSE, JsonDialect
 from ..payload_pages import Row
-from ..reads import Ask, SQLReads
+from ..reads import QueryBuilder, SQLQueryMixin
 from .client import Client, parameter, quoted
 from .deletion import Deletion
-from .dsn import parse, shown
+from .dsn import display_dsn, parse_dsn
 from .engine import EngineClient
 from .errors import MissingError
 from .otel import OTEL_COLUMNS, otel_rows
@@ -56,7 +56,7 @@ def _timestamp(nanoseconds: int) -> str:
     return f"fromUnixTimestamp64Nano({max(0, min(nanoseconds, LAST_TIMESTAMP)):d}, 'UTC')"
 
 
-class ClickHouseBackend(SQLReads):
+class ClickHouseBackend(SQLQueryMixin):
     """Provider traces in a ClickHouse database.
 
     Args:
@@ -71,9 +71,9 @@ class ClickHouseBackend(SQLReads):
         self._settings = settings
         self._made: Client | SettingsError
         try:
-            place = parse(settings.clickhouse_dsn)
-            kind = Client if place.path is None else EngineClient
-            self._made = kind(place, settings.write_timeout)
+            dsn = parse_dsn(settings.clickhouse_dsn)
+            kind = Client if dsn.path is None else EngineClient
+            self._made = kind(dsn, settings.write_timeout)
         except SettingsError as error:
             self._made = error
 
@@ -86,8 +86,8 @@ class ClickHouseBackend(SQLReads):
     def location(self) -> str:
         """The DSN without its password and options."""
         if isinstance(self._made, Client):
-            return self._made.place.location
-        return shown(self._settings.clickhouse_dsn or "no LLMSPAN_CLICKHOUSE_DSN")
+            return self._made.dsn.location
+        return display_dsn(self._settings.clickhouse_dsn or "no LLMSPAN_CLICKHOUSE_DSN")
 
     def open(self) -> None:
         """Connect, and make the database and its tables if they are not there and that is allowed."""
@@ -102,7 +102,7 @@ class ClickHouseBackend(SQLReads):
     def check(self) -> str:
         """ClickHouse's version, the schema's, and where it is."""
         self._demand_all()
-        kind = "chDB" if self._client().place.path is not None else "ClickHouse"
+        kind = "chDB" if self._client().dsn.path is not None else "ClickHouse"
         return f"{kind} {self._client().version()}, schema {VERSION}, {self.location}"
 
     def migrate(self) -> Sequence[str]:
@@ -169,15 +169,15 @@ class ClickHouseBackend(SQLReads):
         self.open()
         return use()
 
-    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
-        asked = ask(self._dialect())
-        return self._with_tables(lambda: self._client().rows(asked.sql, asked.values))
+    def _rows(self, ask: QueryBuilder) -> Sequence[Mapping[str, Any]]:
+        query_text = ask(self._dialect())
+        return self._with_tables(lambda: self._client().rows(query_text.sql, query_text.values))
 
     def _payload_page(
         self, filters: Filters | None, limit: int, cursor: str | None
     ) -> tuple[Sequence[Row], str | None]:
-        def run(asked: query.Query) -> Sequence[Row]:
-            return self._with_tables(lambda: self._client().tuples(asked.sql, asked.values))
+        def run(page_query: query.Query) -> Sequence[Row]:
+            return self._with_tables(lambda: self._client().tuples(page_query.sql, page_query.values))
 
         return payload_page(run, self._dialect(), filters, limit, cursor)
 
@@ -190,7 +190,7 @@ class ClickHouseBackend(SQLReads):
             )
 
     def _schema(self) -> Schema:
-        return Schema.of(self._client().place.database, self._settings, self._client().version())
+        return Schema.of(self._client().dsn.database, self._settings, self._client().version())
 
     def _client(self) -> Client:
         if isinstance(self._made, SettingsError):
@@ -198,10 +198,10 @@ class ClickHouseBackend(SQLReads):
         return self._made
 
     def _table(self, name: str) -> str:
-        return f"{quoted(self._client().place.database)}.{name}"
+        return f"{quoted(self._client().dsn.database)}.{name}"
 
-    def _dialect(self) -> query.Dialect:
-        return query.Dialect(
+    def _dialect(self) -> query.SqlDialect:
+        return query.SqlDialect(
             table=f"{self._table('provider_traces')} FINAL", parameter=parameter, day=_DAY, total=_exact_sum,
             bounds=_partitions,
         )  # fmt: skip

@@ -19,8 +19,8 @@ from ..driver_errors import masked_errors
 from ..driver_logs import quiet
 from ..rows import Cell
 from .driver import exceptions, open_client
-from .dsn import Place
-from .errors import refusals
+from .dsn import ClickHouseDsn
+from .errors import translate_errors
 
 __all__ = ["Client", "alive", "parameter", "quoted"]
 
@@ -44,8 +44,8 @@ def parameter(name: str, value: Cell) -> str:
 class Client:
     """A ClickHouse server, as far as this package talks to it."""
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        self.place = place
+    def __init__(self, dsn: ClickHouseDsn, timeout: float) -> None:
+        self.dsn = dsn
         self._timeout = timeout
         self._driver: Any = None
         self._types: dict[str, Any] = {}
@@ -134,27 +134,25 @@ class Client:
     @contextmanager
     def _driven(self) -> Generator[Any]:
         """The driver's client, connected, and its failures in our errors."""
-        with self._masked(), refusals(self.place), quiet():
+        with self._masked(), translate_errors(self.dsn), quiet():
             yield self._connected()
 
     def _masked(self) -> AbstractContextManager[None]:
         """Errors without the DSN's password."""
-        return masked_errors((self.place.password,), self.place.location)
+        return masked_errors((self.dsn.password,), self.dsn.location)
 
     def _described(self, driver: Any, table: str, columns: Sequence[str]) -> Any:
         try:
             self._types[table] = driver.create_insert_context(table, column_names=columns).column_types
         except exceptions().ProgrammingError as error:
-            raise SchemaError(
-                f"ClickHouse {self.place.location}: {error}; the records are kept until it has"
-            ) from error
+            raise SchemaError(f"ClickHouse {self.dsn.location}: {error}; the records are kept until it has") from error
         return self._types[table]
 
     def _bounded(self) -> AbstractContextManager[None]:
         """The time that a write may take; call it when connected."""
         from .deadline import deadline
 
-        return deadline(self._timeout, f"ClickHouse {self.place.location}")
+        return deadline(self._timeout, f"ClickHouse {self.dsn.location}")
 
     def _connected(self) -> Any:
         with self._lock:
@@ -166,19 +164,19 @@ class Client:
             return self._driver
 
     def _connect(self) -> Any:
-        place = self.place
+        dsn = self.dsn
         driver = open_client(
-            place,
-            interface=place.scheme,
-            host=place.host,
-            port=place.port,
-            username=place.user,
-            password=place.password or "",
+            dsn,
+            interface=dsn.scheme,
+            host=dsn.host,
+            port=dsn.port,
+            username=dsn.user,
+            password=dsn.password or "",
             send_receive_timeout=math.ceil(self._timeout) or _LONGEST_SILENCE,
             query_retries=0,
             autogenerate_session_id=False,
             dedicated_pool=True,
-            **{"connect_timeout": _CONNECT_TIMEOUT, "compress": "lz4", **place.options},
+            **{"connect_timeout": _CONNECT_TIMEOUT, "compress": "lz4", **dsn.options},
         )
         from .deadline import watch  # urllib3 comes with the driver
 

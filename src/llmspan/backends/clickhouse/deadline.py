@@ -72,11 +72,11 @@ class _Call:
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
 
-    def use(self, found: socket.socket | None) -> None:
+    def use(self, connected: socket.socket | None) -> None:
         with self._lock:
             if self.expired:
                 raise TimeoutError("out of time")
-            self._socket = found
+            self._socket = connected
 
     def expire(self) -> None:
         with self._lock:
@@ -86,10 +86,10 @@ class _Call:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
 
-def _use(found: Any) -> None:
+def _use(connected: Any) -> None:
     call: _Call | None = getattr(_current, "call", None)
     if call is not None:
-        call.use(found)
+        call.use(connected)
 
 
 class _HTTP(HTTPConnection):

@@ -43,35 +43,35 @@ class Deletion:
             RefusedError: this user may not.
             RetryableError: the server does not get on with it; it may go on by itself.
         """
-        shown = self._count(f"{self._records} FINAL", self.where.sql)
-        if not shown and not self._count(self._records, self.where.sql):
+        visible = self._count(f"{self._records} FINAL", self.where.sql)
+        if not visible and not self._count(self._records, self.where.sql):
             return 0
         self._delete_spans()
         for ids in _chunks(self._with_other_rows()):
             self._mutate(self._local, f"id IN ({ids})", {})
         self._mutate(self._local, self.where.sql, self.where.values)
-        return shown
+        return visible
 
     def _with_other_rows(self) -> Sequence[str]:
         """The ids of records that are meant and have rows for which the condition does not hold."""
-        meant = f"SELECT id FROM {self._records} FINAL WHERE {self.where.sql}"  # noqa: S608 - all ours
+        ids = f"SELECT id FROM {self._records} FINAL WHERE {self.where.sql}"  # noqa: S608 - all ours
         rows = self.client.rows(
-            f"SELECT DISTINCT id FROM {self._records} WHERE NOT coalesce({self.where.sql}, 0) AND id IN ({meant})",  # noqa: S608
+            f"SELECT DISTINCT id FROM {self._records} WHERE NOT coalesce({self.where.sql}, 0) AND id IN ({ids})",  # noqa: S608
             self.where.values,
         )
         return [row["id"] for row in rows]
 
     def _delete_spans(self) -> None:
-        tables = self.client.rows(_TABLES, {"database": self.client.place.database})
+        tables = self.client.rows(_TABLES, {"database": self.client.dsn.database})
         if not tables:
             return
         spans = self._table("otel_traces")
-        meant = f"{record_id()} IN (SELECT id FROM {self._records} FINAL WHERE {self.where.sql})"  # noqa: S608 - all ours
-        if self.cluster or self._count(spans, meant):
-            self._mutate(spans, meant, self.where.values)
+        condition = f"{record_id()} IN (SELECT id FROM {self._records} FINAL WHERE {self.where.sql})"  # noqa: S608 - all ours
+        if self.cluster or self._count(spans, condition):
+            self._mutate(spans, condition, self.where.values)
 
     def _mutate(self, table: str, condition: str, values: Mapping[str, Cell]) -> None:
-        begun = self._number("SELECT toUnixTimestamp(now()) AS number")
+        start = self._number("SELECT toUnixTimestamp(now()) AS number")
         on_cluster = f" ON CLUSTER {quoted(self.cluster)}" if self.cluster else ""
         self.client.command(
             f"ALTER TABLE {table}{on_cluster} DELETE WHERE {condition}", values,
@@ -79,10 +79,10 @@ class Deletion:
             {"mutations_sync": 0, "allow_nondeterministic_mutations": 1},
         )  # fmt: skip
         pause, longest = _PAUSES
-        while unfinished := self._unfinished(table, begun - _SKEW):
+        while unfinished := self._unfinished(table, start - _SKEW):
             if reason := next((row["latest_fail_reason"] for row in unfinished if row["latest_fail_reason"]), None):
                 raise RetryableError(
-                    f"ClickHouse {self.client.place.location}: the mutation {unfinished[0]['mutation_id']} of {table}"
+                    f"ClickHouse {self.client.dsn.location}: the mutation {unfinished[0]['mutation_id']} of {table}"
                     f" fails ({reason.partition(chr(10))[0][:300]}) and is tried again by the server; look at"
                     " system.mutations"
                 )
@@ -96,7 +96,7 @@ class Deletion:
             f"SELECT mutation_id, latest_fail_reason FROM {source} WHERE database = {{database:String}}"  # noqa: S608
             " AND table = {name:String} AND NOT is_done AND NOT is_killed"
             " AND toUnixTimestamp(create_time) >= {since:Int64}",
-            {"database": self.client.place.database, "name": name, "since": since},
+            {"database": self.client.dsn.database, "name": name, "since": since},
         )
 
     def _count(self, table: str, condition: str) -> int:
@@ -115,7 +115,7 @@ class Deletion:
         return self._table("provider_traces_local" if self.cluster else "provider_traces")
 
     def _table(self, name: str) -> str:
-        return f"{quoted(self.client.place.database)}.{name}"
+        return f"{quoted(self.client.dsn.database)}.{name}"
 
 
 _TABLES: Final = "SELECT name FROM system.tables WHERE database = {database:String} AND name = 'otel_traces'"

@@ -7,24 +7,24 @@ from importlib import import_module
 from typing import Any
 
 from ...errors import SettingsError
-from .dsn import Place
+from .dsn import ClickHouseDsn
 
 __all__ = ["exceptions", "open_client"]
 
 
-def open_client(place: Place, **options: Any) -> Any:
+def open_client(dsn: ClickHouseDsn, **options: Any) -> Any:
     """A client of ``clickhouse_connect`` for a server or, if ``place`` is a directory, for the embedded engine.
 
     Raises:
         SettingsError: the driver is not installed.
     """
     try:
-        if place.path is not None:
+        if dsn.path is not None:
             import_module("chdb")
         driver = import_module("clickhouse_connect")
     except ImportError as error:
-        extra = "clickhouse" if place.path is None else "chdb"
-        raise SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {error}; install 'llmspan[{extra}]'") from error
+        extra = "clickhouse" if dsn.path is None else "chdb"
+        raise SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={dsn.location}: {error}; install 'llmspan[{extra}]'") from error
     _load_all()
     return driver.get_client(**options)
 

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from ...errors import SettingsError
 from ...redaction import display_url, url_scheme
 
-__all__ = ["OPTIONS", "Place", "parse", "shown"]
+__all__ = ["OPTIONS", "ClickHouseDsn", "display_dsn", "parse_dsn"]
 
 _VARIABLE: Final = "LLMSPAN_CLICKHOUSE_DSN"
 _SERVER_FORM: Final = "http://user:password@host:8123/database"
@@ -44,7 +44,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ClickHouseDsn:
     """A database: on a server, or, if there is a ``path``, of the engine in this process."""
 
     scheme: str
@@ -66,7 +66,7 @@ class Place:
         return f"{self.scheme}://{user}{host}:{self.port}/{quote(self.database, safe='')}"
 
 
-def parse(dsn: str | None) -> Place:
+def parse_dsn(dsn: str | None) -> ClickHouseDsn:
     """The place that ``dsn`` names.
 
     Raises:
@@ -78,7 +78,7 @@ def parse(dsn: str | None) -> Place:
         )
     scheme = (url_scheme(dsn) or "").lower()
     if not scheme:
-        guess = f"http://{shown(dsn)}" if ":" in dsn else f"http://{shown(dsn)}:8123"
+        guess = f"http://{display_dsn(dsn)}" if ":" in dsn else f"http://{display_dsn(dsn)}:8123"
         raise _wrong(dsn, f"it has no http:// or chdb://; write {guess}/database, or {_EMBEDDED_FORM} for a directory")
     if scheme == "chdb":
         return _embedded(dsn)
@@ -89,16 +89,16 @@ def parse(dsn: str | None) -> Place:
     return _server(dsn)
 
 
-def shown(dsn: str) -> str:
+def display_dsn(dsn: str) -> str:
     """``dsn`` for people: nothing that could be a password, however wrongly it is written."""
     return display_url(dsn)
 
 
-def _server(dsn: str) -> Place:
+def _server(dsn: str) -> ClickHouseDsn:
     parts = _split(dsn)
-    given = _query(dsn, parts, {*OPTIONS, *_WHO})
-    who = {_WHO[name]: given.pop(name) for name in list(given) if name in _WHO}
-    options = {name: _option(dsn, name, value) for name, value in given.items()}
+    parameters = _query(dsn, parts, {*OPTIONS, *_WHO})
+    who = {_WHO[name]: parameters.pop(name) for name in list(parameters) if name in _WHO}
+    options = {name: _option(dsn, name, value) for name, value in parameters.items()}
     scheme = parts.scheme.lower()
     if options.pop("secure", False):
         scheme = "https"
@@ -117,7 +117,7 @@ def _server(dsn: str) -> Place:
         raise _wrong(dsn, f"there is no host; write {_SERVER_FORM}")
     user = unquote(parts.username) if parts.username else who.get("user")
     password = unquote(parts.password) if parts.password else who.get("password")
-    return Place(
+    return ClickHouseDsn(
         scheme=scheme,
         host=parts.hostname,
         port=port or _PORTS[scheme],
@@ -128,19 +128,19 @@ def _server(dsn: str) -> Place:
     )
 
 
-def _embedded(dsn: str) -> Place:
+def _embedded(dsn: str) -> ClickHouseDsn:
     # Not by urlsplit: a path may begin in the place of a host (chdb://data/chdb).
     path, _, query = dsn.partition("://")[2].partition("?")
     if path.partition("/")[0].strip("~") and re.search("[:@]", path.partition("/")[0]):
         raise _wrong(dsn, f"a directory has no user, password or port; write {_EMBEDDED_FORM}")
     if not path:
         raise _wrong(dsn, f"there is no directory; write {_EMBEDDED_FORM}")
-    given = _query(dsn, SplitResult("chdb", "", "", query, ""), {"database"})
+    parameters = _query(dsn, SplitResult("chdb", "", "", query, ""), {"database"})
     try:
         directory = Path(unquote(path)).expanduser().absolute()
     except (RuntimeError, OSError):
         raise _wrong(dsn, f"the directory cannot be found from here; write {_EMBEDDED_FORM}") from None
-    return Place(scheme="chdb", path=directory, database=given.get("database", "default"))
+    return ClickHouseDsn(scheme="chdb", path=directory, database=parameters.get("database", "default"))
 
 
 def _split(dsn: str) -> SplitResult:
@@ -150,17 +150,21 @@ def _split(dsn: str) -> SplitResult:
         raise _wrong(dsn, f"it is no URL; write {_SERVER_FORM}") from None
 
 
-def _query(dsn: str, parts: SplitResult, known: set[str]) -> dict[str, str]:
+def _query(dsn: str, parts: SplitResult, allowed: set[str]) -> dict[str, str]:
     if parts.fragment:
         raise _wrong(dsn, "there is a #; in a password write it as %23")
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in given:
-        if name not in known:
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name in parameters:
+        if name not in allowed:
             # the name may be the end of a password with an & or a ? in it, unless it is nearly that of an option
-            is_typo = "@" not in parts.query and "password" not in given and get_close_matches(name, known, cutoff=0.75)
+            is_typo = (
+                "@" not in parts.query
+                and "password" not in parameters
+                and get_close_matches(name, allowed, cutoff=0.75)
+            )
             called = f"no option is called {name!r}" if is_typo else "an option is unknown"
-            raise _wrong(dsn, f"{called}; there are {', '.join(sorted(known))}")
-    return given
+            raise _wrong(dsn, f"{called}; there are {', '.join(sorted(allowed))}")
+    return parameters
 
 
 def _option(dsn: str, name: str, value: str) -> Any:
@@ -178,4 +182,4 @@ def _option(dsn: str, name: str, value: str) -> Any:
 
 
 def _wrong(dsn: str, reason: str) -> SettingsError:
-    return SettingsError(f"{_VARIABLE}={shown(dsn)}: {reason}")
+    return SettingsError(f"{_VARIABLE}={display_dsn(dsn)}: {reason}")

@@ -20,8 +20,8 @@ from ..._directories import make_private_directory
 from ...errors import RetryableError, SettingsError
 from .client import Client, alive
 from .driver import exceptions, open_client
-from .dsn import Place
-from .errors import refusals
+from .dsn import ClickHouseDsn
+from .errors import translate_errors
 
 __all__ = ["EngineClient"]
 
@@ -35,8 +35,8 @@ _started_in: int | None = None
 class EngineClient(Client):
     """The engine in this process, one call at a time."""
 
-    def __init__(self, place: Place, timeout: float) -> None:
-        super().__init__(place, timeout)
+    def __init__(self, dsn: ClickHouseDsn, timeout: float) -> None:
+        super().__init__(dsn, timeout)
         self._start_free()
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class EngineClient(Client):
             # A plain lock would go to whoever of the callers is quick, and hardly ever to the one who wants to fork.
             self._changed.wait_for(lambda: self._ended or not (self._busy or self._halted))
             if self._ended:
-                raise RetryableError(f"ClickHouse {self.place.location}: the process ends, and the engine with it")
+                raise RetryableError(f"ClickHouse {self.dsn.location}: the process ends, and the engine with it")
             self._busy = True
         try:
             yield
@@ -96,7 +96,7 @@ class EngineClient(Client):
 
     @contextmanager
     def _driven(self) -> Generator[Any]:
-        with self._turn(), refusals(self.place):
+        with self._turn(), translate_errors(self.dsn):
             yield self._connected()
 
     def _bounded(self) -> AbstractContextManager[None]:
@@ -104,33 +104,33 @@ class EngineClient(Client):
 
     def _connect(self) -> Any:
         global _started_in
-        place, directory = self.place, Path(self.place.path or ".")
+        dsn, directory = self.dsn, Path(self.dsn.path or ".")
         if _started_in not in (None, os.getpid()):
-            raise _wrong(place, "this process is a fork of one that had started the engine, which cannot be used here;"
+            raise _wrong(dsn, "this process is a fork of one that had started the engine, which cannot be used here;"
                                 " use a ClickHouse server, or make the first call after the fork")  # fmt: skip
         try:
             make_private_directory(directory)
         except OSError as error:
-            raise _wrong(place, f"{error.strerror}; name a directory that this user may write to") from error
+            raise _wrong(dsn, f"{error.strerror}; name a directory that this user may write to") from error
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-            raise _wrong(place, "permission denied; name a directory that this user may write to")
+            raise _wrong(dsn, "permission denied; name a directory that this user may write to")
         if _is_held(directory, by_us=False):
-            raise _held(place)
+            raise _held(dsn)
         _started_in = os.getpid()
         try:
-            return open_client(place, interface="chdb", path=str(directory))
+            return open_client(dsn, interface="chdb", path=str(directory))
         except exceptions().ProgrammingError as error:
-            raise _refused(place, directory, str(error)) from error
+            raise _refused(dsn, directory, str(error)) from error
 
 
-def _refused(place: Place, directory: Path, reason: str) -> Exception:
+def _refused(dsn: ClickHouseDsn, directory: Path, reason: str) -> Exception:
     if "already initialized" in reason:
-        return _wrong(place, "this process has another engine directory open, and can have one at a time;"
+        return _wrong(dsn, "this process has another engine directory open, and can have one at a time;"
                              " use one DSN in all of the process, or a ClickHouse server")  # fmt: skip
     if _is_held(directory, by_us=True):
-        return _held(place)
+        return _held(dsn)
     first = reason.partition("\n")[0].partition(", Stack trace")[0]
-    return _wrong(place, f"the engine does not start ({first[:300]}); name a directory of its own")
+    return _wrong(dsn, f"the engine does not start ({first[:300]}); name a directory of its own")
 
 
 def _is_held(directory: Path, *, by_us: bool) -> bool:
@@ -147,15 +147,15 @@ def _is_held(directory: Path, *, by_us: bool) -> bool:
     return False
 
 
-def _held(place: Place) -> RetryableError:
+def _held(dsn: ClickHouseDsn) -> RetryableError:
     return RetryableError(
-        f"ClickHouse {place.location}: another process has the directory open, and one at a time can; give each process"
+        f"ClickHouse {dsn.location}: another process has the directory open, and one at a time can; give each process"
         " a directory of its own, or use a ClickHouse server"
     )
 
 
-def _wrong(place: Place, reason: str) -> SettingsError:
-    return SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {reason}")
+def _wrong(dsn: ClickHouseDsn, reason: str) -> SettingsError:
+    return SettingsError(f"LLMSPAN_CLICKHOUSE_DSN={dsn.location}: {reason}")
 
 
 def _at_exit() -> None:

@@ -23,9 +23,9 @@ from ...errors import (
 )
 from ..driver_errors import credentials_mask
 from .driver import exceptions
-from .dsn import Place
+from .dsn import ClickHouseDsn
 
-__all__ = ["MissingError", "refusals"]
+__all__ = ["MissingError", "translate_errors"]
 
 #: How long to leave a server alone that says that it has too much to do, in seconds.
 _PAUSE: Final = 2.0
@@ -51,29 +51,29 @@ class MissingError(NoTablesError):
 
 
 @contextmanager
-def refusals(place: Place) -> Generator[None]:
+def translate_errors(dsn: ClickHouseDsn) -> Generator[None]:
     """What the driver raises inside the block, in our errors."""
     try:
         yield
     except LlmspanError:
         raise
     except exceptions().Error as error:
-        raise _ours(place, error) from error
+        raise _ours(dsn, error) from error
     except UnicodeEncodeError as error:
-        raise PermanentError(f"ClickHouse {place.location}: {error}") from error
+        raise PermanentError(f"ClickHouse {dsn.location}: {error}") from error
     except OSError as error:
-        raise RetryableError(f"ClickHouse {place.location}: {error.strerror or error}") from error
+        raise RetryableError(f"ClickHouse {dsn.location}: {error.strerror or error}") from error
 
 
-def _ours(place: Place, error: Any) -> BackendError | RefusedError:
-    reason = _reason(str(error), place)
-    where = f"ClickHouse {place.location}"
+def _ours(dsn: ClickHouseDsn, error: Any) -> BackendError | RefusedError:
+    reason = _reason(str(error), dsn)
+    where = f"ClickHouse {dsn.location}"
     if error.code is None:
-        return _without_code(place, error, where, reason)
+        return _without_code(dsn, error, where, reason)
     if error.code in _WHO:
-        return _setting(place, f"user {place.user or 'default'} is not let in; check user and password")
+        return _setting(dsn, f"user {dsn.user or 'default'} is not let in; check user and password")
     if error.code in _NOT_ALLOWED:
-        return _setting(place, f"user {place.user or 'default'} may not ({reason}); grant it, or name another user")
+        return _setting(dsn, f"user {dsn.user or 'default'} may not ({reason}); grant it, or name another user")
     if error.code in _MISSING:
         return MissingError(f"{where}: {reason}; make it with `llmspan migrate --backend clickhouse`")
     if error.code in _OTHER_SCHEMA:
@@ -85,28 +85,28 @@ def _ours(place: Place, error: Any) -> BackendError | RefusedError:
     return PermanentError(f"{where}: {reason}")
 
 
-def _without_code(place: Place, error: Any, where: str, reason: str) -> BackendError | RefusedError:
-    found = _STATUS.search(str(error))
-    status = int(found[1]) if found else 0
+def _without_code(dsn: ClickHouseDsn, error: Any, where: str, reason: str) -> BackendError | RefusedError:
+    match = _STATUS.search(str(error))
+    status = int(match[1]) if match else 0
     if status == 429:
         return ThrottledError(f"{where}: {reason}", _PAUSE)
     if status in (401, 403):
-        return _setting(place, f"user {place.user or 'default'} is not let in ({reason}); check user and password")
+        return _setting(dsn, f"user {dsn.user or 'default'} is not let in ({reason}); check user and password")
     if status in (301, 302, 307, 308, 404):
-        return _setting(place, f"what answers there is no ClickHouse ({reason}); name its HTTP port")
+        return _setting(dsn, f"what answers there is no ClickHouse ({reason}); name its HTTP port")
     if isinstance(error, exceptions().DataError | exceptions().ProgrammingError) or status in _TOO_LARGE:
         return PermanentError(f"{where}: {reason}")
     if 400 <= status < 500:  # a proxy, or HTTP where TLS is spoken: ClickHouse itself gives a code
-        return _setting(place, f"what answers there is no ClickHouse ({reason}); name its HTTP port, https:// for TLS")
+        return _setting(dsn, f"what answers there is no ClickHouse ({reason}); name its HTTP port, https:// for TLS")
     return RetryableError(f"{where}: {reason}")
 
 
-def _setting(place: Place, reason: str) -> RefusedError:
-    return RefusedError(f"LLMSPAN_CLICKHOUSE_DSN={place.location}: {reason}")
+def _setting(dsn: ClickHouseDsn, reason: str) -> RefusedError:
+    return RefusedError(f"LLMSPAN_CLICKHOUSE_DSN={dsn.location}: {reason}")
 
 
-def _reason(text: str, place: Place) -> str:
+def _reason(text: str, dsn: ClickHouseDsn) -> str:
     """The first line, less what is said otherwise: the server's version, the URL, and in no case the password."""
-    text = credentials_mask((place.password,), place.location)(text)  # first: nothing finds a part of it
+    text = credentials_mask((dsn.password,), dsn.location)(text)  # first: nothing finds a part of it
     text = text.partition(" (for url ")[0]
     return _VERSION.sub("", text.strip().partition("\n")[0]).removesuffix(".")[:500]

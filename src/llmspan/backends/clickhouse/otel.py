@@ -71,9 +71,9 @@ def _text(value: Any) -> str:
 def view_condition() -> str:
     """Which rows are calls of a model, and not yet records."""
     operations = ", ".join(_quoted(name) for name in _MODEL_CALLS)
-    ours = f"mapContains(SpanAttributes, {_quoted(semconv.RECORD_ID)})"
+    has_record_id = f"mapContains(SpanAttributes, {_quoted(semconv.RECORD_ID)})"
     return (
-        f"({ours} OR SpanAttributes[{_quoted(semconv.OPERATION)}] IN ({operations}))"
+        f"({has_record_id} OR SpanAttributes[{_quoted(semconv.OPERATION)}] IN ({operations}))"
         f" AND NOT mapContains(SpanAttributes, {_quoted(_WRITTEN)})"
     )
 
@@ -86,8 +86,8 @@ def record_id() -> str:
 def view_columns() -> str:
     """The expressions of the record's keys, one a line."""
     shaped = _shaped()
-    found = {key: shaped.get(key) or _plain(key) for key in KEYS if key in shaped or _name(key) is not None}
-    return ",\n    ".join(f"{expression} AS {key}" for key, expression in found.items())
+    columns = {key: shaped.get(key) or _plain(key) for key in KEYS if key in shaped or _name(key) is not None}
+    return ",\n    ".join(f"{expression} AS {key}" for key, expression in columns.items())
 
 
 def _shaped() -> Mapping[str, str]:
@@ -133,13 +133,13 @@ def _plain(key: str) -> str:
     """The value of a key that is an attribute, under its name or an older one; NULL where there is none."""
     name = str(_name(key))
     names = [name, *(old for old, new in semconv._OLD_NAMES.items() if new == name)]
-    read = _number if KINDS[key] == "integer" else _attribute
-    return read(name) if len(names) == 1 else f"coalesce({', '.join(read(one) for one in names)})"
+    expression = _number if KINDS[key] == "integer" else _attribute
+    return expression(name) if len(names) == 1 else f"coalesce({', '.join(expression(source) for source in names)})"
 
 
 def _details() -> str:
-    known = semconv._DETAIL_OF
-    names, keys = (", ".join(_quoted(text) for text in texts) for texts in (known, known.values()))
+    detail_names = semconv._DETAIL_OF
+    names, keys = (", ".join(_quoted(text) for text in texts) for texts in (detail_names, detail_names.values()))
     counted = f"(startsWith(kv.1, {_quoted(semconv._USAGE_PREFIX)}) OR kv.1 IN ({names}))"
     key = f"transform(kv.1, [{names}], [{keys}], {_behind('kv.1', semconv._USAGE_PREFIX)})"
     return _object(f"{counted} AND isNotNull(toInt64OrNull(kv.2))", key, "toString(toInt64OrZero(kv.2))")
@@ -147,8 +147,8 @@ def _details() -> str:
 
 def _object(condition: str, key: str, value: str) -> str:
     """A JSON object of the attributes that are meant; ``kv`` is one of them."""
-    meant = f"arrayFilter(kv -> {condition}, CAST(SpanAttributes, 'Array(Tuple(String, String))'))"
-    members = f"arrayMap(kv -> concat(toJSONString({key}), ':', {value}), {meant})"
+    matching = f"arrayFilter(kv -> {condition}, CAST(SpanAttributes, 'Array(Tuple(String, String))'))"
+    members = f"arrayMap(kv -> concat(toJSONString({key}), ':', {value}), {matching})"
     return f"concat('{{', arrayStringConcat({members}, ','), '}}')"
 
 

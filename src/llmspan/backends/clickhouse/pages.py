@@ -14,7 +14,7 @@ from ...trace import KEYS
 from .. import payload_pages
 from ..base import Filters
 from ..payload_pages import Row
-from ..query import Dialect, Query, listing
+from ..query import Query, SqlDialect, listing
 from ..rows import encode_cursor
 
 __all__ = ["payload_page"]
@@ -25,14 +25,14 @@ _SIZE: Final = {"payload_size": "ifNull(length(request_json), 0) + ifNull(length
 
 
 def payload_page(
-    run: Callable[[Query], Sequence[Row]], dialect: Dialect, filters: Filters | None, limit: int, cursor: str | None
+    run: Callable[[Query], Sequence[Row]], dialect: SqlDialect, filters: Filters | None, limit: int, cursor: str | None
 ) -> tuple[Sequence[Row], str | None]:
     """The rows of a page and the cursor of the next one; ``run`` gives the rows of a query."""
     keys = run(listing(dialect, filters, limit, cursor, keys=_KEY))
     if not keys:
         return [], None
-    meant = _from(filters, keys[-1][0])
-    sized = run(listing(replace(dialect, columns=_SIZE), meant, limit, cursor, keys=(*_KEY, "payload_size")))
+    page_filters = _from(filters, keys[-1][0])
+    sized = run(listing(replace(dialect, columns=_SIZE), page_filters, limit, cursor, keys=(*_KEY, "payload_size")))
     count = _fitting([row[2] for row in sized], limit)
     if not count:  # all of them have been deleted meanwhile
         return [], encode_cursor(*keys[-1])
@@ -45,8 +45,8 @@ def payload_page(
 
 def _from(filters: Filters | None, first: int) -> Filters:
     """``filters`` on what began at ``first`` or later."""
-    meant = filters or Filters()
-    return replace(meant, since=first if meant.since is None else max(meant.since, first))
+    filters_or_all = filters or Filters()
+    return replace(filters_or_all, since=first if filters_or_all.since is None else max(filters_or_all.since, first))
 
 
 def _fitting(sizes: Sequence[int], limit: int) -> int:

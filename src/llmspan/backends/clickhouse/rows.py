@@ -32,13 +32,13 @@ def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
     rows: dict[Cell, list[Any]] = {}
     for trace in traces:
         cells: list[Any] = list(encode(trace).values())
-        for at, given in ((_TAGS, trace.agent_tags), (_REASONS, trace.finish_reasons)):
+        for at, texts in ((_TAGS, trace.agent_tags), (_REASONS, trace.finish_reasons)):
             # Texts as they mostly are need no detour; what is left of others is known after it.
-            usual = len(given) <= _USUAL_ITEMS and all(
+            usual = len(texts) <= _USUAL_ITEMS and all(
                 text is None or (text.__class__ is str and len(text) <= _USUAL_LENGTH and text.isascii())
-                for text in given
+                for text in texts
             )
-            cells[at] = list(given) if usual else json.loads(cells[at])
+            cells[at] = list(texts) if usual else json.loads(cells[at])
         rows.setdefault(cells[0], cells)
     return list(rows.values())
 

@@ -79,14 +79,14 @@ class Schema:
             SettingsError: the engine is not one for records.
         """
         local = "provider_traces" if self.cluster is None else "provider_traces_local"
-        made = {
+        definitions = {
             local: self._fill(
                 "0001_provider_traces.sql", table=local, engine=self._replacing(), ttl=self._ttl("timestamp")
             )
         }
         if self.cluster is not None:
-            made["provider_traces"] = self._fill("distributed.sql", cluster=quoted(self.cluster))
-        return made | self._spans() if self.otel_traces else made
+            definitions["provider_traces"] = self._fill("distributed.sql", cluster=quoted(self.cluster))
+        return definitions | self._spans() if self.otel_traces else definitions
 
     def _spans(self) -> dict[str, str]:
         """The tables of the Collector's exporter, and the view that makes records of what it writes."""
@@ -113,17 +113,17 @@ class Schema:
             MissingError: not even the database is there.
             SchemaError: a table of that name is not ours, or was made by a newer version.
         """
-        found = {row["name"]: row["comment"] for row in client.rows(_TABLES, {"database": self.database})}
-        if not found and not client.rows(_DATABASES, {"database": self.database}):
+        comments = {row["name"]: row["comment"] for row in client.rows(_TABLES, {"database": self.database})}
+        if not comments and not client.rows(_DATABASES, {"database": self.database}):
             raise MissingError(
-                f"ClickHouse {client.place.location}: there is no database {self.database}; make it with"
+                f"ClickHouse {client.dsn.location}: there is no database {self.database}; make it with"
                 " `llmspan migrate --backend clickhouse`"
             )
         for name in ("provider_traces", "provider_traces_local"):
-            self._check_version(client, name, found.get(name, ""))
-        if "provider_traces" in found:
+            self._check_version(client, name, comments.get(name, ""))
+        if "provider_traces" in comments:
             self._check_columns(client)
-        return [name for name in self.statements() if name not in found]
+        return [name for name in self.statements() if name not in comments]
 
     def make(self, client: Client) -> Sequence[str]:
         """Make what is missing; the names of what was made.
@@ -132,38 +132,38 @@ class Schema:
             SettingsError: this user may not.
             SchemaError: a table of that name is not ours, or was made by a newer version.
         """
-        made: list[str] = []
+        created: list[str] = []
         try:
             missing = self.missing(client)
         except MissingError:
             client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(self.database)}{self._on_cluster()}")
-            made.append(f"database {self.database}")
+            created.append(f"database {self.database}")
             missing = self.missing(client)
         statements = self.statements()
         for name in missing:
             client.command(statements[name])
-            made.append(name)
-        if made:
+            created.append(name)
+        if created:
             client.reopen()
-        return made
+        return created
 
     def keep(self, client: Client) -> Sequence[str]:
         """Let records be kept for as long as the settings say; what was changed."""
-        made: list[str] = []
+        created: list[str] = []
         for row in client.rows(_TTL, {"database": self.database}):
             days = self._ttl_days
             if _ttl_of(row["ttl"]) != (None if days is None else (days, days > _PLAIN_TTL_DAYS)):
                 change = f"MODIFY {self._ttl('timestamp')}" if days is not None else "REMOVE TTL"
                 table = f"{quoted(self.database)}.{row['name']}{self._on_cluster()}"
                 client.command(f"ALTER TABLE {table} {change}")
-                made.append(f"{row['name']}: {change}")
-        return made
+                created.append(f"{row['name']}: {change}")
+        return created
 
     def _check_version(self, client: Client, table: str, comment: str) -> None:
-        ours = re.fullmatch(r"llmspan (\d+)", comment)
-        if ours and int(ours[1]) > VERSION:
+        version = re.fullmatch(r"llmspan (\d+)", comment)
+        if version and int(version[1]) > VERSION:
             raise SchemaError(
-                f"ClickHouse {client.place.location}: the schema of {table} is version {ours[1]}, this llmspan knows"
+                f"ClickHouse {client.dsn.location}: the schema of {table} is version {version[1]}, this llmspan knows"
                 f" {VERSION}; upgrade llmspan, or name another database"
             )
 
@@ -172,7 +172,7 @@ class Schema:
         lacking = [key for key in (*KEYS, "timestamp", "precedence") if key not in columns]
         if lacking:
             raise SchemaError(
-                f"ClickHouse {client.place.location}: the table provider_traces is not one of llmspan (it has no column"
+                f"ClickHouse {client.dsn.location}: the table provider_traces is not one of llmspan (it has no column"
                 f" {lacking[0]}), and is left as it is; name another database"
             )
 
@@ -200,8 +200,8 @@ class Schema:
 
     def _indexes(self) -> str:
         numbers = [int(number) for number in re.findall(r"\d+", self.version)[:2]]
-        made = _TEXT_INDEXES if numbers >= [26, 2] else _BLOOM_INDEXES
-        return ",\n    ".join(f"INDEX {name} {what}" for name, what in made.items())
+        indexes = _TEXT_INDEXES if numbers >= [26, 2] else _BLOOM_INDEXES
+        return ",\n    ".join(f"INDEX {name} {what}" for name, what in indexes.items())
 
     def _like(self, kind: str) -> str:
         """An engine of ``kind`` that replicates as the records' engine does."""
@@ -227,13 +227,13 @@ def _ttl_of(expression: str) -> tuple[int, bool] | None:
 
 def _parts(engine: str) -> tuple[str, list[str]]:
     """How an engine replicates, and its parameters."""
-    given = _ENGINE.fullmatch(engine.strip())
-    if given is None:
+    match = _ENGINE.fullmatch(engine.strip())
+    if match is None:
         raise SettingsError(
             f"LLMSPAN_CLICKHOUSE_ENGINE={engine}: expected a ReplacingMergeTree, which keeps a record that comes twice"
             f" once, such as ReplicatedReplacingMergeTree({_REPLICA})"
         )
-    return given[1] or "", [part.strip() for part in (given[2] or "").split(",") if part.strip()]
+    return match[1] or "", [part.strip() for part in (match[2] or "").split(",") if part.strip()]
 
 
 _ONE_MACHINE: Final = "ReplacingMergeTree(precedence)"

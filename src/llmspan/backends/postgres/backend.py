@@ -20,7 +20,7 @@ from ..base import Filters
 from ..deletion import Step, delete_in_steps
 from ..json_sql import POSTGRES, JsonDialect
 from ..payload_pages import Row
-from ..reads import Ask, SQLReads
+from ..reads import QueryBuilder, SQLQueryMixin
 from ..rows import plain_text
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint AS now"
 
 
-class PostgresBackend(SQLReads):
+class PostgresBackend(SQLQueryMixin):
     """Provider traces in Postgres 14 or later.
 
     Args:
@@ -79,9 +79,9 @@ class PostgresBackend(SQLReads):
     def location(self) -> str:
         """The DSN as a URI with libpq's defaults, without a password."""
         try:
-            from .connection import location, parse
+            from .connection import location, parse_dsn
 
-            return location(parse(self._dsn))
+            return location(parse_dsn(self._dsn))
         except (SettingsError, ImportError):
             return "a Postgres database that cannot be told: opening it says why"
 
@@ -147,23 +147,23 @@ class PostgresBackend(SQLReads):
 
     @property
     def _store(self) -> Store:
-        if (made := self._made.get("store")) is not None:
-            return made
+        if (store := self._made.get("store")) is not None:
+            return store
         try:
-            from .connection import parse
+            from .connection import parse_dsn
             from .store import Store
         except ImportError as error:
             raise SettingsError(
                 f"the backend 'postgres' needs psycopg ({error}); install it with: pip install 'llmspan[postgres]'"
             ) from error
         # The first of several threads wins; a store that is not used has not connected.
-        return self._made.setdefault("store", Store(parse(self._dsn), **self._options))
+        return self._made.setdefault("store", Store(parse_dsn(self._dsn), **self._options))
 
-    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Any]]:
+    def _rows(self, ask: QueryBuilder) -> Sequence[Mapping[str, Any]]:
         return self._store.rows(lambda place: ask(replace(_DIALECT, table=place.table)))
 
-    def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
-        return self._store.consume(lambda place: ask(replace(_DIALECT, table=place.table)), read)
+    def _consume(self, ask: QueryBuilder, consume_rows: Callable[[Iterable[Row]], T]) -> T:
+        return self._store.consume(lambda place: ask(replace(_DIALECT, table=place.table)), consume_rows)
 
 
 def _bounds(since: int | None, until: int | None) -> Sequence[str]:
@@ -178,16 +178,16 @@ def _timestamp(nanoseconds: int) -> str:
     return f"timestamptz '{_EPOCH + timedelta(microseconds=clamped // 1000)}'"
 
 
-def _near(dialect: query.Dialect, record_id: str) -> query.Dialect:
+def _near(dialect: query.SqlDialect, record_id: str) -> query.SqlDialect:
     """``dialect`` on the days in which a record with this id may have begun, if the id says so."""
     if not _UUID7.fullmatch(record_id):
         return dialect
-    made = int(record_id.replace("-", "")[:12], 16) * 1_000_000
-    when = " AND ".join(_bounds(made - 24 * _HOUR, made + _HOUR))
+    created_ns = int(record_id.replace("-", "")[:12], 16) * 1_000_000
+    when = " AND ".join(_bounds(created_ns - 24 * _HOUR, created_ns + _HOUR))
     return replace(dialect, table=f"(SELECT * FROM {dialect.table} WHERE {when}) AS near")  # noqa: S608 - all ours
 
 
-_DIALECT: Final = query.Dialect(
+_DIALECT: Final = query.SqlDialect(
     table="provider_traces",
     parameter=lambda name, _: f"%({name})s",
     day="to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') COLLATE \"C\"",

@@ -28,7 +28,7 @@ from ..driver_logs import quiet
 from .errors import VARIABLE, HangingError, from_connect, from_statement, is_lost, takes_no_options
 from .options import missing_settings
 
-__all__ = ["Connection", "Handle", "location", "parse", "transaction", "with_settings"]
+__all__ = ["Connection", "PostgresConnection", "location", "parse_dsn", "transaction", "with_settings"]
 
 T = TypeVar("T")
 
@@ -61,24 +61,24 @@ class Connection(psycopg.Connection[TupleRow]):
 
     def _until(self, gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any, T]:
         try:
-            wanted = next(gen)
+            awaited = next(gen)
             while True:
-                ready = yield wanted
+                ready = yield awaited
                 if not ready and monotonic() > deadline:
                     raise HangingError("the server did not answer in time")
-                wanted = gen.send(ready)
+                awaited = gen.send(ready)
         except StopIteration as end:
             return end.value
 
 
-class Handle:
+class PostgresConnection:
     """One connection, made at its first use, and the lock that gives it to one thread at a time."""
 
-    def __init__(self, given: Mapping[str, str], timeout: float, *, writes: bool) -> None:
-        """``given``: what :func:`parse` returned; ``timeout``: of the server for its client, in seconds, 0 is none."""
-        self._options = _options(given, timeout, writes=writes)
-        self._place = location(given)
-        self._credentials = {given[key] for key in _CREDENTIALS if key in given}
+    def __init__(self, parameters: Mapping[str, str], timeout: float, *, writes: bool) -> None:
+        """``parameters``: as of :func:`parse_dsn`; ``timeout``: of the server for its client, in seconds, 0 is none."""
+        self._options = _options(parameters, timeout, writes=writes)
+        self._location = location(parameters)
+        self._credentials = {parameters[key] for key in _CREDENTIALS if key in parameters}
         #: the DSN's options, where a pooler has refused them
         self._refused_options: str | None = None
         self._connection: Connection | None = None
@@ -94,19 +94,19 @@ class Handle:
             RetryableError: it is not there, or went away.
             PermanentError: it refuses what we sent.
         """
-        with self._lock, masked_errors(self._credentials, self._place), quiet():
+        with self._lock, masked_errors(self._credentials, self._location), quiet():
             fresh = self._connection is None
             try:
                 return self._once(function)
             except psycopg.OperationalError as error:
                 if fresh or not is_lost(error):
-                    raise from_statement(error, self._place) from error
+                    raise from_statement(error, self._location) from error
             except psycopg.Error as error:
-                raise from_statement(error, self._place) from error
+                raise from_statement(error, self._location) from error
             try:
                 return self._once(function)
             except psycopg.Error as error:
-                raise from_statement(error, self._place) from error
+                raise from_statement(error, self._location) from error
 
     def close(self) -> None:
         """Release the connection; the next use makes another."""
@@ -135,13 +135,13 @@ class Handle:
             tried = error.pgconn.options.decode() if error.pgconn is not None else ""
             self._note_password(error.pgconn)
             if not (tried and takes_no_options(error)) or self._refused_options is not None:
-                raise from_connect(error, self._place) from error
+                raise from_connect(error, self._location) from error
             self._refused_options = tried
             self._options["options"] = ""  # also instead of those of PGOPTIONS or a service file
             return self._connect()
         self._note_password(connection.pgconn)
         try:
-            connection.settings = missing_settings(connection, self._refused_options, self._place)
+            connection.settings = missing_settings(connection, self._refused_options, self._location)
         except BaseException:
             connection.close()
             raise
@@ -206,59 +206,59 @@ def _begin(connection: Connection, timeout: float | None, mode: str) -> sql.Comp
 # -- the DSN
 
 
-def parse(dsn: str | None, named: str = VARIABLE) -> dict[str, str]:
+def parse_dsn(dsn: str | None, source: str = VARIABLE) -> dict[str, str]:
     """The parameters that a DSN gives; ``named`` is what gave it, for the error.
 
     Raises:
         SettingsError: libpq cannot read it; the message shows nothing of what was in quotes.
     """
     try:
-        found = conninfo.conninfo_to_dict(dsn or "")
+        parsed = conninfo.conninfo_to_dict(dsn or "")
     except psycopg.Error as error:
         # libpq quotes what it could not read, which may be a piece of the password, with quotation marks of its own.
         reason = _QUOTATION.split(str(error).strip().replace('"="', "="), maxsplit=1)[0].strip(" :")
     else:
-        given = {key: str(value) for key, value in found.items() if value is not None}
-        reason = _torn(given) if _URI.match(dsn or "") else None
+        parameters = {key: str(value) for key, value in parsed.items() if value is not None}
+        reason = _torn(parameters) if _URI.match(dsn or "") else None
         if reason is None:
-            return given
+            return parameters
     raise SettingsError(
-        f"{named} cannot be read: {reason}; expected postgresql://user:password@host:5432/database, with special"
+        f"{source} cannot be read: {reason}; expected postgresql://user:password@host:5432/database, with special"
         " characters written as %40, or key=value words"
     )
 
 
-def _torn(given: Mapping[str, str]) -> str | None:
+def _torn(parameters: Mapping[str, str]) -> str | None:
     """A password with a special character in it ends early, and its rest is taken for the place."""
-    if any("@" in given.get(key, "") for key in ("host", "dbname")):
+    if any("@" in parameters.get(key, "") for key in ("host", "dbname")):
         return "there is an @ in the host or the database"
-    if not re.fullmatch(r"[0-9,]*", given.get("port", "")):
+    if not re.fullmatch(r"[0-9,]*", parameters.get("port", "")):
         return "the port is not a number"
     return None
 
 
-def location(given: Mapping[str, str]) -> str:
+def location(parameters: Mapping[str, str]) -> str:
     """Where ``given`` leads, for people: a URI with the defaults filled in, and never a password."""
     default = {
         option.keyword.decode(): option.val.decode()
         for option in pq.Conninfo.get_defaults()
         if option.val and option.keyword in (b"host", b"hostaddr", b"port", b"user", b"dbname", b"service")
     }
-    found = {**default, **given}
-    if service := found.get("service"):
+    effective = {**default, **parameters}
+    if service := effective.get("service"):
         return f"postgresql://?service={quote(service)}"
-    host = found.get("host") or found.get("hostaddr") or "localhost"
-    user = found.get("user", "")
-    where = f"{quote(host, safe=',[]:' if ':' in host else ',')}:{found.get('port', '5432')}"
-    options = f"?options={quote(found['options'])}" if found.get("options") else ""
-    return f"postgresql://{quote(user)}@{where}/{quote(found.get('dbname') or user)}{options}"
+    host = effective.get("host") or effective.get("hostaddr") or "localhost"
+    user = effective.get("user", "")
+    where = f"{quote(host, safe=',[]:' if ':' in host else ',')}:{effective.get('port', '5432')}"
+    options = f"?options={quote(effective['options'])}" if effective.get("options") else ""
+    return f"postgresql://{quote(user)}@{where}/{quote(effective.get('dbname') or user)}{options}"
 
 
-def _options(given: Mapping[str, str], timeout: float, *, writes: bool) -> dict[str, str]:
+def _options(parameters: Mapping[str, str], timeout: float, *, writes: bool) -> dict[str, str]:
     options = _DEFAULTS | ({"tcp_user_timeout": f"{(timeout + _GRACE) * 1000:.0f}"} if timeout else {})
-    if writes and "," in given.get("host", given.get("hostaddr", "")):
+    if writes and "," in parameters.get("host", parameters.get("hostaddr", "")):
         options["target_session_attrs"] = "read-write"  # of several servers, the one that takes writes now
-    return {**options, **given}
+    return {**options, **parameters}
 
 
 def _connect(options: Mapping[str, Any]) -> Connection:
@@ -272,11 +272,11 @@ def _connect(options: Mapping[str, Any]) -> Connection:
 
 # -- forks
 
-_handles: Final[WeakValueDictionary[int, Handle]] = WeakValueDictionary()
+_handles: Final[WeakValueDictionary[int, PostgresConnection]] = WeakValueDictionary()
 _inherited: Final[list[Connection]] = []
 
 
-def _alive() -> Iterator[Handle]:
+def _alive() -> Iterator[PostgresConnection]:
     return (handle for reference in _handles.valuerefs() if (handle := reference()) is not None)
 
 

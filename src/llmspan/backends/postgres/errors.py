@@ -53,39 +53,39 @@ def takes_no_options(error: psycopg.Error) -> bool:
     return re.search(_TAKES_NO_OPTIONS, one_line(error), re.IGNORECASE) is not None
 
 
-def from_connect(error: psycopg.Error, place: str) -> LlmspanError:
+def from_connect(error: psycopg.Error, server: str) -> LlmspanError:
     """The one of our errors that says what to do about ``error``, which came instead of a connection."""
-    said = one_line(error)
-    if re.search(_UNREADABLE, said):
-        return SettingsError(f"{VARIABLE}={place}: {said}; write the DSN as libpq takes it")
+    message = one_line(error)
+    if re.search(_UNREADABLE, message):
+        return SettingsError(f"{VARIABLE}={server}: {message}; write the DSN as libpq takes it")
     for pattern, remedy in _REFUSALS.items():
-        if re.search(pattern, said, re.IGNORECASE):
-            return RefusedError(f"{VARIABLE}={place}: {said}; {remedy}")
+        if re.search(pattern, message, re.IGNORECASE):
+            return RefusedError(f"{VARIABLE}={server}: {message}; {remedy}")
     if isinstance(error, psycopg.ProgrammingError):
-        return SettingsError(f"{VARIABLE}={place}: {said}")
-    return RetryableError(f"Postgres at {place} cannot be reached: {said}")
+        return SettingsError(f"{VARIABLE}={server}: {message}")
+    return RetryableError(f"Postgres at {server} cannot be reached: {message}")
 
 
-def from_statement(error: psycopg.Error, place: str) -> LlmspanError:
+def from_statement(error: psycopg.Error, server: str) -> LlmspanError:
     """The one of our errors that says what to do about ``error``; decided by the class of its SQLSTATE."""
     state = error.sqlstate or ""
-    said = f"Postgres at {place}: {one_line(error)}"
-    if _STATEMENT_POOLING in said:
+    message = f"Postgres at {server}: {one_line(error)}"
+    if _STATEMENT_POOLING in message:
         return RefusedError(
-            f"{said}; a batch is one transaction: set pool_mode to transaction or session for this database in the"
+            f"{message}; a batch is one transaction: set pool_mode to transaction or session for this database in the"
             f" pooler, or name another in {VARIABLE}"
         )
     if not state:
-        return PermanentError(said) if isinstance(error, psycopg.DataError) else RetryableError(said)
+        return PermanentError(message) if isinstance(error, psycopg.DataError) else RetryableError(message)
     if state == "42501" or state[:2] == "28":
-        return RefusedError(f"{said}; grant it to the user of {VARIABLE}, see docs/postgres.md")
+        return RefusedError(f"{message}; grant it to the user of {VARIABLE}, see docs/postgres.md")
     if _of_the_schema(error, state):
-        return WrongSchemaError(f"{said} ({state})")
+        return WrongSchemaError(f"{message} ({state})")
     if state[:2] in _PERMANENT:
-        return PermanentError(f"{said} ({state})")
+        return PermanentError(f"{message} ({state})")
     if state[:2] == "42":
-        return SchemaError(f"{said} ({state})")
-    return RetryableError(f"{said} ({state})")
+        return SchemaError(f"{message} ({state})")
+    return RetryableError(f"{message} ({state})")
 
 
 #: bad data, a broken constraint, a limit of the server's; an exception of a trigger of the user's
@@ -111,7 +111,7 @@ def is_lost(error: psycopg.Error) -> bool:
 
 def one_line(error: psycopg.Error) -> str:
     """The message, without what quotes a value."""
-    said = error.diag.message_primary or str(error) or type(error).__name__
+    message = error.diag.message_primary or str(error) or type(error).__name__
     # The rest of the context quotes the value.
     column = re.search(r"COPY \w+, line \d+, column (\w+)", error.diag.context or "")
-    return " ".join(f"{said}{f' in {column[1]}' if column else ''}".split())
+    return " ".join(f"{message}{f' in {column[1]}' if column else ''}".split())

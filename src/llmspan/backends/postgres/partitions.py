@@ -20,7 +20,7 @@ from ..._guard import logger
 from ...errors import BackendError
 from ...trace import ProviderTrace
 from .connection import Connection, transaction
-from .schema import Place
+from .schema import SchemaInfo
 
 __all__ = [
     "AHEAD",
@@ -78,35 +78,35 @@ class DayPartitions:
         self._today = 0
         self._today_until = 0.0
 
-    def keep(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+    def keep(self, connection: Connection, info: SchemaInfo, traces: Sequence[ProviderTrace]) -> None:
         """Have partitions for the days of ``traces`` and the next ones; drop the old ones. Never fails a write."""
         if monotonic() < self._retry_at:
             return
         try:
-            self._keep(connection, place, traces)
+            self._keep(connection, info, traces)
         except psycopg.Error as error:
             if connection.closed:
                 raise
             self._retry_at = monotonic() + _RETRY_SECONDS
             logger.warning("llmspan: postgres: day partitions could not be kept, will be tried again: %s", error)
 
-    def make_month(self, connection: Connection, place: Place) -> None:
+    def make_month(self, connection: Connection, info: SchemaInfo) -> None:
         """Make the partitions of a month, for writers who may not, and drop the old ones."""
         today = int(server_time(connection) // _DAY_SECONDS)
-        if place.may_add_days:
-            add_days(connection, place, range(today, today + FURTHEST))
-        if self.retention_days is not None and place.may_drop_days:
-            drop_days(connection, place, today - self.retention_days)
+        if info.may_add_days:
+            add_days(connection, info, range(today, today + FURTHEST))
+        if self.retention_days is not None and info.may_drop_days:
+            drop_days(connection, info, today - self.retention_days)
 
-    def _keep(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+    def _keep(self, connection: Connection, info: SchemaInfo, traces: Sequence[ProviderTrace]) -> None:
         today = self._ask_today(connection)
         missing = self._days_of(traces, today) - self._made
         is_due = self.retention_days is not None and self._dropped_on != today
-        if missing and place.may_add_days:
-            add_days(connection, place, missing)
-        if is_due and place.may_drop_days:
-            drop_days(connection, place, today - (self.retention_days or 0))
-        self._warn_of_rights(place, is_due=is_due)
+        if missing and info.may_add_days:
+            add_days(connection, info, missing)
+        if is_due and info.may_drop_days:
+            drop_days(connection, info, today - (self.retention_days or 0))
+        self._warn_of_rights(info, is_due=is_due)
         self._made |= missing
         self._dropped_on = today
 
@@ -136,16 +136,16 @@ class DayPartitions:
                 difference, self._location,
             )  # fmt: skip
 
-    def _warn_of_rights(self, place: Place, *, is_due: bool) -> None:
-        if not place.may_add_days and not self._made:
+    def _warn_of_rights(self, info: SchemaInfo, *, is_due: bool) -> None:
+        if not info.may_add_days and not self._made:
             logger.warning(
                 "llmspan: postgres: the user %r may not make day partitions at %s; records of days that have none go to"
-                " provider_traces_default. See docs/postgres.md, Roles", place.user, self._location,
+                " provider_traces_default. See docs/postgres.md, Roles", info.user, self._location,
             )  # fmt: skip
-        if is_due and not place.may_drop_days and self._dropped_on is None:
+        if is_due and not info.may_drop_days and self._dropped_on is None:
             logger.warning(
                 "llmspan: postgres: the user %r may not drop day partitions at %s, LLMSPAN_POSTGRES_RETENTION_DAYS has"
-                " no effect. See docs/postgres.md, Roles", place.user, self._location,
+                " no effect. See docs/postgres.md, Roles", info.user, self._location,
             )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def clock_difference(server_seconds: float) -> str | None:
     return f"{amount} {'ahead of' if seconds > 0 else 'behind'}"
 
 
-def add_days(connection: Connection, place: Place, days: Iterable[int]) -> None:
+def add_days(connection: Connection, info: SchemaInfo, days: Iterable[int]) -> None:
     """Make the partitions of ``days`` (since the epoch, UTC) that there are not.
 
     A day of which the default partition has records already stays without a partition.
@@ -172,11 +172,11 @@ def add_days(connection: Connection, place: Place, days: Iterable[int]) -> None:
     Raises:
         psycopg.errors.InvalidParameterValue: a day is far from the server's.
     """
-    if missing := sorted(set(days).difference(_partitioned_days(connection, place))):
-        _call(connection, place, "provider_traces_add_day", missing)
+    if missing := sorted(set(days).difference(_partitioned_days(connection, info))):
+        _call(connection, info, "provider_traces_add_day", missing)
 
 
-def drop_days(connection: Connection, place: Place, before: int) -> int:
+def drop_days(connection: Connection, info: SchemaInfo, before: int) -> int:
     """Drop the partitions of the days before ``before``, and the older records of the default one; how many days.
 
     Raises:
@@ -190,38 +190,38 @@ def drop_days(connection: Connection, place: Place, before: int) -> int:
         )
     if before <= _BEFORE_ALL:
         return 0
-    old = sorted(day for day in _partitioned_days(connection, place) if day < before)
+    old = sorted(day for day in _partitioned_days(connection, info) if day < before)
     for day in old:  # one by one: each holds a lock that everybody waits for
-        _call(connection, place, "provider_traces_drop_day", [day])
-    _call(connection, place, "provider_traces_trim_default", [before])
+        _call(connection, info, "provider_traces_drop_day", [day])
+    _call(connection, info, "provider_traces_trim_default", [before])
     return len(old)
 
 
-def count_before(connection: Connection, place: Place, day: int) -> int:
+def count_before(connection: Connection, info: SchemaInfo, day: int) -> int:
     """How many records there are of the days before ``day``."""
     if day <= _BEFORE_ALL:
         return 0
     query = sql.SQL("SELECT count(*) FROM {} WHERE started_at < timestamptz {}")
-    table, when = sql.Identifier(place.schema, "provider_traces"), sql.Literal(f"{_date(day)} 00:00:00+00")
+    table, when = sql.Identifier(info.schema, "provider_traces"), sql.Literal(f"{_date(day)} 00:00:00+00")
     ((number,),) = connection.execute(query.format(table, when)).fetchall()
     return number
 
 
-def may_delete(connection: Connection, place: Place) -> bool:
+def may_delete(connection: Connection, info: SchemaInfo) -> bool:
     """Whether this user may delete records."""
-    ((may,),) = connection.execute("SELECT has_table_privilege(%s, 'DELETE')", [place.table]).fetchall()
+    ((may,),) = connection.execute("SELECT has_table_privilege(%s, 'DELETE')", [info.table]).fetchall()
     return may
 
 
-def _partitioned_days(connection: Connection, place: Place) -> set[int]:
+def _partitioned_days(connection: Connection, info: SchemaInfo) -> set[int]:
     """The days that have a partition of ours."""
-    rows = connection.execute(_PARTITIONS, {"table": place.table}).fetchall()
+    rows = connection.execute(_PARTITIONS, {"table": info.table}).fetchall()
     matches = (re.fullmatch(r"provider_traces_(\d{4})(\d\d)(\d\d)", name) for (name,) in rows)
     return {(date(int(match[1]), int(match[2]), int(match[3])) - _EPOCH).days for match in matches if match}
 
 
-def _call(connection: Connection, place: Place, function: str, days: Collection[int]) -> None:
-    query = sql.SQL("SELECT {}(day) FROM unnest(%s::date[]) AS day").format(sql.Identifier(place.schema, function))
+def _call(connection: Connection, info: SchemaInfo, function: str, days: Collection[int]) -> None:
+    query = sql.SQL("SELECT {}(day) FROM unnest(%s::date[]) AS day").format(sql.Identifier(info.schema, function))
     with transaction(connection, _DDL_TIMEOUT):
         connection.execute(query, [[_date(day) for day in days]])
 

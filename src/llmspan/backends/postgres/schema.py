@@ -17,7 +17,7 @@ from ...errors import NoTablesError, RefusedError, SchemaError
 from ...trace import KEYS
 from .connection import Connection, transaction
 
-__all__ = ["Place", "find", "migrate", "outdated", "usable"]
+__all__ = ["SchemaInfo", "find", "migrate", "outdated", "require_usable"]
 
 #: what everybody locks who changes our tables in this database; the functions in the migrations do, too
 _LOCK: Final = 7812739796155067950
@@ -26,7 +26,7 @@ _OLDEST_SERVER: Final = 140000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class SchemaInfo:
     """Where our tables are, or would be made, and what this user may do there."""
 
     #: the schema's name
@@ -48,7 +48,7 @@ class Place:
         return f"{_quoted(self.schema)}.provider_traces"
 
 
-def find(connection: Connection) -> Place:
+def find(connection: Connection) -> SchemaInfo:
     """Look for our tables.
 
     Raises:
@@ -56,15 +56,15 @@ def find(connection: Connection) -> Place:
     """
     _check_server(connection)
     with transaction(connection, _DDL_TIMEOUT, "READ ONLY"):
-        return _look(connection)
+        return _inspect_catalog(connection)
 
 
-def outdated(place: Place) -> bool:
+def outdated(info: SchemaInfo) -> bool:
     """Whether there are migrations to apply."""
-    return place.version < max(_migrations())
+    return info.version < max(_migrations())
 
 
-def usable(place: Place) -> Place:
+def require_usable(info: SchemaInfo) -> SchemaInfo:
     """``place``, if this version can use it.
 
     Raises:
@@ -72,30 +72,30 @@ def usable(place: Place) -> Place:
         RefusedError: this user may not read them.
     """
     newest = max(_migrations())
-    where = f"schema {place.schema!r} of LLMSPAN_POSTGRES_DSN"
-    if place.foreign:
+    where = f"schema {info.schema!r} of LLMSPAN_POSTGRES_DSN"
+    if info.foreign:
         raise SchemaError(
             f"{where} has a table provider_traces that is not llmspan's; name another schema with"
             " ?options=-csearch_path%3DNAME, or another database"
         )
-    if place.version > newest:
+    if info.version > newest:
         raise SchemaError(
-            f"{where} has version {place.version} of the tables, this llmspan knows {newest}; upgrade llmspan, or name"
+            f"{where} has version {info.version} of the tables, this llmspan knows {newest}; upgrade llmspan, or name"
             " another schema with ?options=-csearch_path%3DNAME"
         )
-    if place.version < newest:
-        has = f"has version {place.version} of the tables" if place.version else "has no tables of llmspan"
-        kind = SchemaError if place.version else NoTablesError
+    if info.version < newest:
+        has = f"has version {info.version} of the tables" if info.version else "has no tables of llmspan"
+        kind = SchemaError if info.version else NoTablesError
         raise kind(f"{where} {has}, and this llmspan needs {newest}; run `llmspan migrate --backend postgres`")
-    missing = [key for key in KEYS if key not in place.columns]
+    missing = [key for key in KEYS if key not in info.columns]
     if missing:
         raise SchemaError(f"{where}: provider_traces has no column {missing[0]}, though it says version {newest}")
-    if not place.may_select:
+    if not info.may_select:
         raise RefusedError(
-            f"{where}: the user {place.user!r} may not read provider_traces; GRANT SELECT ON {place.table}"
-            f" TO {_quoted(place.user)}"
+            f"{where}: the user {info.user!r} may not read provider_traces; GRANT SELECT ON {info.table}"
+            f" TO {_quoted(info.user)}"
         )
-    return place
+    return info
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -105,19 +105,19 @@ def migrate(connection: Connection) -> list[str]:
         RefusedError: this user may not.
         SchemaError: the tables are not ours, or newer.
     """
-    found = find(connection)
-    if not outdated(found):
-        usable(found)
+    info = find(connection)
+    if not outdated(info):
+        require_usable(info)
         return []
     try:
         with transaction(connection, 0):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-            return _apply(connection, _look(connection))
+            return _apply(connection, _inspect_catalog(connection))
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
         raise RefusedError(
-            f"LLMSPAN_POSTGRES_DSN: the tables have to be made or updated in schema {found.schema!r}, and the user"
-            f" {found.user!r} may not ({error.diag.message_primary}); run `llmspan migrate --backend postgres` as their"
-            f" owner, or GRANT CREATE ON SCHEMA {_quoted(found.schema)} TO {_quoted(found.user)}"
+            f"LLMSPAN_POSTGRES_DSN: the tables have to be made or updated in schema {info.schema!r}, and the user"
+            f" {info.user!r} may not ({error.diag.message_primary}); run `llmspan migrate --backend postgres` as their"
+            f" owner, or GRANT CREATE ON SCHEMA {_quoted(info.schema)} TO {_quoted(info.user)}"
         ) from error
 
 
@@ -166,7 +166,7 @@ _SEARCH_PATH_OF_THE_START: Final = (
 )
 
 
-def _look(connection: Connection) -> Place:
+def _inspect_catalog(connection: Connection) -> SchemaInfo:
     if "search_path" not in connection.settings:
         connection.execute(_SEARCH_PATH_OF_THE_START)
     row = connection.execute(_LOOK).fetchone()
@@ -175,16 +175,16 @@ def _look(connection: Connection) -> Place:
             "LLMSPAN_POSTGRES_DSN: no schema of the search path exists in the database; CREATE SCHEMA, or name another"
             " with ?options=-csearch_path%3DNAME"
         )
-    schema, ours, user, columns, may_insert, may_select, may_add_days, may_drop_days = row
+    schema, is_ours, user, columns, may_insert, may_select, may_add_days, may_drop_days = row
     version = 0
-    if ours and columns is not None:
+    if is_ours and columns is not None:
         table = sql.Identifier(schema, "llmspan_schema")
         query = sql.SQL("SELECT coalesce(max(version), 0) FROM {}").format(table)
         (version,) = connection.execute(query).fetchone() or (0,)
-    return Place(
+    return SchemaInfo(
         schema=schema,
         version=version,
-        foreign=columns is not None and not ours,
+        foreign=columns is not None and not is_ours,
         columns=frozenset(columns or ()),
         may_insert=may_insert,
         may_select=may_select,
@@ -194,14 +194,14 @@ def _look(connection: Connection) -> Place:
     )
 
 
-def _apply(connection: Connection, place: Place) -> list[str]:
-    if place.foreign or place.version > max(_migrations()):
-        usable(place)  # says what is wrong
-    schema = sql.Identifier(place.schema)
+def _apply(connection: Connection, info: SchemaInfo) -> list[str]:
+    if info.foreign or info.version > max(_migrations()):
+        require_usable(info)  # says what is wrong
+    schema = sql.Identifier(info.schema)
     connection.execute(sql.SQL("SET LOCAL search_path = {}, pg_temp").format(schema))
-    if not place.version:  # perhaps the table was dropped, and its versions were left
+    if not info.version:  # perhaps the table was dropped, and its versions were left
         connection.execute("DROP TABLE IF EXISTS llmspan_schema")
-    missing = {version: found for version, found in _migrations().items() if version > place.version}
+    missing = {version: migration for version, migration in _migrations().items() if version > info.version}
     for version, (name, text) in missing.items():
         connection.execute(text)  # pyright: ignore[reportCallIssue, reportArgumentType] - ours
         connection.execute("INSERT INTO llmspan_schema (version, name) VALUES (%s, %s)", [version, name])

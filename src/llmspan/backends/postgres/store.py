@@ -22,10 +22,10 @@ from ..payload_pages import Row
 from ..query import Query
 from ..rows import Cell, encode
 from . import schema
-from .connection import Connection, Handle, location, transaction, with_settings
+from .connection import Connection, PostgresConnection, location, transaction, with_settings
 from .errors import WrongSchemaError
 from .partitions import DayPartitions, clock_difference, count_before, drop_days, may_delete, server_time
-from .schema import Place
+from .schema import SchemaInfo
 
 __all__ = ["Store"]
 
@@ -61,22 +61,22 @@ class Store:
     """Two connections to one database, and what is known of it. Any thread may call."""
 
     def __init__(
-        self, given: Mapping[str, str], *, keep_payload: bool, retention_days: int | None, auto_migrate: bool,
+        self, parameters: Mapping[str, str], *, keep_payload: bool, retention_days: int | None, auto_migrate: bool,
         timeout: float,
     ) -> None:  # fmt: skip
-        self._writer = Handle(given, timeout, writes=True)
-        self._reader = Handle(given, timeout, writes=False)
-        self._location = location(given)
+        self._writer = PostgresConnection(parameters, timeout, writes=True)
+        self._reader = PostgresConnection(parameters, timeout, writes=False)
+        self._location = location(parameters)
         self._keep_payload = keep_payload
         self._auto_migrate = auto_migrate
         self._timeout = timeout
-        self._place: Place | None = None
+        self._schema_info: SchemaInfo | None = None
         self._days = DayPartitions(self._location, retention_days)
 
     def open(self) -> None:
         """Find the tables; make or update them where that is wanted and allowed."""
-        if self._place is None:
-            self._or_close(self._settle)
+        if self._schema_info is None:
+            self._close_on_error(self._prepare_schema)
 
     def close(self) -> None:
         """Release both connections."""
@@ -87,7 +87,7 @@ class Store:
     def check(self) -> str:
         """One line on what answers."""
         self._forget()
-        return self._or_close(self._describe)
+        return self._close_on_error(self._describe)
 
     def migrate(self) -> list[str]:
         """Bring the tables to the newest version, and make the partitions of a month."""
@@ -95,28 +95,28 @@ class Store:
         def work(connection: Connection) -> list[str]:
             self._forget()
             applied = schema.migrate(connection)
-            place = schema.usable(schema.find(connection))
-            self._days.make_month(connection, place)
+            info = schema.require_usable(schema.find(connection))
+            self._days.make_month(connection, info)
             return applied
 
-        return self._or_close(work)
+        return self._close_on_error(work)
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are."""
 
         def work(connection: Connection) -> None:
-            place = self._place or self._settle(connection)
-            if not place.may_insert:
+            info = self._schema_info or self._prepare_schema(connection)
+            if not info.may_insert:
                 self._forget()  # it may be granted
                 raise RefusedError(
-                    f"Postgres at {self._location}: the user {place.user!r} may only read provider_traces; GRANT INSERT"
-                    f" ON {place.table} to it, or name another user in LLMSPAN_POSTGRES_DSN"
+                    f"Postgres at {self._location}: the user {info.user!r} may only read provider_traces; GRANT INSERT"
+                    f" ON {info.table} to it, or name another user in LLMSPAN_POSTGRES_DSN"
                 )
-            self._days.keep(connection, place, traces)
+            self._days.keep(connection, info, traces)
             try:
-                self._copy(connection, place, traces)
+                self._copy(connection, info, traces)
             except errors.UniqueViolation:
-                self._insert(connection, place, traces)
+                self._insert(connection, info, traces)
 
         if traces:
             self._with_schema(self._writer, work)
@@ -125,34 +125,34 @@ class Store:
         """Delete records, where this user may."""
 
         def work(connection: Connection) -> None:
-            place = self._place or self._settle(connection)
+            info = self._schema_info or self._prepare_schema(connection)
             try:
                 with transaction(connection, self._timeout):
                     query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)")
-                    connection.execute(query.format(sql.Identifier(place.schema, "provider_traces")), [[*ids]])
+                    connection.execute(query.format(sql.Identifier(info.schema, "provider_traces")), [[*ids]])
             except errors.InsufficientPrivilege:
                 logger.warning(
                     "llmspan: postgres: the user %r may not delete records at %s: they stay there",
-                    place.user, self._location,
+                    info.user, self._location,
                 )  # fmt: skip
 
         self._with_schema(self._writer, work)
 
-    def delete_step(self, condition: Callable[[Place], Query]) -> Step:
+    def delete_step(self, condition: Callable[[SchemaInfo], Query]) -> Step:
         """Delete the oldest records for which ``condition`` holds, up to a number."""
 
         def work(connection: Connection) -> Step:
-            place = self._place or schema.usable(schema.find(connection))
-            where = condition(place)
-            statement = _DELETE.format(table=place.table, where=where.sql)
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            where = condition(info)
+            statement = _DELETE.format(table=info.table, where=where.sql)
             try:
                 with transaction(connection, 0):  # a search without an index may take long
                     cursor = connection.execute(statement, where.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
                     chosen, deleted, until = cursor.fetchone() or (0, 0, None)
             except errors.InsufficientPrivilege as error:
                 raise RefusedError(
-                    f"Postgres at {self._location}: the user {place.user!r} may not delete records; GRANT DELETE ON"
-                    f" {place.table} TO {schema._quoted(place.user)}"
+                    f"Postgres at {self._location}: the user {info.user!r} may not delete records; GRANT DELETE ON"
+                    f" {info.table} TO {schema._quoted(info.user)}"
                 ) from error
             return Step(chosen, deleted, until or 0)
 
@@ -166,84 +166,84 @@ class Store:
         """Drop the days that are over before ``until``, if this user may drop days and delete; how many records."""
 
         def work(connection: Connection) -> int:
-            place = self._place or schema.usable(schema.find(connection))
-            if not (place.may_drop_days and may_delete(connection, place)):
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            if not (info.may_drop_days and may_delete(connection, info)):
                 return 0
             day = min(until // _DAY, int(server_time(connection)) * 1_000_000_000 // _DAY)
-            before = count_before(connection, place, day)
+            before = count_before(connection, info, day)
             try:
-                drop_days(connection, place, day)
+                drop_days(connection, info, day)
             except psycopg.Error as error:  # locks that others hold: rows can be deleted all the same
                 if connection.closed:
                     raise
                 logger.info("llmspan: postgres: days could not be dropped, their rows are deleted: %s", error)
-            return before - count_before(connection, place, day)
+            return before - count_before(connection, info, day)
 
         return self._with_schema(self._writer, work)
 
-    def rows(self, ask: Callable[[Place], Query]) -> list[dict[str, Any]]:
+    def rows(self, ask: Callable[[SchemaInfo], Query]) -> list[dict[str, Any]]:
         """The rows that answer ``ask``."""
 
         def work(connection: Connection) -> list[dict[str, Any]]:
-            place = self._place or schema.usable(schema.find(connection))
-            asked = ask(place)
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            query = ask(info)
             with with_settings(connection):
-                cursor = connection.execute(asked.sql, asked.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
+                cursor = connection.execute(query.sql, query.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         return self._with_schema(self._reader, work)
 
-    def consume(self, ask: Callable[[Place], Query], read: Callable[[Iterable[Row]], T]) -> T:
+    def consume(self, ask: Callable[[SchemaInfo], Query], consume_rows: Callable[[Iterable[Row]], T]) -> T:
         """What ``read`` makes of the rows that answer ``ask``, which come from the server as they are read."""
 
         def work(connection: Connection) -> T:
-            place = self._place or schema.usable(schema.find(connection))
-            asked = ask(place)
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            query = ask(info)
             size = _ROWS_AT_ONCE if capabilities.has_stream_chunked() else 1
-            rows: Any = connection.cursor().stream(asked.sql, asked.values, size=size)  # pyright: ignore[reportCallIssue, reportArgumentType]
+            rows: Any = connection.cursor().stream(query.sql, query.values, size=size)  # pyright: ignore[reportCallIssue, reportArgumentType]
             with with_settings(connection), closing(rows):  # an end before the last row cancels the query
-                return read(rows)
+                return consume_rows(rows)
 
         return self._with_schema(self._reader, work)
 
-    def _or_close(self, work: Callable[[Connection], T]) -> T:
+    def _close_on_error(self, work: Callable[[Connection], T]) -> T:
         try:
             return self._writer.run(work)
         except LlmspanError:
             self._writer.close()  # who may not come in does not stay at the door
             raise
 
-    def _with_schema(self, handle: Handle, work: Callable[[Connection], T]) -> T:
+    def _with_schema(self, handle: PostgresConnection, work: Callable[[Connection], T]) -> T:
         try:
             return handle.run(work)
         except WrongSchemaError:
             self._forget()  # the next try begins with a look at it
             raise
 
-    def _settle(self, connection: Connection) -> Place:
-        place = schema.find(connection)
-        if self._auto_migrate and schema.outdated(place):
+    def _prepare_schema(self, connection: Connection) -> SchemaInfo:
+        info = schema.find(connection)
+        if self._auto_migrate and schema.outdated(info):
             for name in schema.migrate(connection):
                 logger.info("llmspan: postgres: applied %s at %s", name, self._location)
-            place = schema.find(connection)
-        self._place = schema.usable(place)
-        return place
+            info = schema.find(connection)
+        self._schema_info = schema.require_usable(info)
+        return info
 
     def _forget(self) -> None:
-        self._place = None
+        self._schema_info = None
         self._days.forget()
 
     def _describe(self, connection: Connection) -> str:
-        place = schema.usable(schema.find(connection))
-        if not place.may_insert:
+        info = schema.require_usable(schema.find(connection))
+        if not info.may_insert:
             raise RefusedError(
-                f"Postgres at {self._location}: the user {place.user!r} may read provider_traces, but not write to it;"
-                f" GRANT INSERT ON {place.table} to it"
+                f"Postgres at {self._location}: the user {info.user!r} may read provider_traces, but not write to it;"
+                f" GRANT INSERT ON {info.table} to it"
             )
         version = connection.info.server_version
         return (
-            f"Postgres {version // 10000}.{version % 10000}, schema {place.schema} version {place.version},"
+            f"Postgres {version // 10000}.{version % 10000}, schema {info.schema} version {info.version},"
             f" {self._location}{self._describe_clock(connection)}"
         )
 
@@ -253,8 +253,8 @@ class Store:
 
     # -- writing
 
-    def _copy(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
-        statement = f"COPY {place.table} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+    def _copy(self, connection: Connection, info: SchemaInfo, traces: Sequence[ProviderTrace]) -> None:
+        statement = f"COPY {info.table} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
         with (
             transaction(connection, self._timeout),
             connection.cursor() as cursor,
@@ -265,10 +265,10 @@ class Store:
                 row[_AT] = row[_AT] // 1000 - _SERVERS_EPOCH
                 copy.write_row(row)
 
-    def _insert(self, connection: Connection, place: Place, traces: Sequence[ProviderTrace]) -> None:
+    def _insert(self, connection: Connection, info: SchemaInfo, traces: Sequence[ProviderTrace]) -> None:
         marks = ", ".join(["%s"] * len(_COLUMNS))
         statement = (
-            f"INSERT INTO {place.table} ({_NAMES}) VALUES ({marks})"  # noqa: S608 - our names
+            f"INSERT INTO {info.table} ({_NAMES}) VALUES ({marks})"  # noqa: S608 - our names
             " ON CONFLICT (id, started_at) DO NOTHING"
         )
         rows = list(self._encoded(traces))

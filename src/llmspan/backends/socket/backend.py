@@ -98,12 +98,12 @@ class SocketBackend:
     def open(self) -> None:
         """Connect and agree on the protocol; with v3, which has no greeting, do nothing."""
         if self._framing == "v4":
-            with self._lock, self._refusals():
+            with self._lock, self._translate_errors():
                 self._greeted(self._deadline())
 
     def check(self) -> str:
         """Who answers at the socket, and what it takes."""
-        with self._lock, self._refusals():
+        with self._lock, self._translate_errors():
             if self._framing == "v3":
                 connect(self._path, self._deadline()).close()
                 return f"something listens (v3: it does not say what), {self._path}"
@@ -132,7 +132,7 @@ class SocketBackend:
                 may have been stored, and are not sent again when they come in another batch.
             RetryableError: nobody listens, the connection broke, the receiver cannot store now, or it took too long.
         """
-        with self._lock, self._refusals():
+        with self._lock, self._translate_errors():
             if self._framing == "v3":
                 self._write_lines(traces)
             else:
@@ -165,15 +165,15 @@ class SocketBackend:
             raise PermanentError(f"record {encoded[at][0].id}: refused at {self._path}: {error}") from error
         finally:
             if link.rejected or link.acked < len(encoded):
-                done = [trace for at, (trace, _) in enumerate(encoded[: link.acked]) if at not in link.rejected]
-                self._remember(done)
+                acknowledged = [trace for at, (trace, _) in enumerate(encoded[: link.acked]) if at not in link.rejected]
+                self._remember(acknowledged)
         for at, reason in link.rejected.items():
             raise PermanentError(f"record {encoded[at][0].id}: refused at {self._path}: {reason}")
 
-    def _remember(self, stored: Sequence[ProviderTrace]) -> None:
+    def _remember(self, records: Sequence[ProviderTrace]) -> None:
         if len(self._safe) > _MOST_REMEMBERED:
             self._safe.clear()
-        self._safe |= {id_key(trace.id) for trace in stored}
+        self._safe |= {id_key(trace.id) for trace in records}
 
     def _greeted(self, deadline: float) -> Link:
         if self._link is not None and not self._link.alive():
@@ -226,7 +226,7 @@ class SocketBackend:
             link.close()
 
     @contextmanager
-    def _refusals(self) -> Generator[None]:
+    def _translate_errors(self) -> Generator[None]:
         """What goes wrong with the connection, in our errors; it is closed then."""
         try:
             yield
@@ -263,7 +263,7 @@ class SocketBackend:
             return self._wrong(f"{error}")
         if error.retry_after is not None:
             return ThrottledError(message, error.retry_after)
-        if error.told:
+        if error.is_reported:
             return RetryableError(message)
         return self._wrong(f"what listens there does not speak protocol v{VERSION}: {error}")
 

@@ -47,8 +47,8 @@ def connect(path: Path, deadline: float) -> socket.socket:
 
 def limit_sends(opened: socket.socket, seconds: float) -> None:
     """Let the system give up what has to wait longer, by ``BlockingIOError``, on a socket that blocks."""
-    whole, rest = divmod(seconds, 1)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(whole), int(rest * 1e6)))
+    whole_seconds, fraction = divmod(seconds, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(whole_seconds), int(fraction * 1e6)))
 
 
 class Link:
@@ -129,11 +129,11 @@ class Link:
     def _progress(self, deadline: float) -> None:
         """Send and read what the system takes and has now; wait where that is nothing."""
         acked = self._sender.acked
-        sent = self._send()
-        received = self._read()
-        if not sent and not received:
+        has_sent = self._send()
+        has_received = self._read()
+        if not has_sent and not has_received:
             self._wait(deadline)
-        elif not sent and self._sender.acked == acked and monotonic() >= deadline:
+        elif not has_sent and self._sender.acked == acked and monotonic() >= deadline:
             raise TimeoutError("the other end said much, and acknowledged nothing in time")
 
     def _locate(self, error: ProtocolError, first: int) -> None:
@@ -141,30 +141,30 @@ class Link:
         if error.seq is None or self._sender.is_under_way(error.seq):
             error.seq = None if error.seq is None else error.seq - first
             return
-        acked, sent = self._sender.acked, self._sender.sent
-        error.args = (f"{error} (it names record {error.seq}; {acked} was acknowledged, {sent} was sent)",)
+        acked, sent_count = self._sender.acked, self._sender.sent
+        error.args = (f"{error} (it names record {error.seq}; {acked} was acknowledged, {sent_count} was sent)",)
         error.seq = None
 
     def _send(self) -> bool:
         if not self._out:
             return False
         try:
-            sent = self._socket.sendmsg(self._out)
+            byte_count = self._socket.sendmsg(self._out)
         except BlockingIOError:
             return False
         except OSError:
             self._read()  # what the other end said before it hung up tells more than "broken pipe"
             raise
-        self._forget(sent)
+        self._forget(byte_count)
         return True
 
-    def _forget(self, sent: int) -> None:
+    def _forget(self, byte_count: int) -> None:
         ends = list(accumulate(map(len, self._out)))
-        done = bisect_right(ends, sent)
-        if done < len(ends):
-            rest = sent - (ends[done - 1] if done else 0)
-            self._out[done] = memoryview(self._out[done])[rest:]
-        del self._out[:done]
+        frame_count = bisect_right(ends, byte_count)
+        if frame_count < len(ends):
+            remainder = byte_count - (ends[frame_count - 1] if frame_count else 0)
+            self._out[frame_count] = memoryview(self._out[frame_count])[remainder:]
+        del self._out[:frame_count]
 
     def _read(self) -> bool:
         try:
@@ -178,8 +178,8 @@ class Link:
         return True
 
     def _wait(self, deadline: float) -> None:
-        left = deadline - monotonic()
-        if left <= 0:
+        remaining = deadline - monotonic()
+        if remaining <= 0:
             raise TimeoutError("the other end took too long")
         self._poll.register(self._socket, _select.POLLIN | (_select.POLLOUT if self._out else 0))
-        self._poll.poll(left * 1000)
+        self._poll.poll(remaining * 1000)

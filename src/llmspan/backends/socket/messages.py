@@ -46,20 +46,26 @@ class ProtocolError(BackendError):
     """
 
     def __init__(
-        self, code: str, message: str, *, seq: int | None = None, retry_after: float | None = None, told: bool = False
+        self,
+        code: str,
+        message: str,
+        *,
+        seq: int | None = None,
+        retry_after: float | None = None,
+        is_reported: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.seq = seq
         self.retry_after = retry_after
-        self.told = told
+        self.is_reported = is_reported
 
     def frame(self) -> bytes:
         """What the other end is told before the connection is closed."""
         values = {"type": "error", "code": self.code, "message": str(self)[:_LONGEST_MESSAGE]}
-        more = {"seq": self.seq, "retry_after": self.retry_after}
+        members = {"seq": self.seq, "retry_after": self.retry_after}
         versions = {"versions": [VERSION]} if self.code == "unsupported_version" else {}
-        return encode_frame(values | {key: value for key, value in more.items() if value is not None} | versions)
+        return encode_frame(values | {key: value for key, value in members.items() if value is not None} | versions)
 
 
 def encode_frame(values: Mapping[str, Any]) -> bytes:
@@ -125,7 +131,9 @@ def reported_error(values: Mapping[str, Any]) -> ProtocolError:
     if delay is not None and not _is_delay(delay):
         message += f" (its retry_after is {quoted(delay)}, not a number of seconds between 0 and {_LONGEST_DELAY})"
         delay = None
-    return ProtocolError(code[:100], message, seq=seq, retry_after=None if delay is None else float(delay), told=True)
+    return ProtocolError(
+        code[:100], message, seq=seq, retry_after=None if delay is None else float(delay), is_reported=True
+    )
 
 
 def _is_seq(value: object) -> bool:

@@ -137,7 +137,7 @@ class Sender:
         hello = {"type": "hello", "version": VERSION, "max_frame": self.max_frame, "software": self._software}
         return encode_frame(hello)
 
-    def frames(self, bodies: Sequence[bytes], at: int, most: int) -> list[bytes]:
+    def frames(self, bodies: Sequence[bytes], at: int, limit: int) -> list[bytes]:
         """The frames of the bodies from ``at`` on, at most ``most``, that the window lets go now.
 
         Each is two pieces, what goes before the body (a JSON object without its opening brace) and the body. They are
@@ -145,7 +145,7 @@ class Sender:
         """
         records, size = self._window
         pieces: list[bytes] = []
-        for body in bodies[at : at + min(most, max(records - len(self._sizes), 0 if self._sizes else 1))]:
+        for body in bodies[at : at + min(limit, max(records - len(self._sizes), 0 if self._sizes else 1))]:
             length = len(body)
             if self._sizes and self._under_way + length > size:
                 break
@@ -271,8 +271,8 @@ class Receiver:
             raise ProtocolError(
                 "unsupported_version", f"version {quoted(version)} is not spoken here, only version {VERSION}"
             )
-        wanted = integer_member(values, "max_frame", "HELLO")
-        self._decoder.max_frame = min(self._own_max_frame, max(LEAST_MAX_FRAME, wanted))
+        max_frame = integer_member(values, "max_frame", "HELLO")
+        self._decoder.max_frame = min(self._own_max_frame, max(LEAST_MAX_FRAME, max_frame))
         self.peer = text_member(values, "software", "unnamed", _LONGEST_NAME)
         self.greeted = True
         answer = {"type": "hello", "version": VERSION, "max_frame": self._own_max_frame}
@@ -281,8 +281,8 @@ class Receiver:
 
     def _record(self, frame: bytes) -> Received:
         where = self._decoder.where
-        if found := _RECORD.match(frame):
-            seq = int(found[1])
+        if match := _RECORD.match(frame):
+            seq = int(match[1])
         else:
             values = parse_object(frame, where)
             if values.get("type") != "record":

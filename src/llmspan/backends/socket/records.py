@@ -67,8 +67,8 @@ def decode_record(frame: bytes) -> ProviderTrace:
     try:
         text = frame.decode().strip()
         values, at = _leading(text)
-        rest = _json.decoder.decode("{" + text[at:])
-        values = values | rest if rest.keys().isdisjoint(PAYLOAD_KEYS) else _all(text)
+        members = _json.decoder.decode("{" + text[at:])
+        values = values | members if members.keys().isdisjoint(PAYLOAD_KEYS) else _all(text)
         if values.get("started_at") is not None:
             values["started_at"] = _parse_time(values["started_at"])
     except (ValueError, RecursionError) as error:
@@ -157,8 +157,8 @@ def _check_integer(record_id: str, key: str, value: Any) -> None:
         raise PermanentError(f"record {record_id}: {key} is {value!r:.80}, not a whole number of 64 bits")
 
 
-def _size(known: int | None, text: str | None) -> int | None:
-    return known if known is not None or text is None else len(_utf8(text))
+def _size(stated: int | None, text: str | None) -> int | None:
+    return stated if stated is not None or text is None else len(_utf8(text))
 
 
 def _utf8(text: str) -> bytes:

@@ -24,9 +24,9 @@ from ..base import Filters
 from ..deletion import Step, delete_in_steps
 from ..json_sql import SQLITE, JsonDialect
 from ..payload_pages import Row
-from ..reads import Ask, SQLReads
+from ..reads import QueryBuilder, SQLQueryMixin
 from ..rows import Cell, encode, plain_text
-from .connection import Handle, refusals, transaction
+from .connection import SQLiteConnection, transaction, translate_errors
 from .deletion import StepSize, can_shrink, delete_step, empty_log, return_free_pages, rewrite
 from .retention import Retention
 
@@ -43,7 +43,7 @@ _INSERT: Final = (
 _STEP_PAUSE: Final = 0.01
 #: seconds that a deletion waits for a moment in which nobody uses the log
 _LOG_PATIENCE: Final = 30.0
-_DIALECT: Final = query.Dialect(
+_DIALECT: Final = query.SqlDialect(
     table="provider_traces",
     parameter=lambda name, _: f":{name}",
     # Integer division cuts towards zero; a time before 1970 needs the floor.
@@ -65,7 +65,7 @@ def default_path() -> Path:
     return base / "llmspan" / "traces.db"
 
 
-class SQLiteBackend(SQLReads):
+class SQLiteBackend(SQLQueryMixin):
     """Provider traces in a SQLite file, at :func:`default_path` unless ``path`` says otherwise."""
 
     name: ClassVar[str] = "sqlite"
@@ -78,8 +78,8 @@ class SQLiteBackend(SQLReads):
     ) -> None:  # fmt: skip
         """``retention_days`` and ``max_bytes``: what is older or more is deleted after writes; None keeps it."""
         self._path = _settled(default_path() if path is None else _named(path))
-        self._writer = Handle(self._path, busy_timeout, read_only=False)
-        self._reader = Handle(self._path, busy_timeout, read_only=True)
+        self._writer = SQLiteConnection(self._path, busy_timeout, read_only=False)
+        self._reader = SQLiteConnection(self._path, busy_timeout, read_only=True)
         self._retention = Retention(self._path, retention_days, max_bytes)
 
     @classmethod
@@ -105,14 +105,14 @@ class SQLiteBackend(SQLReads):
     def open_for_reading(self) -> None:
         """As :meth:`open`, but for a file that may only be read, which is then left as it is."""
         if self._reader.is_read_only():
-            with refusals(self._path), self._reader.use():
+            with translate_errors(self._path), self._reader.use():
                 return
         self.open()
 
     def check(self) -> str:
         """SQLite's version, the schema's, where the file is, and what it keeps."""
         self._retention.before_open()
-        with refusals(self._path), self._writer.use() as connection:
+        with translate_errors(self._path), self._writer.use() as connection:
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
             limits = self._retention.describe(connection, self.now())
         return f"SQLite {sqlite3.sqlite_version}, schema {schema}, {self._path}; {limits}"
@@ -121,7 +121,7 @@ class SQLiteBackend(SQLReads):
         """Bring the file to the newest schema; what was applied."""
         self._reader.close()
         applied = self._writer.migrate()
-        with refusals(self._path), self._writer.use() as connection:
+        with translate_errors(self._path), self._writer.use() as connection:
             if not can_shrink(connection):  # made by an earlier version
                 rewrite(connection)
                 applied.append("auto_vacuum")
@@ -141,13 +141,13 @@ class SQLiteBackend(SQLReads):
         """Store all of ``traces`` or none; known ids stay as they are. Then delete some of what may not be kept."""
         rows = [encode(trace) for trace in traces]
         self._retention.before_open()
-        with refusals(self._path), self._writer.use() as connection, transaction(connection):
+        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany(_INSERT, rows)
         self._retention.after_write(self._writer, self.now())
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take the records with these ids out."""
-        with refusals(self._path), self._writer.use() as connection, transaction(connection):
+        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany("DELETE FROM provider_traces WHERE id = ?", [(plain_text(name),) for name in ids])
 
     def delete(
@@ -160,11 +160,11 @@ class SQLiteBackend(SQLReads):
 
         def step(remaining: Filters) -> Step:
             sleep(_STEP_PAUSE)  # others' turn to write
-            with refusals(self._path), self._writer.use() as connection:
+            with translate_errors(self._path), self._writer.use() as connection:
                 return delete_step(connection, _DIALECT, remaining, size)
 
         deleted = delete_in_steps(filters, step, progress)
-        with refusals(self._path):
+        with translate_errors(self._path):
             if thorough and deleted:
                 self._rewrite()
             self._shrink()
@@ -207,25 +207,25 @@ class SQLiteBackend(SQLReads):
                 )
             sleep(_STEP_PAUSE)
 
-    def _rows(self, ask: Ask) -> Sequence[Mapping[str, Cell]]:
+    def _rows(self, ask: QueryBuilder) -> Sequence[Mapping[str, Cell]]:
         asked = ask(_DIALECT)
         if self._reader.is_empty():  # reading makes no file
             return []
-        with refusals(self._path), self._reader.use() as connection:
+        with translate_errors(self._path), self._reader.use() as connection:
             cursor = connection.execute(asked.sql, asked.values)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def _consume(self, ask: Ask, read: Callable[[Iterable[Row]], T]) -> T:
-        asked = ask(_DIALECT)
+    def _consume(self, ask: QueryBuilder, consume_rows: Callable[[Iterable[Row]], T]) -> T:
+        query_text = ask(_DIALECT)
         if self._reader.is_empty():
-            return read([])
+            return consume_rows([])
         with (
-            refusals(self._path),
+            translate_errors(self._path),
             self._reader.use() as connection,
-            closing(connection.execute(asked.sql, asked.values)) as cursor,
+            closing(connection.execute(query_text.sql, query_text.values)) as cursor,
         ):
-            return read(cursor)
+            return consume_rows(cursor)
 
 
 def _named(path: str | os.PathLike[str]) -> Path:

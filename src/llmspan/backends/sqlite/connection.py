@@ -24,7 +24,7 @@ from ...errors import PermanentError, RetryableError, SettingsError, WrongFileEr
 from ...trace import KEYS
 from .read_only import may_write, open_read_only
 
-__all__ = ["Handle", "refusals", "transaction"]
+__all__ = ["SQLiteConnection", "transaction", "translate_errors"]
 
 #: Failures of the machine, not of the place: later it may work.
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
@@ -36,7 +36,7 @@ _FORK_PATIENCE: Final = 1.0
 _creating = Lock()
 
 
-class Handle:
+class SQLiteConnection:
     """One connection, opened at its first use, and the lock that gives it to one thread at a time."""
 
     def __init__(self, path: Path, busy_timeout: float, *, read_only: bool) -> None:
@@ -146,7 +146,7 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
 
 
 @contextmanager
-def refusals(path: Path) -> Generator[None]:
+def translate_errors(path: Path) -> Generator[None]:
     """What SQLite says about a statement, in our errors."""
     try:
         yield
@@ -208,17 +208,17 @@ def _open_unchanged(path: Path, busy_timeout: float) -> tuple[sqlite3.Connection
 def _make_file(path: Path) -> None:
     """Make sure that a file is there which we may read and write, and which, if new, nobody else may."""
     try:
-        place = Path(os.path.realpath(path.expanduser()))
-        make_private_directory(place.parent)
+        real_path = Path(os.path.realpath(path.expanduser()))
+        make_private_directory(real_path.parent)
         with _creating, suppress(FileExistsError):
-            os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.close(os.open(real_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         if error.errno in _PASSING:
             raise RetryableError(f"SQLite file {path}: {error.strerror}") from error
         raise _bad_place(path, error.strerror or str(error)) from error
     except (RuntimeError, ValueError) as error:  # `~` where nobody has a home, NUL in the name
         raise _bad_place(path, str(error)) from error
-    if not place.is_file() or not os.access(place, os.R_OK | os.W_OK):
+    if not real_path.is_file() or not os.access(real_path, os.R_OK | os.W_OK):
         raise _bad_place(path, "it is not a file that can be read and written")
 
 
@@ -354,10 +354,10 @@ def _leak(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-_handles: Final[WeakValueDictionary[int, Handle]] = WeakValueDictionary()
+_handles: Final[WeakValueDictionary[int, SQLiteConnection]] = WeakValueDictionary()
 
 
-def _alive() -> Iterator[Handle]:
+def _alive() -> Iterator[SQLiteConnection]:
     return (handle for reference in _handles.valuerefs() if (handle := reference()) is not None)
 
 

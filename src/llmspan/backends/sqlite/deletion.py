@@ -50,7 +50,7 @@ class StepSize:
 
 
 def delete_step(
-    connection: sqlite3.Connection, dialect: query.Dialect, filters: Filters, size: StepSize,
+    connection: sqlite3.Connection, dialect: query.SqlDialect, filters: Filters, size: StepSize,
     max_bytes: int = _STEP_BYTES,
 ) -> Step:  # fmt: skip
     """Delete the oldest records that ``filters`` mean: at least one, about ``max_bytes`` at most."""

@@ -20,28 +20,28 @@ _WRITABLE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 def may_write(path: Path) -> bool:
     """Whether this process may write to an existing file and beside it; for root, whether anybody may."""
-    place = Path(os.path.realpath(path))
-    return all(os.access(one, os.W_OK) and one.stat().st_mode & _WRITABLE for one in (place, place.parent))
+    real_path = Path(os.path.realpath(path))
+    return all(os.access(one, os.W_OK) and one.stat().st_mode & _WRITABLE for one in (real_path, real_path.parent))
 
 
 def open_read_only(path: Path, busy_timeout: float) -> tuple[sqlite3.Connection, bool]:
     """A connection that writes nothing anywhere, and whether it is good for one use only."""
-    place = Path(os.path.realpath(path))
-    log, index = (place.with_name(place.name + suffix) for suffix in ("-wal", "-shm"))
+    real_path = Path(os.path.realpath(path))
+    log, index = (real_path.with_name(real_path.name + suffix) for suffix in ("-wal", "-shm"))
     if log.exists() and index.exists():  # whoever writes now is seen, too
-        return _connect(place, "mode=ro", busy_timeout), False
+        return _connect(real_path, "mode=ro", busy_timeout), False
     if not log.exists() or log.stat().st_size == 0:
         # Nobody has it open. That may change, and SQLite would not notice.
-        return _connect(place, "mode=ro&immutable=1", busy_timeout), True
+        return _connect(real_path, "mode=ro&immutable=1", busy_timeout), True
     # Somebody died, or the index was not copied along. One who has the file alone needs no index; nobody else has it
     # open, or there would be one, so that no lock is needed, either.
-    connection = _connect(place, "mode=ro&vfs=unix-none", busy_timeout)
+    connection = _connect(real_path, "mode=ro&vfs=unix-none", busy_timeout)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
     return connection, True
 
 
-def _connect(place: Path, options: str, busy_timeout: float) -> sqlite3.Connection:
+def _connect(real_path: Path, options: str, busy_timeout: float) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"file:{quote(os.fsencode(place))}?{options}", uri=True, timeout=busy_timeout, isolation_level=None,
+        f"file:{quote(os.fsencode(real_path))}?{options}", uri=True, timeout=busy_timeout, isolation_level=None,
         check_same_thread=False,
     )  # fmt: skip

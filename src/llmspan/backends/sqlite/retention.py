@@ -17,7 +17,7 @@ from ..._clock import monotonic, sleep
 from ..._guard import logger
 from ...errors import LlmspanError
 from .clock import DAY, ClockState, date_of, judge, last_change, read_state, write_state
-from .connection import Handle, transaction
+from .connection import SQLiteConnection, transaction
 from .deletion import pragma, return_free_pages
 
 __all__ = ["Retention"]
@@ -59,7 +59,7 @@ class Retention:
             self._has_looked = True
             self._changed_at = last_change(self._path)
 
-    def after_write(self, writer: Handle, now: int) -> None:
+    def after_write(self, writer: SQLiteConnection, now: int) -> None:
         """Delete some of what is too old or too much. Never fails a write that is done."""
         has_limits = self._days is not None or self._max_bytes is not None
         if not has_limits or self.is_suspended or monotonic() < self._retry_at:
@@ -88,7 +88,7 @@ class Retention:
             return text
         return f"{text}; nothing is deleted by age now, as this machine's clock has jumped to {date_of(now)}"
 
-    def _trim(self, writer: Handle, now: int) -> None:
+    def _trim(self, writer: SQLiteConnection, now: int) -> None:
         steps: list[Callable[[sqlite3.Connection], bool]] = []
         if self._days is not None and self._believes(writer, now):
             cutoff = max(_LEAST, now - self._days * DAY)
@@ -103,7 +103,7 @@ class Retention:
                     return
                 sleep(_STEP_PAUSE)
 
-    def _believes(self, writer: Handle, now: int) -> bool:
+    def _believes(self, writer: SQLiteConnection, now: int) -> bool:
         """Whether records may be deleted by their age at ``now``, by this clock."""
         with writer.use() as connection, _impatient(connection):
             before = read_state(connection)
@@ -165,7 +165,7 @@ def _delete_oldest(
     return bool(rows)
 
 
-def _run(writer: Handle, step: Callable[[sqlite3.Connection], bool]) -> bool:
+def _run(writer: SQLiteConnection, step: Callable[[sqlite3.Connection], bool]) -> bool:
     with writer.use() as connection, _impatient(connection):
         return step(connection)
 

@@ -46,8 +46,8 @@ def resolve_spool_directory(directory: Path) -> Path:
 class SpoolWriter:
     """The spool of this process, opened when there is a worker to open it; ``wake`` has it look again."""
 
-    def __init__(self, place: Path, settings: Settings, wake: Callable[[], None]) -> None:
-        self._spool = Spool(place, settings, adopt_more=wake)
+    def __init__(self, root: Path, settings: Settings, wake: Callable[[], None]) -> None:
+        self._spool = Spool(root, settings, adopt_more=wake)
         self._one_by_one = settings.spool_sync == "always"
         self._log = RateLimitedLog()
         self._retry_at = 0.0
@@ -106,7 +106,7 @@ class SpoolWriter:
     ) -> None:
         """Take records over; each was counted as accepted for the workers beside it."""
         encoded = [(guarded("spool.encode", _encode, record), record, targets) for record, targets in batch]
-        for record, owners in [(record, promised) for data, record, promised in encoded if data is None]:
+        for record, owners in [(record, consumers) for data, record, consumers in encoded if data is None]:
             _queue(record, owners)
         good = [(data, record, promised) for data, record, promised in encoded if data is not None]
         size = 1 if self._one_by_one else max(1, len(good))
