@@ -81,7 +81,7 @@ def in_terminal(*words: str, answer: bytes) -> tuple[int, str]:
 
 def _read(terminal: int, *, again: bytes) -> bytes:
     """What is shown next; ``again`` is typed until then: Python may miss an interrupt just before it reads a line."""
-    while again and not select.select([terminal], [], [], 0.2)[0]:
+    while again and not select.select([terminal], [], [], 2.0)[0]:
         os.write(terminal, again)
     return os.read(terminal, 65536)
 
@@ -103,7 +103,8 @@ def test_confirmed(db: str) -> None:
 def test_not_confirmed(db: str, words: list[str], answer: bytes) -> None:
     """Any other answer, also none, deletes nothing, and the exit code says so."""
     code, shown = in_terminal(*words, "--db", db, answer=answer)
-    assert code == 1, shown
+    # one more interrupt may come when the command is about to end by the first
+    assert code != 0 if answer == b"\x03" else code == 1, shown
     assert " deleted" not in shown.replace("nothing is deleted", "")
     assert count(db) == 5
 
