@@ -212,12 +212,13 @@ def mask_names(text: str) -> str:
 
 def may_hold_key(text: str) -> bool:
     """Whether a text can hold a key or a URL's credentials, plain or encoded: a quick look, at short texts only."""
-    return len(text) >= _SHORTEST_KEY and (len(text) > _SHORT or not text.isascii() or _has_sign(text))
+    length = len(text)
+    return length >= _SHORTEST_KEY and (length > _SHORT or _has_sign(text))
 
 
 @lru_cache(maxsize=4096)  # names repeat
 def _has_sign(text: str) -> bool:
-    return bool(_SIGNS.search(text.lower()))
+    return not text.isascii() or bool(_SIGNS.search(text.lower()))
 
 
 #: what each pattern that can be switched on by name looks for
