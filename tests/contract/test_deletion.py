@@ -20,7 +20,7 @@ HOUR = 3_600_000_000_000
 
 #: three users, two of whom have payloads of all sizes
 RECORDS = [
-    make_trace(id="a1", user_id="ann", started_at=NOON, request_json=json.dumps({"secret": "a" * 300})),
+    make_trace(id="a1", user_id="ann", started_at=NOON, request_json=json.dumps({"prompt": "a" * 300})),
     make_trace(id="a2", user_id="ann", started_at=NOON + 1, step_id="s", status="error", error_message="ann's"),
     make_trace(
         id="b1", user_id="bob", started_at=NOON + 2 * HOUR, step_id="s", response_json=json.dumps("b" * 100_000)

@@ -102,7 +102,7 @@ def test_garbage_is_a_clear_error_or_not_finished(garbage: bytes, greet: bool, c
             error = exception_of(lambda: list(end.feed(piece) or ()))  # noqa: B023 - called at once
             if error is not None:
                 assert isinstance(error, ProtocolError)
-                assert error.code in ("malformed", "too_large", "unsupported_version") or error.told
+                assert error.code in ("malformed", "too_large", "unsupported_version") or error.is_reported
                 assert values_of(error.frame())[0]["message"]
                 break
 
@@ -151,7 +151,7 @@ def test_unknown_version_is_refused_with_the_known_ones() -> None:
     assert (answer["type"], answer["code"], answer["versions"]) == ("error", "unsupported_version", [VERSION])
     with pytest.raises(ProtocolError, match="only version 4") as told:
         Sender("a").feed(caught.value.frame())
-    assert told.value.told
+    assert told.value.is_reported
 
 
 @pytest.mark.parametrize("first", [{"type": "record", "seq": 1}, {"type": "hello", "version": 4}, {"seq": 1}])
@@ -267,4 +267,4 @@ def test_an_error_says_when_to_come_again() -> None:
     with pytest.raises(ProtocolError, match="full") as caught:
         sender.feed(ProtocolError("unavailable", "full", retry_after=1.5, seq=7).frame())
     error = caught.value
-    assert (error.code, error.retry_after, error.seq, error.told) == ("unavailable", 1.5, 7, True)
+    assert (error.code, error.retry_after, error.seq, error.is_reported) == ("unavailable", 1.5, 7, True)

@@ -41,8 +41,8 @@ class ProtocolError(BackendError):
     """The other end said, or did, something that ends the connection.
 
     ``code`` is one of those in docs/socket-protocol.md; ``seq`` the record that is meant, if one is;
-    ``retry_after`` the seconds after which another try makes sense, if the other end knows; ``told`` whether the
-    other end said it, or we found it out.
+    ``retry_after`` the seconds after which another try makes sense, if the other end knows; ``is_reported``
+    whether the other end has sent it; else it was found here.
     """
 
     def __init__(
