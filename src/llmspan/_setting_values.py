@@ -1,15 +1,64 @@
-"""Parsers of settings whose values have a form of their own. Each raises ``ValueError`` for a value that it refuses."""
+"""Parsers of the settings' values, and the types of those that are one of a few words.
+
+Each parser takes text, or a value of the right type, and raises ``ValueError`` for one that it refuses.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["BadValueError", "file_size", "include_usage", "names", "names_host", "size", "sqlite_path"]
+__all__ = [
+    "REDACTIONS",
+    "AnthropicNative",
+    "BadValueError",
+    "Capture",
+    "ContentMode",
+    "IncludeUsage",
+    "SemconvCompat",
+    "SocketFraming",
+    "SpanContentFormat",
+    "SpoolFull",
+    "SpoolSync",
+    "capture",
+    "count",
+    "days",
+    "estimate_usage",
+    "file_size",
+    "flag",
+    "function",
+    "include_usage",
+    "keys",
+    "names",
+    "names_host",
+    "one_of",
+    "path",
+    "patterns",
+    "postgres_payload",
+    "seconds",
+    "semconv_compat",
+    "size",
+    "sqlite_path",
+    "text",
+]
+
+ContentMode = Literal["full", "metadata"]
+_CONTENT: Final = ("full", "metadata")
+#: the patterns of ``redaction.py``, by name
+REDACTIONS: Final = ("keys", "email", "cards")
+Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
+SpanContentFormat = Literal["json", "structured"]
+SemconvCompat = Literal["off", "beside", "instead"]
+SocketFraming = Literal["v4", "v3"]
+SpoolSync = Literal["always", "group", "none"]
+SpoolFull = Literal["drop_oldest", "drop_new"]
+#: a list names hosts; ``auto`` in it stands for those of OpenAI and Azure
+IncludeUsage = Literal["auto", "off", "on"] | tuple[str, ...]
+AnthropicNative = Literal["suppress", "adopt", "both"]
 
 #: a host name, the names below one (``*.example.com``) or an address, with or without a port
 _HOST: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_-]+\.)*[a-z0-9_-]+(?::\d{1,5})?|\[[0-9a-f:.]+\](?::\d{1,5})?")
@@ -138,3 +187,100 @@ def file_size(value: Any) -> int:
     if parsed < _SMALLEST_FILE:
         raise BadValueError("it is too small for a file of records; is its unit missing?")
     return parsed
+
+
+def keys(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return tuple(key for part in parts if (key := str(part).strip()))
+
+
+#: what the variable meant to instrumentations that put content into events only
+_CAPTURE_FLAGS: Final = {"TRUE": "EVENT_ONLY", "FALSE": "NO_CONTENT", "": "NO_CONTENT"}
+
+
+def capture(value: Any) -> str:
+    word = str(value).strip().upper()
+    word = _CAPTURE_FLAGS.get(word, word)
+    if word not in get_args(Capture):
+        raise ValueError(word)
+    return word
+
+
+def function(value: Any) -> Any:
+    """A function, or the place of one as ``module:function``; imported later, when the program's modules are there."""
+    if callable(value):
+        return value
+    module, colon, name = str(value).strip().partition(":")
+    if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
+        raise ValueError(value)
+    return f"{module}:{name}"
+
+
+def estimate_usage(value: Any) -> Any:
+    word = value.strip().lower() if isinstance(value, str) else value
+    return word if word in ("off", "on") else function(value)
+
+
+def patterns(value: Any) -> tuple[str, ...]:
+    words = tuple(word.lower() for word in keys(value))
+    unknown = [word for word in words if word not in REDACTIONS]
+    if unknown:
+        raise BadValueError(f"{unknown[0]!r} is none of them")
+    return words
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(word)
+        return word
+
+    return parse
+
+
+def count(value: Any) -> int:
+    number = int(value)
+    if number <= 0:
+        raise ValueError(value)
+    return number
+
+
+def days(value: Any) -> int | None:
+    return None if str(value).strip().lower() == "none" else count(value)
+
+
+def postgres_payload(value: Any) -> str:
+    """The mode, or the yes or no of the older variable, which asked whether only metadata is to be kept."""
+    word = str(value).strip().lower()
+    return {"true": "metadata", "1": "metadata", "false": "full", "0": "full"}.get(word) or one_of(*_CONTENT)(word)
+
+
+def seconds(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 3600:
+        raise ValueError(value)
+    return number
+
+
+def flag(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+        raise ValueError(word)
+    return word in ("1", "true", "yes", "on")
+
+
+def semconv_compat(value: Any) -> str:
+    """The mode, or the yes or no of the time when there was one only."""
+    word = str(value).strip().lower()
+    return word if word in get_args(SemconvCompat) else "beside" if flag(word) else "off"
+
+
+def path(value: Any) -> Path:
+    if not str(value).strip():
+        raise BadValueError("it is empty")
+    return Path(value).expanduser()
+
+
+def text(value: Any) -> str | None:
+    return str(value).strip() or None

@@ -11,29 +11,43 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, Unpack, cast, get_args
+from typing import Any, Final, Unpack, cast, get_args
 
-from ._setting_values import BadValueError, file_size, include_usage, names, size, sqlite_path
+from . import _setting_values as parse
+from ._setting_values import (
+    REDACTIONS,
+    AnthropicNative,
+    BadValueError,
+    Capture,
+    ContentMode,
+    IncludeUsage,
+    SemconvCompat,
+    SocketFraming,
+    SpanContentFormat,
+    SpoolFull,
+    SpoolSync,
+)
 from .errors import SettingsError
 from .settings_arguments import SettingsArguments
 
-__all__ = ["TABLE", "Live", "Setting", "Settings"]
+__all__ = [
+    "REDACTIONS",
+    "TABLE",
+    "AnthropicNative",
+    "Capture",
+    "ContentMode",
+    "DynamicSetting",
+    "IncludeUsage",
+    "SemconvCompat",
+    "Setting",
+    "Settings",
+    "SocketFraming",
+    "SpanContentFormat",
+    "SpoolFull",
+    "SpoolSync",
+]
 
 logger = logging.getLogger("llmspan")
-
-ContentMode = Literal["full", "metadata"]
-_CONTENT: Final = ("full", "metadata")
-#: the patterns of ``redaction.py``, by name
-REDACTIONS: Final = ("keys", "email", "cards")
-Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
-SpanContentFormat = Literal["json", "structured"]
-SemconvCompat = Literal["off", "beside", "instead"]
-SocketFraming = Literal["v4", "v3"]
-SpoolSync = Literal["always", "group", "none"]
-SpoolFull = Literal["drop_oldest", "drop_new"]
-#: a list names hosts; ``auto`` in it stands for those of OpenAI and Azure
-IncludeUsage = Literal["auto", "off", "on"] | tuple[str, ...]
-AnthropicNative = Literal["suppress", "adopt", "both"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +148,7 @@ class Setting:
             ) from None
 
 
-class Live:
+class DynamicSetting:
     """What a setting's variable says now, for a setting that a running program may change.
 
     A value that cannot be read changes nothing; it is told once.
@@ -174,214 +188,120 @@ def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
     return None
 
 
-def _keys(value: Any) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else list(value)
-    return tuple(key for part in parts if (key := str(part).strip()))
-
-
-#: what the variable meant to instrumentations that put content into events only
-_CAPTURE_FLAGS: Final = {"TRUE": "EVENT_ONLY", "FALSE": "NO_CONTENT", "": "NO_CONTENT"}
-
-
-def _capture(value: Any) -> str:
-    word = str(value).strip().upper()
-    word = _CAPTURE_FLAGS.get(word, word)
-    if word not in get_args(Capture):
-        raise ValueError(word)
-    return word
-
-
-def _function(value: Any) -> Any:
-    """A function, or the place of one as ``module:function``; imported later, when the program's modules are there."""
-    if callable(value):
-        return value
-    module, colon, name = str(value).strip().partition(":")
-    if not (colon and all(part.isidentifier() for part in (*module.split("."), *name.split(".")))):
-        raise ValueError(value)
-    return f"{module}:{name}"
-
-
-def _estimate_usage(value: Any) -> Any:
-    word = value.strip().lower() if isinstance(value, str) else value
-    return word if word in ("off", "on") else _function(value)
-
-
-def _patterns(value: Any) -> tuple[str, ...]:
-    names = tuple(name.lower() for name in _keys(value))
-    unknown = [name for name in names if name not in REDACTIONS]
-    if unknown:
-        raise BadValueError(f"{unknown[0]!r} is none of them")
-    return names
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        word = str(value).strip().lower()
-        if word not in choices:
-            raise ValueError(word)
-        return word
-
-    return parse
-
-
-def _count(value: Any) -> int:
-    number = int(value)
-    if number <= 0:
-        raise ValueError(value)
-    return number
-
-
-def _days(value: Any) -> int | None:
-    return None if str(value).strip().lower() == "none" else _count(value)
-
-
-def _postgres_payload(value: Any) -> str:
-    """The mode, or the yes or no of the older variable, which asked whether only metadata is to be kept."""
-    word = str(value).strip().lower()
-    return {"true": "metadata", "1": "metadata", "false": "full", "0": "full"}.get(word) or _one_of(*_CONTENT)(word)
-
-
-def _seconds(value: Any) -> float:
-    number = float(value)
-    if not 0 <= number <= 3600:
-        raise ValueError(value)
-    return number
-
-
-def _flag(value: Any) -> bool:
-    word = str(value).strip().lower()
-    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
-        raise ValueError(word)
-    return word in ("1", "true", "yes", "on")
-
-
-def _semconv_compat(value: Any) -> str:
-    """The mode, or the yes or no of the time when there was one only."""
-    word = str(value).strip().lower()
-    return word if word in get_args(SemconvCompat) else "beside" if _flag(word) else "off"
-
-
-def _path(value: Any) -> Path:
-    if not str(value).strip():
-        raise BadValueError("it is empty")
-    return Path(value).expanduser()
-
-
-def _text(value: Any) -> str | None:
-    return str(value).strip() or None
-
-
 TABLE: Final[tuple[Setting, ...]] = (
     Setting(
-        "backends", "LLMSPAN_BACKENDS", names, "a comma-separated list of backend names, each once", "sqlite",
+        "backends", "LLMSPAN_BACKENDS", parse.names, "a comma-separated list of backend names, each once", "sqlite",
         "Where provider traces are written. The first one that can be read is the primary for reads.",
         ("LETTA_TELEMETRY_PROVIDER_TRACE_BACKEND",),
     ),
     Setting(
-        "sqlite_path", "LLMSPAN_SQLITE_PATH", sqlite_path,
+        "sqlite_path", "LLMSPAN_SQLITE_PATH", parse.sqlite_path,
         "a file path, or one as sqlite:///relative.db, sqlite:////absolute.db or file:///absolute.db",
         "`llmspan/traces.db` in `$XDG_DATA_HOME` or `~/.local/share`",
         "The SQLite file of the `sqlite` backend; made with mode 0600 if it is not there.",
     ),
     Setting(
-        "sqlite_retention_days", "LLMSPAN_SQLITE_RETENTION_DAYS", _count, "a whole number above 0", "for ever",
+        "sqlite_retention_days", "LLMSPAN_SQLITE_RETENTION_DAYS", parse.count, "a whole number above 0", "for ever",
         "Records that began more than so many days ago are deleted from the SQLite file when it is written to. See"
         " docs/sqlite.md.",
     ),
     Setting(
-        "sqlite_max_bytes", "LLMSPAN_SQLITE_MAX_BYTES", file_size, "a size of 256KiB or more, such as 512MiB or 4GiB",
+        "sqlite_max_bytes", "LLMSPAN_SQLITE_MAX_BYTES", parse.file_size,
+        "a size of 256KiB or more, such as 512MiB or 4GiB",
         "none",
         "How much the SQLite file may hold; where it is more, the oldest records are deleted when it is written to. See"
         " docs/sqlite.md.",
     ),
     Setting(
-        "postgres_dsn", "LLMSPAN_POSTGRES_DSN", _text, "a DSN such as postgresql://user:password@host:5432/database",
+        "postgres_dsn", "LLMSPAN_POSTGRES_DSN", parse.text,
+        "a DSN such as postgresql://user:password@host:5432/database",
         "libpq's own: `PGHOST`, `PGUSER`, ...",
         "The Postgres database of the `postgres` backend: a URI or `key=value` words, as libpq takes them.",
     ),
     Setting(
-        "postgres_payload", "LLMSPAN_POSTGRES_PAYLOAD", _postgres_payload, "full or metadata", "full",
+        "postgres_payload", "LLMSPAN_POSTGRES_PAYLOAD", parse.postgres_payload, "full or metadata", "full",
         "Whether Postgres gets requests and responses too (`full`) or only the rest of the record (`metadata`).",
         ("LETTA_TELEMETRY_PROVIDER_TRACE_PG_METADATA_ONLY",),
     ),
     Setting(
-        "postgres_retention_days", "LLMSPAN_POSTGRES_RETENTION_DAYS", _count, "a whole number above 0", "for ever",
+        "postgres_retention_days", "LLMSPAN_POSTGRES_RETENTION_DAYS", parse.count, "a whole number above 0", "for ever",
         "Day partitions older than so many days are dropped, by the clock of the server.",
     ),
     Setting(
-        "clickhouse_dsn", "LLMSPAN_CLICKHOUSE_DSN", _text,
+        "clickhouse_dsn", "LLMSPAN_CLICKHOUSE_DSN", parse.text,
         "a DSN such as https://user:password@host:8443/database or chdb:///var/lib/llmspan/chdb", "none",
         "The ClickHouse server (`http`, `https`) or embedded engine (`chdb`) of the `clickhouse` backend.",
     ),
     Setting(
-        "clickhouse_cluster", "LLMSPAN_CLICKHOUSE_CLUSTER", _text, "the name of a cluster", "none",
+        "clickhouse_cluster", "LLMSPAN_CLICKHOUSE_CLUSTER", parse.text, "the name of a cluster", "none",
         "Make the tables `ON CLUSTER` this one, with a Distributed table in front.",
     ),
     Setting(
-        "clickhouse_engine", "LLMSPAN_CLICKHOUSE_ENGINE", _text, "a ReplacingMergeTree engine with its parameters",
+        "clickhouse_engine", "LLMSPAN_CLICKHOUSE_ENGINE", parse.text, "a ReplacingMergeTree engine with its parameters",
         "`ReplacingMergeTree`, or the Replicated one on a cluster",
         "The engine of `provider_traces`, for replicas with paths of their own.",
     ),
     Setting(
-        "clickhouse_ttl", "LLMSPAN_CLICKHOUSE_TTL", _days, "a whole number of days, or none", "30",
+        "clickhouse_ttl", "LLMSPAN_CLICKHOUSE_TTL", parse.days, "a whole number of days, or none", "30",
         "How many days ClickHouse keeps records.",
     ),
     Setting(
-        "clickhouse_otel_traces", "LLMSPAN_CLICKHOUSE_OTEL_TRACES", _flag, "1 or 0", "0",
+        "clickhouse_otel_traces", "LLMSPAN_CLICKHOUSE_OTEL_TRACES", parse.flag, "1 or 0", "0",
         "Also write each call as a span to `otel_traces`, the table of the Collector's exporter, which Grafana and"
         " ClickStack read.",
     ),
     Setting(
-        "socket", "LLMSPAN_SOCKET", _path, "the path of a Unix socket", "`/run/llmspan/llmspan.sock`",
+        "socket", "LLMSPAN_SOCKET", parse.path, "the path of a Unix socket", "`/run/llmspan/llmspan.sock`",
         "Where the `socket` backend finds the sidecar, and where `llmspan sidecar` listens.",
         ("TELEMETRY_SOCKET",),
     ),
     Setting(
-        "socket_framing", "LLMSPAN_SOCKET_FRAMING", _one_of("v4", "v3"), "v4 or v3", "v4",
+        "socket_framing", "LLMSPAN_SOCKET_FRAMING", parse.one_of("v4", "v3"), "v4 or v3", "v4",
         "`v4`: framed and acknowledged (docs/socket-protocol.md). `v3`: one JSON line a record, for older receivers.",
     ),
     Setting(
-        "auto_migrate", "LLMSPAN_AUTO_MIGRATE", _flag, "1 or 0", "1",
+        "auto_migrate", "LLMSPAN_AUTO_MIGRATE", parse.flag, "1 or 0", "1",
         "Whether backends make and update their tables by themselves. With `0` that is left to `llmspan migrate`.",
     ),
     Setting(
-        "write_timeout", "LLMSPAN_WRITE_TIMEOUT", _seconds, "seconds between 0 and 3600", "30",
+        "write_timeout", "LLMSPAN_WRITE_TIMEOUT", parse.seconds, "seconds between 0 and 3600", "30",
         "How long one write to a backend may take before it is given up and tried again.",
     ),
     Setting(
-        "dead_letter_dir", "LLMSPAN_DEAD_LETTER_DIR", _path, "a directory",
+        "dead_letter_dir", "LLMSPAN_DEAD_LETTER_DIR", parse.path, "a directory",
         "`llmspan/dead-letters` in `$XDG_STATE_HOME` or `~/.local/state`",
         "Where records that a backend can never store are kept, one file per backend.",
     ),
     Setting(
-        "content", "LLMSPAN_CONTENT", _one_of(*_CONTENT), "full or metadata", "full",
+        "content", "LLMSPAN_CONTENT", parse.one_of(*get_args(ContentMode)), "full or metadata", "full",
         "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`)."
         " In the sidecar: of all programs that send to it.",
     ),
     Setting(
-        "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", size, "a size such as 65536, 512KiB or 16MiB", "64KiB",
+        "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", parse.size, "a size such as 65536, 512KiB or 16MiB", "64KiB",
         "The largest image, sound or file in base64 that is stored; a larger one is replaced by its type, its size in"
         " bytes and its SHA-256.",
     ),
     Setting(
-        "redact", "LLMSPAN_REDACT", _function, "a function as module:function", "none",
+        "redact", "LLMSPAN_REDACT", parse.function, "a function as module:function", "none",
         "A function that gets every request, response, error and attribute map as a JSON value and returns what may be"
         " kept of it, before any store, span or event. If it fails, the value is withheld. See docs/privacy.md.",
     ),
     Setting(
-        "redact_patterns", "LLMSPAN_REDACT_PATTERNS", _patterns, "names out of keys, email, cards", "none",
+        "redact_patterns", "LLMSPAN_REDACT_PATTERNS", parse.patterns, "names out of keys, email, cards", "none",
         "What is masked wherever it is found: vendors' API keys, mail addresses, card numbers. Keys in error messages"
         " are always masked.",
     ),
     Setting(
-        "span_content_format", "LLMSPAN_SPAN_CONTENT_FORMAT", _one_of("json", "structured"), "json or structured",
+        "span_content_format", "LLMSPAN_SPAN_CONTENT_FORMAT", parse.one_of("json", "structured"), "json or structured",
         "json",
         "How message content is written on spans: `json` writes each attribute as JSON text, which Phoenix and Langfuse"
         " read; `structured` writes maps and lists, which the GenAI conventions prefer (OpenTelemetry 1.45 or later)."
         " Events always carry structured values.",
     ),
     Setting(
-        "semconv_compat", "LLMSPAN_SEMCONV_COMPAT", _semconv_compat, "off, beside or instead (1 is beside, 0 is off)",
+        "semconv_compat", "LLMSPAN_SEMCONV_COMPAT", parse.semconv_compat,
+        "off, beside or instead (1 is beside, 0 is off)",
         "off",
         "Names that the GenAI conventions have replaced, for backends that do not read the current ones"
         " (docs/compatibility.md). `beside` writes both: the attributes `gen_ai.system` and `gen_ai.usage.` with"
@@ -392,44 +312,44 @@ TABLE: Final[tuple[Setting, ...]] = (
         " current ones, and `gen_ai.system` is added.",
     ),
     Setting(
-        "chunk_metrics", "LLMSPAN_CHUNK_METRICS", _flag, "1 or 0", "0",
+        "chunk_metrics", "LLMSPAN_CHUNK_METRICS", parse.flag, "1 or 0", "0",
         "Also measure `gen_ai.client.inference.time_per_output_chunk`, which means to look at the clock once per piece"
         " that is received.",
     ),
     Setting(
-        "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
+        "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", parse.size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
         "The largest request or response that is stored whole; a larger one is cut, stays valid JSON, and says so.",
     ),
     Setting(
-        "queue_max_bytes", "LLMSPAN_QUEUE_MAX_BYTES", size, "a size such as 65536, 512KiB or 64MiB", "64MiB",
+        "queue_max_bytes", "LLMSPAN_QUEUE_MAX_BYTES", parse.size, "a size such as 65536, 512KiB or 64MiB", "64MiB",
         "How much may wait to be written. Beyond it, payloads are dropped first (the record and its usage stay).",
     ),
     Setting(
-        "queue_max_items", "LLMSPAN_QUEUE_MAX_ITEMS", _count, "a whole number above 0", "10000",
+        "queue_max_items", "LLMSPAN_QUEUE_MAX_ITEMS", parse.count, "a whole number above 0", "10000",
         "How many records may wait to be written. Beyond it the oldest are dropped, and counted.",
     ),
     Setting(
-        "spool_dir", "LLMSPAN_SPOOL_DIR", _path, "a directory", "none",
+        "spool_dir", "LLMSPAN_SPOOL_DIR", parse.path, "a directory", "none",
         "Where records wait on disk until every backend has them, so that they survive the death of the program"
         " (docs/delivery.md). Without it they wait in memory.",
     ),
     Setting(
-        "spool_sync", "LLMSPAN_SPOOL_SYNC", _one_of("always", "group", "none"), "always, group or none", "group",
+        "spool_sync", "LLMSPAN_SPOOL_SYNC", parse.one_of("always", "group", "none"), "always, group or none", "group",
         "What a crash of the machine may cost (a crash of the program costs nothing): `always` nothing that is counted"
         " as spooled, one `fdatasync` a record; `group` the same, records that come together share one; `none` what the"
         " system had not written yet.",
     ),
     Setting(
-        "spool_max_bytes", "LLMSPAN_SPOOL_MAX_BYTES", size, "a size such as 512MiB or 4GiB", "1GiB",
+        "spool_max_bytes", "LLMSPAN_SPOOL_MAX_BYTES", parse.size, "a size such as 512MiB or 4GiB", "1GiB",
         "How much the spool of one process may take on the disk.",
     ),
     Setting(
-        "spool_full", "LLMSPAN_SPOOL_FULL", _one_of("drop_oldest", "drop_new"), "drop_oldest or drop_new",
+        "spool_full", "LLMSPAN_SPOOL_FULL", parse.one_of("drop_oldest", "drop_new"), "drop_oldest or drop_new",
         "drop_oldest",
         "What goes when the spool is full, counted as dropped: the oldest records, or those that come.",
     ),
     Setting(
-        "include_usage", "LLMSPAN_INCLUDE_USAGE", include_usage,
+        "include_usage", "LLMSPAN_INCLUDE_USAGE", parse.include_usage,
         "off, auto, on, or a comma-separated list of hosts such as auto,gateway.example,localhost:4000", "auto",
         "Chat streams report usage only where they are asked to. For those whose caller set no `stream_options`,"
         " ask, and keep the extra chunk from the caller: at the hosts of OpenAI and Azure (`auto`), at any host (`on`),"
@@ -437,63 +357,65 @@ TABLE: Final[tuple[Setting, ...]] = (
         " The one thing that llmspan changes on the wire.",
     ),
     Setting(
-        "anthropic_native", "LLMSPAN_ANTHROPIC_NATIVE", _one_of("suppress", "adopt", "both"),
+        "anthropic_native", "LLMSPAN_ANTHROPIC_NATIVE", parse.one_of("suppress", "adopt", "both"),
         "suppress, adopt or both", "suppress",
         "The spans that anthropic >= 1.14 makes by itself: off for the calls that llmspan records (`suppress`), used"
         " instead of ours (`adopt`), or kept beside ours (`both`: every sum over spans counts twice).",
     ),
     Setting(
-        "request_metadata", "LLMSPAN_REQUEST_METADATA", _flag, "1 or 0", "1",
+        "request_metadata", "LLMSPAN_REQUEST_METADATA", parse.flag, "1 or 0", "1",
         "Whether a request's own `user`, `safety_identifier` and `metadata` (Anthropic: `metadata.user_id`) fill the"
         " record's `user_id` and `attributes` where `llmspan.context` says nothing.",
     ),
     Setting(
-        "estimate_usage", "LLMSPAN_ESTIMATE_USAGE", _estimate_usage, "off, on, or a function as module:function", "off",
+        "estimate_usage", "LLMSPAN_ESTIMATE_USAGE", parse.estimate_usage, "off, on, or a function as module:function",
+        "off",
         "Whether the tokens of calls whose provider reported none are estimated, by a built-in rule (`on`) or by a"
         " function `count(text)` or `count(text, model)`. Estimates are in `usage_details` only, and in no sum.",
     ),
     Setting(
-        "source", "LLMSPAN_SOURCE", _text, "a name", "`service.name` of the OpenTelemetry resource",
+        "source", "LLMSPAN_SOURCE", parse.text, "a name", "`service.name` of the OpenTelemetry resource",
         "Which program the records come from.",
         ("LETTA_TELEMETRY_SOURCE",),
     ),
     Setting(
-        "baggage_keys", "LLMSPAN_BAGGAGE_KEYS", _keys, "a comma-separated list of baggage keys", "none",
+        "baggage_keys", "LLMSPAN_BAGGAGE_KEYS", parse.keys, "a comma-separated list of baggage keys", "none",
         "Baggage entries that are copied to records: `step_id`, `run_id`, ... fill those keys, others `attributes`.",
     ),
     Setting(
-        "exit_timeout", "LLMSPAN_EXIT_TIMEOUT", _seconds, "seconds between 0 and 3600", "5",
+        "exit_timeout", "LLMSPAN_EXIT_TIMEOUT", parse.seconds, "seconds between 0 and 3600", "5",
         "How long the exit of the program may be held up to write what is queued.",
     ),
     Setting(
-        "summary", "LLMSPAN_SUMMARY", _flag, "1 or 0", "0",
+        "summary", "LLMSPAN_SUMMARY", parse.flag, "1 or 0", "0",
         "Print one line at exit: calls, tokens, failures, where stored. `llmspan run` sets it.",
     ),
     Setting(
-        "otlp_max_bytes", "LLMSPAN_OTLP_MAX_BYTES", size, "a size such as 4000000, 512KiB or 16MiB", "4000000",
+        "otlp_max_bytes", "LLMSPAN_OTLP_MAX_BYTES", parse.size, "a size such as 4000000, 512KiB or 16MiB", "4000000",
         "The largest request of the `llmspan_otlp` exporter, before compression; larger batches are split. gRPC"
         " receivers take 4 MiB unless told otherwise.",
     ),
     Setting(
-        "otlp_max_span_bytes", "LLMSPAN_OTLP_MAX_SPAN_BYTES", size, "a size such as 65536, 512KiB or 1MiB", "256KiB",
+        "otlp_max_span_bytes", "LLMSPAN_OTLP_MAX_SPAN_BYTES", parse.size, "a size such as 65536, 512KiB or 1MiB",
+        "256KiB",
         "The largest span of the `llmspan_otlp` exporter; the longest attributes of a larger one are cut.",
     ),
     Setting(
-        "otel_exporter_otlp_protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", _text, "grpc or http/protobuf", "grpc",
+        "otel_exporter_otlp_protocol", "OTEL_EXPORTER_OTLP_PROTOCOL", parse.text, "grpc or http/protobuf", "grpc",
         "How the `llmspan_otlp` exporter sends.",
     ),
     Setting(
-        "otel_exporter_otlp_traces_protocol", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", _text, "grpc or http/protobuf",
+        "otel_exporter_otlp_traces_protocol", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", parse.text, "grpc or http/protobuf",
         "the value of `OTEL_EXPORTER_OTLP_PROTOCOL`",
         "How the `llmspan_otlp` exporter sends; wins over `OTEL_EXPORTER_OTLP_PROTOCOL`.",
     ),
     Setting(
-        "otel_traces_exporter", "OTEL_TRACES_EXPORTER", _text, "a comma-separated list of exporters", "none",
+        "otel_traces_exporter", "OTEL_TRACES_EXPORTER", parse.text, "a comma-separated list of exporters", "none",
         "Read by OpenTelemetry. llmspan warns when it names an OTLP exporter that would drop spans with content.",
     ),
     Setting(
         "otel_instrumentation_genai_capture_message_content", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
-        _capture, "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT", "NO_CONTENT",
+        parse.capture, "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT", "NO_CONTENT",
         "Whether messages, instructions and tools also go on spans, into `gen_ai.client.inference.operation.details`"
         " events, or both: to wherever OpenTelemetry sends those. `true`, of older instrumentations, is `EVENT_ONLY`."
         " llmspan warns when it puts content on spans that OTLP does not take. A program may change the variable as it"

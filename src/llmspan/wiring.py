@@ -31,7 +31,7 @@ from .metrics import CallMetrics
 from .pipeline import BackendStatus, shutdown_hooks
 from .pipeline import metrics as pipeline_metrics
 from .printable import printable
-from .settings import Live, Settings
+from .settings import DynamicSetting, Settings
 from .settings_arguments import SettingsArguments
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "shutdown", "status", "uninstrument"]
@@ -272,7 +272,7 @@ def _capture(settings: Settings, policy: Policy, arguments: Mapping[str, Any]) -
     name = "otel_instrumentation_genai_capture_message_content"
     mode = getattr(settings, name)
     return ContentCapture.from_mode(
-        mode if arguments.get(name) is not None else Live(name, mode), policy, settings.span_content_format
+        mode if arguments.get(name) is not None else DynamicSetting(name, mode), policy, settings.span_content_format
     )
 
 

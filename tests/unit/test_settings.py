@@ -11,7 +11,7 @@ import pytest
 
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import LlmspanError, SettingsError
-from llmspan.settings import TABLE, Live, Settings
+from llmspan.settings import TABLE, DynamicSetting, Settings
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 MALFORMED = {
@@ -242,7 +242,7 @@ def test_bad_override(override, start):
 def test_a_live_setting(caplog):
     """A variable that changes, or goes, is obeyed; a value that cannot be read is told once, and changes nothing."""
     environ = {CAPTURE: "SPAN_ONLY"}
-    mode = Live("otel_instrumentation_genai_capture_message_content", "SPAN_ONLY", environ)
+    mode = DynamicSetting("otel_instrumentation_genai_capture_message_content", "SPAN_ONLY", environ)
     assert mode() == "SPAN_ONLY"
     environ[CAPTURE] = "event_only"
     assert mode() == "EVENT_ONLY"
