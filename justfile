@@ -1,7 +1,7 @@
 # What CI runs, and the pieces of it.
 
 # everything that CI runs
-check: lint types imports compat peers sdk-suites test
+check: lint types imports compat peers sdk-suites pythons test
 
 # the tests
 test *options:

@@ -16,12 +16,13 @@ import bytecode_cache  # noqa: F401 (imported for its effect, before the SDKs ar
 import closing_lines
 import interaction
 import otelcol
+import records
 from faults import ledger
 from llmspan import _guard
 from stores import postgres
 
 # A machine with other work to do is slow: a property is right or wrong, however long an example takes.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=records.examples(100))
 settings.load_profile("patient")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +19,22 @@ from llmspan.usage import Usage
 NOON = 1_769_860_800_000_000_000
 DAY = 86_400_000_000_000
 
+#: of how many examples of a property one is tried; the other versions of Python try fewer
+EXAMPLES_EVERY = int(os.environ.get("LLMSPAN_TEST_EXAMPLES_EVERY", "1"))
+
+
+def examples(count: int) -> int:
+    """How many examples of a property are tried, of the ``count`` of a whole run."""
+    return max(3, count // EXAMPLES_EVERY)
+
+
 #: for properties: no test here is about time, however busy the machine is
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 #: for properties that make a store for each example
 several = settings(
-    patient, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    patient,
+    max_examples=examples(40),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 

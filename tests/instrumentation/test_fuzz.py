@@ -19,15 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outcomes import way_of
-from records import patient
+from records import examples, patient
 from replay import Pieces, client_for
 from streams import ALL, Api, json
 from watching import watching
 
 apis = pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 colours = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-often = settings(patient, max_examples=100)
-seldom = settings(patient, max_examples=30)
+often = settings(patient, max_examples=examples(100))
+seldom = settings(patient, max_examples=examples(30))
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 2**65) | st.floats(allow_nan=False) | st.text(max_size=6),

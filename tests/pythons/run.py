@@ -2,8 +2,9 @@
 
 ``uv run python tests/pythons/run.py`` runs all that it finds; ``3.13`` behind it, only that one. The version that runs
 this is left out, as the whole suite runs there. Each has an environment of its own in ``.pythons``, which is kept.
-Of the recordings one of ten is replayed: what is read from the wire does not depend on the version of Python. A version
-that the machine does not have is named and fails nothing, unless it was asked for.
+Of the recordings one of ten is replayed, and of the examples of a property one of ten is tried: what is read from the
+wire does not depend on the version of Python. A version that the machine does not have is named and fails nothing,
+unless it was asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TESTS = ("tests/unit", "tests/instrumentation", "tests/contract")
 OLDEST: Final = (3, 11)
 #: the versions that the package is for; those that are not found are named
 SUPPORTED: Final = ("3.11", "3.12", "3.13", "3.14")
-#: of how many recordings one is replayed, unless the caller says
+#: of how many recordings and examples one is taken, unless the caller says
 EVERY: Final = "10"
 #: seconds without a word after which a run is ended, as a test hangs; a machine with other work to do is slow
 SILENCE: Final = 900
@@ -97,7 +98,12 @@ def run(interpreter: Interpreter, processes: int) -> Outcome:
     place, begun = PLACE / interpreter.minor, time.monotonic()
     log = PLACE / f"{interpreter.minor}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    env = {"LLMSPAN_TEST_RECORDINGS_EVERY": EVERY, **os.environ, "UV_PROJECT_ENVIRONMENT": str(place)}
+    env = {
+        "LLMSPAN_TEST_RECORDINGS_EVERY": EVERY,
+        "LLMSPAN_TEST_EXAMPLES_EVERY": EVERY,
+        **os.environ,
+        "UV_PROJECT_ENVIRONMENT": str(place),
+    }
     env.pop("VIRTUAL_ENV", None)
     sync = ["uv", "sync", "--quiet", "--locked", "--python", str(interpreter.path)]
     options = ["--quiet", "-p", "no:cacheprovider", f"-n{processes}"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from llmspan import _guard, _json
-from records import patient
+from records import examples, patient
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_dumps_is_lossless(value):
     assert text == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-@settings(patient, max_examples=300)
+@settings(patient, max_examples=examples(300))
 @given(value=odd_values)
 def test_dumps_takes_anything(value):
     """Whatever stands in a value, its text is strict JSON, and already canonical."""

@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from llmspan.otlp import CUT_BYTES, OTLPSpanExporter, SizeLimitedSpanExporter, oversize_warning, size_of, size_of_origin
 from llmspan.settings import Settings
-from records import patient
+from records import examples, patient
 
 RESOURCE = Resource({"service.name": "shop", "host.name": "node-1"}, schema_url="https://example.com/1")
 SCOPE = InstrumentationScope("llmspan", "1", "https://example.com/2", {"kind": "scope"})
@@ -82,7 +82,7 @@ VALUES = st.recursive(
 ATTRIBUTES = st.dictionaries(st.text(min_size=1, max_size=40), VALUES, max_size=30)
 
 
-@settings(patient, max_examples=60)
+@settings(patient, max_examples=examples(60))
 @given(st.lists(st.tuples(ATTRIBUTES, st.text(max_size=50)), min_size=1, max_size=5))
 def test_no_span_is_larger_than_it_is_taken_for(given_spans: list[tuple[dict[str, Any], str]]) -> None:
     """The size of spans is never underestimated, whatever their names, attributes and events are."""
@@ -93,7 +93,7 @@ def test_no_span_is_larger_than_it_is_taken_for(given_spans: list[tuple[dict[str
     assert encoded(spans) <= sum(size_of(span) for span in spans) + size_of_origin(spans[0])
 
 
-@settings(patient, max_examples=40)
+@settings(patient, max_examples=examples(40))
 @given(st.lists(st.integers(0, 60_000), max_size=60), st.integers(20_000, 200_000))
 @pytest.mark.peer_fault("C13")
 def test_every_request_fits(lengths: list[int], limit: int) -> None:
@@ -147,7 +147,7 @@ def test_a_span_that_is_too_large_is_cut_and_stays_json() -> None:
     )
 
 
-@settings(patient, max_examples=40)
+@settings(patient, max_examples=examples(40))
 @given(ATTRIBUTES, st.integers(5_000, 20_000))
 def test_any_attributes_can_be_cut(attributes: dict[str, Any], limit: int) -> None:
     """Text, bytes, structures: whatever makes a span too large can be cut, and the result can be encoded."""

@@ -17,7 +17,7 @@ from interaction import interaction_ids
 from llmspan.usage import Usage
 from llmspan.wire import PARSERS, Reply
 from llmspan.wire.apis.json_body import BodyParser
-from records import patient
+from records import examples, patient
 from wires import STREAMS, both, check_sane, load, plain_events, wire
 
 ODD: list[Any] = [
@@ -95,7 +95,7 @@ edits = st.lists(
 )
 
 
-@settings(patient, max_examples=400)
+@settings(patient, max_examples=examples(400))
 @given(data=st.data(), edits=edits)
 def test_any_mixture_is_read(data, edits):
     """Events changed, dropped, doubled, in another order, cut or garbled, and read as another API's: never an error."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
 from llmspan.wire import Reply, sse
-from records import patient
+from records import examples, patient
 from wires import both, wire
 
 
@@ -83,7 +83,7 @@ lines = st.lists(
 )  # fmt: skip
 
 
-@settings(patient, max_examples=300)
+@settings(patient, max_examples=examples(300))
 @given(lines=lines, ends=st.lists(st.sampled_from(["\n", "\r\n", "\r"]), min_size=14, max_size=14), tail=st.booleans())
 def test_events_are_the_sdks(lines, ends, tail):
     """Any framing gives the events that the SDK's own decoder gives: same names, same objects, none more."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmspan.wire import PARSERS, reassemble, summarize
 from llmspan.wire.repeats import end_of_run
-from records import patient
+from records import examples, patient
 from wires import STREAMS, both, created, ended, load, plain_events, start
 
 LONG = 300
@@ -277,7 +277,7 @@ def streams(draw: st.DrawFn) -> tuple[str, bytes]:
     return api, body
 
 
-@settings(patient, max_examples=600, suppress_health_check=list(HealthCheck))
+@settings(patient, max_examples=examples(600), suppress_health_check=list(HealthCheck))
 @given(stream=streams())
 def test_the_summary_is_the_reassembled_reply(stream: tuple[str, bytes]) -> None:
     """Whatever a gateway makes of a stream, span and record state the same facts; only the record counts chunks."""
