@@ -34,6 +34,8 @@ EVERY: Final = "10"
 SILENCE: Final = 900
 #: how much of a run that failed is shown
 SHOWN: Final = 12_000
+#: pytest's exit code
+_TESTS_FAILED: Final = 1
 _COUNTS = re.compile(r"\d+ (passed|failed|error)")
 _PROBE = "import sys, platform; print(platform.python_implementation(), *sys.version_info[:4])"
 
@@ -106,10 +108,12 @@ def run(interpreter: Interpreter, processes: int) -> Outcome:
     }
     env.pop("VIRTUAL_ENV", None)
     sync = ["uv", "sync", "--quiet", "--locked", "--python", str(interpreter.path)]
-    options = ["--quiet", "-p", "no:cacheprovider", f"-n{processes}"]
-    test = [str(place / "bin" / "python"), "-m", "pytest", *options, *TESTS]
+    test = [str(place / "bin" / "python"), "-m", "pytest", "--quiet", "-o", f"cache_dir={place / 'cache'}", *TESTS]
+    again = [*test, "-n0", "--last-failed", "--last-failed-no-failures=none"]
     with log.open("w", encoding="utf-8") as output:
-        code = _exit_code(sync, env, output) or _exit_code(test, env, output)
+        code = _exit_code(sync, env, output) or _exit_code([*test, f"-n{processes}"], env, output)
+        if code == _TESTS_FAILED:  # a deadline on a busy machine, perhaps: what fails twice is broken
+            code = _exit_code(again, env, output)
     text = log.read_text(encoding="utf-8", errors="replace")
     last = next((line for line in reversed(text.splitlines()) if _COUNTS.search(line)), "no test was run")
     verdict = "passed" if code == 0 else "FAILED"
