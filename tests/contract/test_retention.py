@@ -11,7 +11,7 @@ import pytest
 
 from llmspan.backends import load_backends
 from llmspan.backends.base import Backend, Filters
-from llmspan.cli.checkup import checkup
+from llmspan.cli.checkup import run_checks
 from llmspan.settings import Settings
 from records import DAY, make_trace, this_day
 from stores import clickhouse, postgres, shutting_down
@@ -68,7 +68,7 @@ def test_doctor_deletes_nothing(name: str, tmp_path: Path) -> None:
         backend.write([make_trace(id=f"{age}", started_at=this_day() - age * DAY) for age in (0, 5, 3_000)])
     settings = replace(settings, **{setting: 1})
     backends = load_backends(settings)
-    (finding,) = [one for one in checkup(settings, backends, {}) if one.check == f"backend {name}"]
+    (finding,) = [one for one in run_checks(settings, backends, {}) if one.check == f"backend {name}"]
     assert (finding.level, "wrote a record and read it back" in finding.message) == ("ok", True), finding.message
     with shutting_down(backend):
         assert {trace.id for trace in backend.list(Filters()).traces} == {"0", "5", "3000"}

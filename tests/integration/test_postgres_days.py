@@ -347,7 +347,7 @@ def test_the_server_makes_no_day_far_away(make, days):
     today = this_day() // DAY
 
     def work(connection) -> None:
-        postgres_days.add_days(connection, backend._store._place, [today, today + days])
+        postgres_days.add_days(connection, backend._store._schema_info, [today, today + days])
 
     backend = make()
     backend.open()
@@ -362,7 +362,7 @@ def test_days_that_are_not_past_are_not_dropped(dsn, make, before):
     backend.write([days_ago(days) for days in (0, 1, 30)])
 
     def work(connection) -> None:
-        postgres_days.drop_days(connection, backend._store._place, this_day() // DAY + before)
+        postgres_days.drop_days(connection, backend._store._schema_info, this_day() // DAY + before)
 
     with pytest.raises(
         BackendError, match=r"days before \d{4}-.* by the server's clock it is \d{4}-.*correct the clock"
