@@ -7,10 +7,11 @@ check: lint types imports compat peers sdk-suites pythons test
 test *options:
     uv run pytest {{options}}
 
-# style and common mistakes
+# style, common mistakes, names and lengths
 lint:
     uv run ruff check
     uv run ruff format --check
+    uv run python scripts/measure.py
 
 # strict typing of the package
 types:

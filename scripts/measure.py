@@ -2,7 +2,7 @@
 
 What is measured: local variables and parameters whose name is a bare participle or pronoun (``found``, ``rest``),
 identifiers that the project has retired, the length of functions and files, logic in ``__init__.py``, and the share of
-comments. ``uv run python scripts/measure.py`` prints the figures; ``--all`` also each name that counts.
+comments among the lines of code. ``uv run python scripts/measure.py`` prints the figures; ``--all`` each bare name too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Limits:
     function_lines: int
     #: lines
     file_lines: int
-    #: of 100 lines: at least, at most
+    #: of 100 lines of code: at least, at most
     comment_share: tuple[float, float]
 
     @classmethod
@@ -69,7 +69,7 @@ class Figures:
 
     @property
     def comment_share(self) -> float:
-        """Lines with a comment among 100 lines."""
+        """Lines with a comment among 100 lines of code."""
         return 100 * self.comments / max(1, self.lines)
 
     @property
@@ -96,7 +96,7 @@ def measure(paths: list[Path], limits: Limits) -> Figures:
             (node.end_lineno or node.lineno) - node.lineno + 1 for node in ast.walk(tree) if isinstance(node, Function)
         ]
         count = text.count("\n")
-        figures.lines += count
+        figures.lines += _lines_of_code(text, tree)
         figures.comments += _comments(text)
         if count > limits.file_lines:
             figures.long_files.append(f"{label} {count}")
@@ -153,6 +153,15 @@ def _identifiers(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.arg, node.lineno
 
 
+def _lines_of_code(text: str, tree: ast.Module) -> int:
+    """Lines that are not empty and not of a docstring."""
+    documented: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            documented.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return sum(bool(line.strip()) and number not in documented for number, line in enumerate(text.splitlines(), 1))
+
+
 def _comments(text: str) -> int:
     """Lines with a comment on them that is for the reader, not for a tool."""
     lines: set[int] = set()
@@ -193,7 +202,7 @@ def violations(figures: Figures, limits: Limits) -> list[str]:
             f"functions: {figures.function_p95} lines at the 95th percentile, {limits.function_lines} allowed"
         )
     if not low <= figures.comment_share <= high:
-        messages.append(f"comments: {figures.comment_share:.1f} of 100 lines, {low} to {high} wanted")
+        messages.append(f"comments: {figures.comment_share:.1f} of 100 lines of code, {low} to {high} wanted")
     return messages
 
 
@@ -206,7 +215,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join(figures.bare))
     print(
         f"bare names: {figures.bare_share:.1f} of 1,000 bindings; functions: {figures.function_p95} lines at the 95th "
-        f"percentile; comments: {figures.comment_share:.1f} of 100 lines"
+        f"percentile; comments: {figures.comment_share:.1f} of 100 lines of code"
     )
     print("\n".join(messages), end="\n" if messages else "")
     return int(bool(messages))

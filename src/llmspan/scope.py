@@ -1,4 +1,4 @@
-"""Who is calling: step, run, agent, user ... set by the program around its calls, by contextvars only.
+"""Context and correlation ids: step, run, agent, user ... set by the program around its calls, by contextvars only.
 
 Nothing is ever put on a client object, so a hundred tasks that share one client do not mix.
 """

@@ -151,7 +151,7 @@ class Setting:
 class DynamicSetting:
     """What a setting's variable says now, for a setting that a running program may change.
 
-    A value that cannot be read changes nothing; it is told once.
+    A value that cannot be read changes nothing; it is logged once.
     """
 
     def __init__(self, name: str, value: Any, environ: Mapping[str, str] = os.environ) -> None:

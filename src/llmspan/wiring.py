@@ -1,4 +1,4 @@
-"""Putting it together: settings, backends, pipeline, observer, providers. One of each per process.
+"""Set-up: settings, backends, pipeline, observer, providers. One of each per process.
 
 ``instrument`` is what programs call; ``opentelemetry-instrument`` comes in by :func:`instrument_provider` (once per
 SDK) and :func:`post_instrument`. Whichever way, and however often: each call is recorded once.

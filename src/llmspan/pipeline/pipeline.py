@@ -50,7 +50,7 @@ class _InboxItem(NamedTuple):
 
 
 class _FlushWaiter:
-    """Somebody waits until the worker is through with all that was there when he came."""
+    """A caller that waits until everything queued before it has been processed."""
 
     def __init__(self) -> None:
         self.position: int | None = None
@@ -365,7 +365,7 @@ class Pipeline:
             self._store_group()
 
     def _release_waiters(self) -> None:
-        """Let those go on for whom all is done."""
+        """Wake the waiters whose records are done."""
         with self._state:
             processed = self._position - len(self._inbox) - len(self._group)
         for waiter in list(self._waiters):

@@ -68,7 +68,7 @@ class Backoff:
         """A write failed for now; the seconds to wait before the next try."""
         self._failures += 1
         self._delay = error.delay if isinstance(error, ThrottledError) else None
-        # a store that is set up wrongly does not come right by itself: no use in knocking fast
+        # a wrong set-up does not mend itself: retrying quickly does not help
         is_broken = isinstance(error, SettingsError | SchemaError)
         if self._failures >= _THRESHOLD or is_broken or self._delay is not None:
             self.state = "open"

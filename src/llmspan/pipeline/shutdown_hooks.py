@@ -1,4 +1,4 @@
-"""The ends of a process that Python tells of, and one function to be called at each of them.
+"""Process shutdown hooks: one function that is called at each end of a process that Python reports.
 
 No signal handler: signals are the program's. What ends on SIGTERM in an orderly way (gunicorn, Celery, uvicorn) comes
 by here; what is killed does not, and for that there is the spool. Why: docs/decisions/0008-no-signal-handlers.md.

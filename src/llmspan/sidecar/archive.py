@@ -1,8 +1,8 @@
 """Where the sidecar's records go. Stored means: the primary backend has them; only then is anything acknowledged.
 
 The settings are applied first: what they withhold, redact or cut reaches neither a backend nor the spool. The other
-backends get each record through a delivery of their own, with its queue, retries and counts, so that their trouble
-holds nobody up. With a spool, stored also means that the spool has what is to go to them: then the sidecar can be
+backends get each record through a worker of their own, with its queue, retries and counts, so that a slow backend does
+not block the others. With a spool, stored also means that the spool has what is to go to them: then the sidecar can be
 killed at any time, and none of its backends misses a record.
 """
 

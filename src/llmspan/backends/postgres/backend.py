@@ -122,7 +122,7 @@ class PostgresBackend(SQLQueryMixin):
         del thorough
 
         def step(remaining: Filters) -> Step:
-            return self._store.delete_step(lambda place: query.where(replace(_DIALECT, table=place.table), remaining))
+            return self._store.delete_step(lambda info: query.where(replace(_DIALECT, table=info.table), remaining))
 
         deleted = 0
         if filters.until is not None and filters == Filters(until=filters.until):
@@ -160,10 +160,10 @@ class PostgresBackend(SQLQueryMixin):
         return self._made.setdefault("store", Store(parse_dsn(self._dsn), **self._options))
 
     def _rows(self, ask: QueryBuilder) -> Sequence[Mapping[str, Any]]:
-        return self._store.rows(lambda place: ask(replace(_DIALECT, table=place.table)))
+        return self._store.rows(lambda info: ask(replace(_DIALECT, table=info.table)))
 
     def _consume(self, ask: QueryBuilder, consume_rows: Callable[[Iterable[Row]], T]) -> T:
-        return self._store.consume(lambda place: ask(replace(_DIALECT, table=place.table)), consume_rows)
+        return self._store.consume(lambda info: ask(replace(_DIALECT, table=info.table)), consume_rows)
 
 
 def _bounds(since: int | None, until: int | None) -> Sequence[str]:

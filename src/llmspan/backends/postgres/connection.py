@@ -281,8 +281,8 @@ def _alive() -> Iterator[PostgresConnection]:
 
 
 def _leave_to_the_parent(connection: Connection) -> None:
-    # Closing it would say goodbye in the parent's name. Its socket is let go of without a word, so that the server
-    # notices when the parent dies, and the object is kept, so that nobody closes that number a second time.
+    # Closing would terminate the parent's session, so the socket is replaced without a protocol message: the server
+    # notices when the parent dies. The object is kept, as its finalizer would close the same number a second time.
     _inherited.append(connection)
     with suppress(psycopg.Error, OSError):
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -24,7 +24,7 @@ _PREFIX: Final = "cursor-"
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Whose it is, and where he is."""
+    """A backend and its read position."""
 
     backend: str
     location: str
