@@ -11,8 +11,11 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmspan.redaction import MASK, PATTERNS, mask_errors, mask_json_text, mask_keys
+from records import patient
 
 KEY = "sk-" + "proj-Ab3dEf6hIj9kLm2nOp5q"
 KEYS = [
@@ -239,3 +242,37 @@ def test_what_is_masked_stays_as_it_is(mask: Callable[[str], str], held: str, ar
     masked = mask(around.replace("{}", held))
     assert mask(masked) == masked
     assert mask(mask_errors(masked)) == mask_errors(masked)
+
+
+def searched_whole(name: str, text: str) -> str:
+    """What a mask makes of ``text`` without the quick look, which is at short texts only."""
+    padding = " \n" * 300
+    masked = PATTERNS[name](text + padding)
+    assert masked.endswith(padding)
+    return masked.removesuffix(padding)
+
+
+PIECES = [
+    *KEYS, *CARDS, *WORDS, "a@b.cc", "jané@exämple.org", "ann%40example.org", "ann&#64;example.org",
+    "ann\\u0040example.org",
+    "https://u:p@host/x?api_key=abc", "?token=abc", "4242 4242 4242 4242", *FORMS["JSON"]("x").split(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_quick_look_passes_over_nothing(name: str) -> None:
+    """A short text is masked as it is within a long one, alone and in each form."""
+    for form in (str, *FORMS.values()):
+        for piece in PIECES:
+            text = form(piece)
+            assert PATTERNS[name](text) == searched_whole(name, text), text
+
+
+@patient
+@given(
+    st.lists(st.sampled_from(PIECES) | st.text(max_size=8), min_size=1, max_size=4), st.sampled_from(["", " ", "\n"])
+)
+def test_the_quick_look_passes_over_nothing_beside_others(pieces: list[str], separator: str) -> None:
+    for name in PATTERNS:
+        text = separator.join(pieces)
+        assert PATTERNS[name](text) == searched_whole(name, text)

@@ -121,6 +121,8 @@ _ASSIGNMENT: Final = re.compile(
 #: shorter texts hold neither a key nor a URL with credentials
 _SHORTEST_KEY: Final = 12
 _SHORT: Final = 512
+#: ``a@b.cc`` is the shortest text that any pattern finds
+_SHORTEST_MATCH: Final = 6
 #: what is in every ASCII text that the patterns for keys and URLs find something in
 _SIGNS: Final = re.compile("|".join(map(re.escape, ("://", "=", "\\", "%", "&", "\x1b", *_KEY_SIGNS))))
 #: ids are made of words and of UUIDs, whose longest run has twelve
@@ -169,6 +171,8 @@ def find_emails(text: str) -> Iterator[Span]:
 def mask_matches(finders: Iterable[Finder], text: str) -> str:
     """``text`` with a mask for whatever ``finders`` find in it or in what it says when it is decoded."""
     finders = tuple(finders)
+    if len(text) <= _SHORT and not _may_match(finders, text):
+        return text
     spans = [
         view.in_original(*span) for view in views(text) for finder in finders for span in finder(view.text)
         if span[0] < span[1]
@@ -176,6 +180,18 @@ def mask_matches(finders: Iterable[Finder], text: str) -> str:
     if spans and MASK in text:
         spans = [_with_whole_masks(text, start, end) for start, end in spans]
     return _replaced(text, sorted(spans)) if spans else text
+
+
+def _may_match(finders: tuple[Finder, ...], text: str) -> bool:
+    """A quick look before the searches: a conversation has many short texts, and few hold a sign of anything.
+
+    Other finders look for what a call was made with, which may have any form: they search every text.
+    """
+    if any(finder not in _QUICK_SIGNS for finder in finders):
+        return True
+    if len(text) < _SHORTEST_MATCH:
+        return False
+    return _may_hold_sign(text) or any(_QUICK_SIGNS[finder](text) for finder in finders)
 
 
 def _with_whole_masks(text: str, start: int, end: int) -> Span:
@@ -218,7 +234,21 @@ def may_hold_key(text: str) -> bool:
 
 @lru_cache(maxsize=4096)  # names repeat
 def _has_sign(text: str) -> bool:
+    return _may_hold_sign(text)
+
+
+def _may_hold_sign(text: str) -> bool:
     return not text.isascii() or bool(_SIGNS.search(text.lower()))
+
+
+#: for finders whose texts need not hold a sign of a key, a URL or an encoding: what an ASCII text has then
+_QUICK_SIGNS: Final[Mapping[Finder, Callable[[str], object]]] = {
+    find_keys: lambda _: False,
+    find_long_keys: lambda _: False,
+    find_url_credentials: lambda _: False,
+    find_emails: lambda text: "@" in text,
+    card_spans: re.compile(r"[0-9]").search,
+}
 
 
 #: what each pattern that can be switched on by name looks for
