@@ -188,8 +188,9 @@ class Reader:
 class AsyncReader:
     """:class:`Reader` for event loops: each call runs in a thread.
 
-    >>> async with AsyncReader.from_env() as reader:
-    ...     trace = await reader.get_by_step_id("step-1")
+    >>> async def record_of(step_id):
+    ...     async with AsyncReader.from_env() as reader:
+    ...         return await reader.get_by_step_id(step_id)
     """
 
     def __init__(self, backend: Backend) -> None:
