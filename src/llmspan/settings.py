@@ -1,4 +1,4 @@
-"""Every setting, in one table: its variable, type, default and meaning. Nothing else reads the environment.
+"""Every setting, in one table: its variable, type, default and meaning. Nothing else reads one from the environment.
 
 ``docs/settings.md`` is generated from this table. A value that cannot be read is an error that names the variable,
 the value and what would be right; it is raised when the settings are loaded, that is at start.
