@@ -96,13 +96,15 @@ def test_a_mark_becomes_a_property() -> None:
     assert item.user_properties == [(closing_lines.TAKES_UP, "M1"), (closing_lines.TAKES_UP, "M2")]
 
 
-@pytest.mark.parametrize(("arguments", "processes"), [
-    ([__file__, f"{__file__}::test_x[a::b]"], 0), ([str(Path(__file__).parent)], None), ([__file__, "tests"], None),
+@pytest.mark.parametrize(("arguments", "is_here"), [
+    ([__file__, f"{__file__}::test_x[a::b]"], True),
+    ([str(Path(__file__).parent)], False),
+    ([__file__, "tests"], False),
 ])  # fmt: skip
-def test_named_files_run_in_one_process(arguments: list[str], processes: int | None) -> None:
-    """Files that are named are run here; of a folder, pytest-xdist decides."""
+def test_named_files_run_in_one_process(arguments: list[str], is_here: bool) -> None:
+    """Files that are named are run here, those of a folder in several processes."""
     config: Any = SimpleNamespace(args=arguments)
-    assert conftest.pytest_xdist_auto_num_workers(config) == processes
+    assert (conftest.pytest_xdist_auto_num_workers(config) == 0) is is_here
 
 
 def test_ctrl_c_reaches_the_tests_programs() -> None:
