@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from llmspan.content import Policy
 from llmspan.trace import ProviderTrace, new_id
 from llmspan.usage import Usage
 
@@ -159,6 +160,11 @@ _usages = st.builds(
 )
 
 
+def _is_stored_as_it_is(trace: ProviderTrace) -> bool:
+    """Whether a sidecar masks nothing in it: generated names and texts may be those of credentials."""
+    return Policy().enforce(trace) == trace
+
+
 def traces() -> st.SearchStrategy[ProviderTrace]:
     """Any record; ids differ, the other values are often the same, so that groups have several members."""
     return st.builds(
@@ -210,4 +216,4 @@ def traces() -> st.SearchStrategy[ProviderTrace]:
         llm_config=_json_values,
         compaction_settings=_json_values,
         billing_context=_json_values,
-    )
+    ).filter(_is_stored_as_it_is)

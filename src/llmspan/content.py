@@ -128,13 +128,19 @@ class Policy:
         """
         is_read = bool(self.redact) or _may_hold_credentials(record)
         enforced: list[ProviderTrace] = []
-        error = exception_of(
-            lambda: enforced.append(self.apply_to_record(record) if is_read else self._limited(record))
-        )
+        error = exception_of(lambda: enforced.append(self._read_again(record) if is_read else self._limited(record)))
         if error is None:
             return enforced[0]
         report_internal_error("content.redact", RedactionError(f"redaction raised {type(error).__name__}"))
         return _withheld(record)
+
+    def _read_again(self, record: ProviderTrace) -> ProviderTrace:
+        """As :meth:`apply_to_record`; ``content`` stays what the sender says unless more is withheld or cut here."""
+        stored = self.apply_to_record(record)
+        is_withheld = (stored.request_json is None and record.request_json is not None) or (
+            stored.response_json is None and record.response_json is not None
+        )
+        return stored if is_withheld or stored.content == "truncated" else replace(stored, content=record.content)
 
     def apply_to_payloads(
         self,

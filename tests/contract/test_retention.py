@@ -20,7 +20,7 @@ from stores import clickhouse, postgres, shutting_down
 def merge(backend: Any) -> None:
     """ClickHouse deletes when it merges parts."""
     client = backend._client()
-    client.command(f"OPTIMIZE TABLE {client.place.database}.provider_traces FINAL", {}, {})
+    client.command(f"OPTIMIZE TABLE {client.dsn.database}.provider_traces FINAL", {}, {})
 
 
 def nothing(backend: Backend) -> None:

@@ -59,7 +59,7 @@ def test_check(backend):
 
 def test_migrate_tells_what_it_did(backend):
     """``migrate`` names what it made, and makes nothing twice."""
-    database = backend._client().place.database
+    database = backend._client().dsn.database
     assert backend.migrate() == [f"database {database}", "provider_traces"]
     assert backend.migrate() == []
 
@@ -153,7 +153,7 @@ def test_newer_schema(backend):
 
 def test_table_of_somebody_else(backend):
     """A table of that name with other columns is refused and left as it is."""
-    database = backend._client().place.database
+    database = backend._client().dsn.database
     backend._client().command(f"CREATE DATABASE {database}")
     backend._client().command(f"CREATE TABLE {database}.provider_traces (a UInt8) ENGINE = Memory")
     for use in (backend.open, backend.migrate, backend.check):

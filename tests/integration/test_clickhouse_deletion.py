@@ -186,7 +186,7 @@ def test_mutation_that_fails(backend):
     with pytest.raises(RetryableError, match=r"the mutation mutation_\d+\.txt .* fails .*out of memory, say"):
         deletion._mutate(deletion._local, where.sql, {})
     backend._client().command(
-        f"KILL MUTATION WHERE database = '{backend._client().place.database}' AND table = 'provider_traces'"
+        f"KILL MUTATION WHERE database = '{backend._client().dsn.database}' AND table = 'provider_traces'"
     )
 
 
@@ -195,7 +195,7 @@ def test_statements_on_a_cluster(monkeypatch):
     said: list[str] = []
 
     class Recording:
-        place = dataclasses.replace(clickhouse.parse_dsn("http://host/llm"))
+        dsn = dataclasses.replace(clickhouse.parse_dsn("http://host/llm"))
 
         def rows(self, sql: str, values: object = None) -> list[dict[str, Any]]:
             said.append(sql)

@@ -48,7 +48,7 @@ def answers(backend: ClickHouseBackend, word: str) -> list[dict[str, Any]]:
 def test_runs(backend, sql):
     """Each block is a query that runs on the table as we make it, and finds something there."""
     assert "FINAL" in sql
-    assert backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().place.database}."))
+    assert backend._client().rows(sql.replace("FROM ", f"FROM {backend._client().dsn.database}."))
 
 
 def test_sums(backend):

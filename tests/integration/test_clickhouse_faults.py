@@ -227,7 +227,7 @@ def test_missing_table_is_made_again(backend):
 
 def test_missing_database_is_made_again(backend):
     """So is the database."""
-    backend._client().command(f"DROP DATABASE {backend._client().place.database} SYNC")
+    backend._client().command(f"DROP DATABASE {backend._client().dsn.database} SYNC")
     backend.write(some())
     assert len(ids(backend)) == 20
 

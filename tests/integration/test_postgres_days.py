@@ -421,7 +421,7 @@ def test_a_day_of_which_another_partition_has_a_part(dsn, make, caplog):
 
 def test_the_version_before(dsn, make):
     """Tables of version 1 are brought to version 2 with their records, and who was granted a function keeps it."""
-    folder = files("llmspan.backends").joinpath("sql", "postgres")
+    folder = files("llmspan.backends.postgres").joinpath("sql")
     name = f"role_{uuid.uuid4().hex[:12]}"
     execute(
         dsn, folder.joinpath(MIGRATIONS[0]).read_text(),

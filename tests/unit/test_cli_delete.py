@@ -81,7 +81,9 @@ def in_terminal(*words: str, answer: bytes) -> tuple[int, str]:
 
 def _read(terminal: int, *, again: bytes) -> bytes:
     """What is shown next; ``again`` is typed until then: Python may miss an interrupt just before it reads a line."""
-    while again and not select.select([terminal], [], [], 2.0)[0]:
+    poll = select.poll()  # a run of all tests has descriptors beyond what `select` takes
+    poll.register(terminal, select.POLLIN)
+    while again and not poll.poll(2000):
         os.write(terminal, again)
     return os.read(terminal, 65536)
 

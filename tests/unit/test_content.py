@@ -369,3 +369,13 @@ def test_masks_stay_as_they_are(status):
     assert key not in masked.to_json()
     assert MASK in masked.to_json()
     assert Policy().enforce(masked) == masked
+
+
+@pytest.mark.parametrize("content", ["full", "metadata", "truncated"])
+@pytest.mark.parametrize("request_json", [None, '{"m":"say sk-proj-Ab3dEf6hIj9kLm2nOp5q"}'])
+def test_what_a_sender_says_of_its_content_stays(content: str, request_json: str | None):
+    """Masking in the sidecar withholds nothing: a record is called complete, cut or without payload as it came."""
+    record = make_trace(content=content, request_json=request_json, error_message="key sk-proj-Ab3dEf6hIj9kLm2nOp5q")
+    enforced = Policy().enforce(record)
+    assert enforced.content == content
+    assert "sk-proj" not in str(enforced.error_message)
