@@ -4,7 +4,8 @@ Tests put a mock in place of ``time.sleep`` and count its calls, or have ``time.
 our threads must be in neither. freezegun replaces both in all modules that have imported them, where a deadline would
 never come. gevent and eventlet replace ``time.sleep`` by one that runs greenlets, which our threads have none of.
 
-The times of a record are not from here: they follow a frozen clock, as those of its span do.
+The times of a record are not from here: they follow a frozen clock, as those of its span do. The age by which records
+are deleted is from here: a test that freezes the clock must not empty a developer's file.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Final
 
 from ._native import original_module
 
-__all__ = ["monotonic", "perf_counter", "sleep"]
+__all__ = ["monotonic", "perf_counter", "sleep", "time_ns"]
 
 _time: Final = original_module("time")
 
 monotonic: Final[Callable[[], float]] = _time.monotonic
 perf_counter: Final[Callable[[], float]] = _time.perf_counter
 sleep: Final[Callable[[float], None]] = _time.sleep
+time_ns: Final[Callable[[], int]] = _time.time_ns

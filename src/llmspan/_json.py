@@ -131,7 +131,7 @@ def _key(value: object) -> str:
 
 
 def _strict(value: Any, enclosing: frozenset[int] = frozenset()) -> Any:
-    """A copy that strict JSON can hold. ``within``: the containers around it; a circle is cut where it closes."""
+    """A copy that strict JSON can hold. ``enclosing``: ids of the containers around it; a circle is cut."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:

@@ -73,7 +73,7 @@ class BadValueError(ValueError):
     """A refusal whose message is for the user."""
 
     def __init__(self, reason: str, value_text: str | None = None) -> None:
-        """``shown``: what to print in place of the value, which may have a password in it."""
+        """``value_text``: what to print in place of the value, which may have a password in it."""
         super().__init__(reason)
         self.shown = value_text
 

@@ -114,9 +114,10 @@ def _tool(tool: JsonObject) -> JsonObject:
         "description": string(function.get("description", function.get("server_description"))),
         "parameters": next((schema for schema in schemas if isinstance(schema, dict)), None),
     }
-    return {"type": "function" if is_function else kind, "name": next(filter(None, names), kind or "?")} | _told(
-        described
-    )
+    return {
+        "type": "function" if is_function else kind,
+        "name": next(filter(None, names), kind or "?"),
+    } | _without_none(described)
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
@@ -168,7 +169,7 @@ def _message(message: JsonObject, role: str) -> JsonObject:
     parts += [_call(call) for call in objects(message.get("tool_calls"))]
     parts += [_call({"function": call}) for call in objects([message.get("function_call")])]
     parts += _spoken(obj(message.get("audio")))
-    return {"role": role, "parts": parts} | _told({"name": string(message.get("name"))})
+    return {"role": role, "parts": parts} | _without_none({"name": string(message.get("name"))})
 
 
 def _thoughts(message: JsonObject) -> list[str]:
@@ -181,7 +182,7 @@ def _thoughts(message: JsonObject) -> list[str]:
 def _spoken(audio: JsonObject) -> Iterator[Part]:
     """What a model said aloud; in a later request only its id."""
     if isinstance(audio.get("data"), str | dict):
-        yield _blob("audio", None, audio["data"]) | _told({"transcript": audio.get("transcript")})
+        yield _blob("audio", None, audio["data"]) | _without_none({"transcript": audio.get("transcript")})
     elif isinstance(audio.get("id"), str):
         yield {"type": "file", "modality": "audio", "file_id": audio["id"]}
 
@@ -223,7 +224,9 @@ def _item_part(kind: str, item: JsonObject) -> Part:
 
 def _compaction(part: JsonObject) -> Part:
     """A compacted conversation: its summary where the provider shows one (Anthropic), never what is encrypted."""
-    return {"type": "compaction"} | _told({"id": string(part.get("id")), "content": string(part.get("content"))})
+    return {"type": "compaction"} | _without_none(
+        {"id": string(part.get("id")), "content": string(part.get("content"))}
+    )
 
 
 def _server_call(name: str, item: JsonObject) -> Part:
@@ -340,5 +343,5 @@ def _parsed(arguments: Any) -> Any:
         return arguments
 
 
-def _told(values: JsonObject) -> JsonObject:
+def _without_none(values: JsonObject) -> JsonObject:
     return {key: value for key, value in values.items() if value is not None}

@@ -153,7 +153,7 @@ class OTLPSpanExporter(SpanExporter):
         try:
             self._settings = Settings.from_env(**options_by_name)
         except SettingsError as error:
-            _tell(str(error))
+            _log_error(str(error))
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send the spans, in as many requests as it takes."""
@@ -198,23 +198,23 @@ def oversize_warning(settings: Settings) -> str | None:
 def _make(settings: Settings, options: Mapping[str, Any]) -> SpanExporter | None:
     protocol = settings.otel_exporter_otlp_traces_protocol or settings.otel_exporter_otlp_protocol or "grpc"
     if protocol not in _MODULES:
-        _tell(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: llmspan_otlp speaks {' and '.join(_MODULES)}")
+        _log_error(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: llmspan_otlp speaks {' and '.join(_MODULES)}")
         return None
     try:
         sender: Callable[..., SpanExporter] = importlib.import_module(_MODULES[protocol]).OTLPSpanExporter
     except ImportError as error:
-        _tell(f'the exporter for OTLP over {protocol} is not installed ({error}): pip install "llmspan[otlp]"')
+        _log_error(f'the exporter for OTLP over {protocol} is not installed ({error}): pip install "llmspan[otlp]"')
         return None
     exporter = guarded("otlp.exporter", sender, **options)
     if exporter is None:
-        _tell(f"the exporter for OTLP over {protocol} does not take its settings (OTEL_EXPORTER_OTLP_*)")
+        _log_error(f"the exporter for OTLP over {protocol} does not take its settings (OTEL_EXPORTER_OTLP_*)")
         return None
     return SizeLimitedSpanExporter(
         exporter, max_bytes=settings.otlp_max_bytes, max_span_bytes=settings.otlp_max_span_bytes
     )
 
 
-def _tell(reason: str) -> None:
+def _log_error(reason: str) -> None:
     logger.error("llmspan: %s. Spans are not exported over OTLP.", reason)
 
 

@@ -268,7 +268,7 @@ def _estimator(settings: Settings) -> Estimator | None:
 
 
 def _capture(settings: Settings, policy: Policy, arguments: Mapping[str, Any]) -> ContentCapture:
-    """Where content goes: as ``given``, else as the variable says, whenever it says so."""
+    """Where content goes: as ``arguments`` say, else as the variable says, whenever it says so."""
     name = "otel_instrumentation_genai_capture_message_content"
     mode = getattr(settings, name)
     return ContentCapture.from_mode(

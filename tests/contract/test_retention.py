@@ -11,7 +11,7 @@ import pytest
 
 from llmspan.backends import load_backends
 from llmspan.backends.base import Backend, Filters
-from llmspan.cli.checkup import run_checks
+from llmspan.cli.doctor_checks import run_checks
 from llmspan.settings import Settings
 from records import DAY, make_trace, this_day
 from stores import clickhouse, postgres, shutting_down

@@ -21,7 +21,7 @@ from llmspan.cli import main, trial
 from llmspan.cli.run import prepare
 from llmspan.errors import PermanentError
 from llmspan.settings import Settings
-from llmspan.sidecar.archive import RecordStore
+from llmspan.sidecar.record_store import RecordStore
 from records import make_trace
 from replay import client_for, transport
 from stores import clickhouse, clickhouse_http, shutting_down

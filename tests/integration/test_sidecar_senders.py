@@ -174,7 +174,7 @@ def test_senders_that_share_too_few_places_lose_nothing(run, path) -> None:
         assert all(pool.map(send, range(10)))
     assert len(store.ids_with_prefix("", 2000)) == 1000
     assert [(s.delivered, s.dropped) for pipeline in pipelines for s in pipeline.status()] == [(100, {})] * 10
-    assert sidecar.archive.status()[0].accepted == 1000
+    assert sidecar.record_store.status()[0].accepted == 1000
 
 
 # -- a busy one does not --------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_few_batches_are_in_memory_at_a_time(run, opened, monkeypatch) -> None:
     monkeypatch.setattr(server, "_MOST_BATCHES", 2)
     store = Gated()
     sidecar = run(store)
-    real, inside, most = sidecar.archive.store, [0], [0]
+    real, inside, most = sidecar.record_store.store, [0], [0]
 
     def counting(records: Any, **options: Any) -> dict[str, str]:
         inside[0] += 1
@@ -373,7 +373,7 @@ def test_few_batches_are_in_memory_at_a_time(run, opened, monkeypatch) -> None:
         finally:
             inside[0] -= 1
 
-    sidecar.archive.store = counting  # type: ignore[method-assign]
+    sidecar.record_store.store = counting  # type: ignore[method-assign]
     with ThreadPoolExecutor(8) as pool:
         writes = [pool.submit(opened().write, [make_trace(id=f"{at}")]) for at in range(8)]
         assert store.arrived.acquire(timeout=60)

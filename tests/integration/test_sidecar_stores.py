@@ -169,7 +169,7 @@ def test_one_that_hangs_holds_nobody_up(backend, run) -> None:
     gate.set()
     assert run_down(sidecar)
     assert slow.ids == first.ids
-    assert [(status.delivered, status.queued) for status in sidecar.archive.status()] == [(5, 0), (5, 0)]
+    assert [(status.delivered, status.queued) for status in sidecar.record_store.status()] == [(5, 0), (5, 0)]
 
 
 class Away(Store):
@@ -224,7 +224,7 @@ def _full(_: Path) -> None:
 
 def test_without_the_spools_word_nothing_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A spool that takes too long is a reason to refuse, also when the same records come again."""
-    monkeypatch.setattr("llmspan.sidecar.archive._PATIENCE", 0.01)
+    monkeypatch.setattr("llmspan.sidecar.record_store._PATIENCE", 0.01)
     entered, gate = threading.Event(), threading.Event()
 
     def commit(spool: Spool, payloads: Sequence[bytes]) -> None:
@@ -270,7 +270,7 @@ def test_what_comes_twice_is_stored_once_and_acknowledged_twice(path, backend, r
         other.write([*traces, make_trace(id="c")])
     run_down(sidecar)
     assert [name for batch in first.batches for name in batch] == ["a", "b", "c"]
-    assert [status.accepted for status in sidecar.archive.status()] == [3, 3]
+    assert [status.accepted for status in sidecar.record_store.status()] == [3, 3]
 
 
 def test_many_senders_at_once(path, run) -> None:

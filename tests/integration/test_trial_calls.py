@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmspan.cli import main, trial
-from llmspan.cli.checkup import Finding
+from llmspan.cli.doctor_checks import Finding
 from llmspan.cli.trial_program import Trial
 from llmspan.settings import Settings
 

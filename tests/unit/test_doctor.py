@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.cli import checkup, main, trial
-from llmspan.cli.checkup import Finding
+from llmspan.cli import doctor_checks, main, trial
+from llmspan.cli.doctor_checks import Finding
 from llmspan.errors import RetryableError
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
@@ -39,7 +39,7 @@ def call(*words: str) -> Result:
 
 
 def findings(environ: dict[str, str] | None = None, *backends: Any, **settings: Any) -> list[Finding]:
-    return list(checkup.run_checks(Settings.from_env({}, **settings), backends, environ or {}))
+    return list(doctor_checks.run_checks(Settings.from_env({}, **settings), backends, environ or {}))
 
 
 def said(found: Sequence[Finding], check: str, level: str) -> str:
@@ -152,7 +152,7 @@ def test_content_in_words() -> None:
 )
 def test_sdk_versions(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], level: str, told: str) -> None:
     """What is installed is compared with what the hooks fit."""
-    monkeypatch.setattr(checkup, "_version_of", versions.get)
+    monkeypatch.setattr(doctor_checks, "_version_of", versions.get)
     assert told in said(findings(), "sdks", level)
 
 
@@ -164,9 +164,9 @@ def test_an_old_sdk_is_judged_by_a_trial_call(
     monkeypatch: pytest.MonkeyPatch, recorded: list[str], level: str, told: str
 ) -> None:
     """A version that is older than what is tested is a problem only if its calls are not recorded."""
-    monkeypatch.setattr(checkup, "_version_of", {"openai": "1.40.0", "anthropic": "2.0.0"}.get)
-    assert (checkup.old_sdks(), checkup.recordable_sdks()) == (["openai"], ["anthropic"])
-    found = list(checkup.run_checks(Settings.from_env({}), (), {}, recorded))
+    monkeypatch.setattr(doctor_checks, "_version_of", {"openai": "1.40.0", "anthropic": "2.0.0"}.get)
+    assert (doctor_checks.old_sdks(), doctor_checks.recordable_sdks()) == (["openai"], ["anthropic"])
+    found = list(doctor_checks.run_checks(Settings.from_env({}), (), {}, recorded))
     assert told in said(found, "sdks", level)
 
 
@@ -177,7 +177,9 @@ def test_doubled_native_spans_are_noted() -> None:
 
 def test_a_package_that_is_not_installed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without our entry points nothing is recorded under opentelemetry-instrument."""
-    monkeypatch.setattr(checkup, "entry_points", lambda **_: [EntryPoint("redis", "x:Y", "opentelemetry_instrumentor")])
+    monkeypatch.setattr(
+        doctor_checks, "entry_points", lambda **_: [EntryPoint("redis", "x:Y", "opentelemetry_instrumentor")]
+    )
     assert "not installed as a package" in said(findings(), "instrumentors", "problem")
     assert importlib.metadata.entry_points(group="opentelemetry_instrumentor")
 

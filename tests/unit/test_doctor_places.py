@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from llmspan.cli import checkup
-from llmspan.cli.checkup import Finding
+from llmspan.cli.doctor_checks import Finding, run_checks
 from llmspan.settings import Settings
 from scripted import file_limit
 
 
 def finding(check: str, **settings: Any) -> Finding:
-    (found,) = (one for one in checkup.run_checks(Settings.from_env({}, **settings), (), {}) if one.check == check)
+    (found,) = (one for one in run_checks(Settings.from_env({}, **settings), (), {}) if one.check == check)
     return found
 
 
@@ -42,7 +41,7 @@ def test_a_redact_function_that_is_missing(
 def test_a_redact_function_that_is_there() -> None:
     """A function that can be imported is well; where none is set, nothing is said."""
     assert finding("redaction", redact="json:loads").level == "ok"
-    assert not [one for one in checkup.run_checks(Settings.from_env({}), (), {}) if one.check in ("redaction", "spool")]
+    assert not [one for one in run_checks(Settings.from_env({}), (), {}) if one.check in ("redaction", "spool")]
 
 
 def test_a_spool_that_can_be_written(tmp_path: Path) -> None:

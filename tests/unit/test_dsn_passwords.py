@@ -15,7 +15,7 @@ from llmspan.backends.clickhouse import ClickHouseBackend
 from llmspan.backends.clickhouse.dsn import parse_dsn as parse_clickhouse
 from llmspan.backends.postgres import PostgresBackend
 from llmspan.backends.postgres.connection import parse_dsn as parse_postgres
-from llmspan.cli import checkup, main, run, trial
+from llmspan.cli import doctor_checks, main, run, trial
 from llmspan.errors import LlmspanError, SettingsError
 from llmspan.redaction import display_url
 from llmspan.settings import Settings
@@ -118,7 +118,7 @@ ENDPOINTS = (
 def test_endpoints(endpoint: str, name: str, is_installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """``doctor`` and ``run`` say where spans go, and show nothing of a password in it."""
     if not is_installed:
-        monkeypatch.setattr(checkup, "entry_points", lambda **_: [])
+        monkeypatch.setattr(doctor_checks, "entry_points", lambda **_: [])
         monkeypatch.setattr(run, "_installed", lambda _: set())
     monkeypatch.setattr(trial, "_run", lambda sdks, environ: {})
     monkeypatch.setenv(name, endpoint)

@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from freezegun import freeze_time
 
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.backends.sqlite import backend as sqlite_module
@@ -69,6 +71,15 @@ def used(path: Path) -> int:
 def large(name: str, at: int, size: int = 20_000) -> ProviderTrace:
     """A record whose payload takes ``size`` bytes, which it does not say."""
     return make_trace(id=name, started_at=at, request_json=json.dumps("x" * size))
+
+
+def test_a_frozen_clock_deletes_nothing(path: Path) -> None:
+    """A program's test that holds the time two days ahead, which no doubt of the clock would stop."""
+    write(path, make_trace(id="of today", started_at=NOW), retention_days=3)
+    write(path, make_trace(id="of two days ago", started_at=NOW - 2 * DAY), retention_days=3)
+    with freeze_time(datetime.now(UTC) + timedelta(days=2)):
+        write(path, make_trace(id="new", started_at=NOW), retention_days=3)
+    assert ids(path) == {"of today", "of two days ago", "new"}
 
 
 # -- age ------------------------------------------------------------------------------------------------------------

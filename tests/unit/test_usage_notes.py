@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmspan.backends.memory import MemoryBackend
-from llmspan.cli import checkup, render
+from llmspan.cli import doctor_checks, render
 from llmspan.cli.usage_notes import find_unasked_streams, usage_note
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
@@ -97,7 +97,7 @@ def test_the_doctor_finds_them() -> None:
     unasked = [stream({"stream": True}, server_address=host) for host in ("a.example", "b.example", "a.example")]
     asked = stream({"stream_options": {"include_usage": True}}, server_address="c.example")
     store.write([*unasked, asked, make_trace(), stream({}, status="error", server_address="d.example")])
-    found = [one for one in checkup.run_checks(Settings(), [store], {}) if one.check == "usage"]
+    found = [one for one in doctor_checks.run_checks(Settings(), [store], {}) if one.check == "usage"]
     assert [one.level for one in found] == ["note"]
     assert "3 are streams that did not ask for usage" in found[0].message
     assert "a.example (2), b.example (1)" in found[0].message

@@ -38,7 +38,7 @@ class SQLQueryMixin:
         raise NotImplementedError
 
     def _consume(self, ask: QueryBuilder, consume_rows: Callable[[Iterable[Row]], T]) -> T:
-        """What ``read`` makes of the rows of ``ask``, whose columns are those of a record in their order.
+        """What ``consume_rows`` makes of the rows of ``ask``, whose columns are those of a record in their order.
 
         It may leave the last ones unread: a driver that gives them one by one has not fetched them then.
         """

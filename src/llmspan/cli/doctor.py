@@ -29,7 +29,7 @@ def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: 
     A record is written to each backend and read back. A call by each SDK is made to a local server, without a key or
     network, to see what the installed instrumentations make of it. The exit code is 1 if there is a problem.
     """
-    from .checkup import old_sdks, recordable_sdks, run_checks
+    from .doctor_checks import old_sdks, recordable_sdks, run_checks
     from .trial import recorded_sdks, trial_calls
 
     settings, backends = options.load(backend, db)

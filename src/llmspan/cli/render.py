@@ -63,7 +63,7 @@ _ROLE: Final = {"system": "blue", "user": "cyan", "assistant": "green", "tool": 
 
 
 def terminal(minimum_width: int = 0) -> Console:
-    """Where to print; what needs ``least`` columns gets them: a line that wraps is better than numbers cut off."""
+    """Where to print; ``minimum_width`` columns at least: a line that wraps is better than numbers cut off."""
     console = Console()
     return Console(width=max(console.width if console.is_terminal else _PLAIN_WIDTH, minimum_width))
 

@@ -78,7 +78,7 @@ def sidecar(
         listener.close()
     is_complete = archive.close(settings.exit_timeout)
     for status in archive.status():
-        echo(f"llmspan: {_told(status)}", err=True)
+        echo(f"llmspan: {_format_status(status)}", err=True)
     if not is_complete and any(status.queued or status.dropped.get("shutdown") for status in archive.status()):
         raise click.ClickException("not everything was written before LLMSPAN_EXIT_TIMEOUT was over")
 
@@ -146,7 +146,7 @@ def _reject_self_reference(stores: Sequence[Backend], path: Path) -> None:
         raise SettingsError(f"the sidecar at {path} would send to itself; name its own stores with --backends")
 
 
-def _told(status: BackendStatus) -> str:
+def _format_status(status: BackendStatus) -> str:
     counts = {
         "stored": status.delivered,
         "kept as dead letters": status.dead_lettered,

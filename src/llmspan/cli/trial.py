@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ..settings import TABLE, Settings
-from .checkup import Finding
+from .doctor_checks import Finding
 from .run import _python_path
 from .trial_program import Trial
 

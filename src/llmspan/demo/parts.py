@@ -32,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A response: a JSON body, or the events of a stream. ``cut``: break the connection half-way."""
+    """A response: a JSON body, or the events of a stream. ``is_cut``: break the connection half-way."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])

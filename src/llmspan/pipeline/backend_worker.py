@@ -116,7 +116,7 @@ class BackendWorker:
         return self._queue.bytes
 
     def put(self, record: ProviderTrace, reserved_bytes: int = 0) -> None:
-        """Queue a record that was counted as accepted; ``taken`` bytes of the limit are others'."""
+        """Queue a record that was counted as accepted; ``reserved_bytes`` of the limit are others'."""
         with self._changed:
             if self._closing:
                 self.stats.dropped("shutdown")

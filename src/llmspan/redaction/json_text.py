@@ -114,7 +114,7 @@ def mask_json_text(
 ) -> str:
     """JSON ``text`` with its strings masked by ``mask``, and, with ``members``, the values of credential members.
 
-    ``cards`` also masks JSON numbers that are card numbers; ``found`` collects the credentials that were masked.
+    ``cards`` also masks JSON numbers that are card numbers; ``masked_credentials`` collects those that were masked.
     Returns ``text`` itself where nothing was masked.
     """
     return _Scan(text, mask, members=members, cards=cards, masked_credentials=masked_credentials).run()

@@ -44,7 +44,7 @@ class Sender:
 
 
 class Senders:
-    """The senders that are connected, ``most`` at a time. Any thread may call."""
+    """The senders that are connected, ``limit`` at a time. Any thread may call."""
 
     def __init__(self, limit: int) -> None:
         self.most = limit
@@ -98,7 +98,7 @@ class Senders:
 
 
 def limit_by_descriptors(requested: int) -> int:
-    """``wanted`` connections, or as many as the limit of open files allows; the log says if that is fewer."""
+    """``requested`` connections, or as many as the limit of open files allows; the log says if that is fewer."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return requested

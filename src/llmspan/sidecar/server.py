@@ -25,8 +25,8 @@ from ..backends.socket.records import decode_record
 from ..errors import BackendError, RecordError, SettingsError, ThrottledError
 from ..pipeline.rate_limited_log import RateLimitedLog
 from ..trace import ProviderTrace
-from .archive import RecordStore
 from .listen import Listener
+from .record_store import RecordStore
 from .senders import Sender, Senders, limit_by_descriptors
 
 __all__ = ["MAX_CLIENTS", "Sidecar"]

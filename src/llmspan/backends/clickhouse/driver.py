@@ -13,7 +13,7 @@ __all__ = ["exceptions", "open_client"]
 
 
 def open_client(dsn: ClickHouseDsn, **options: Any) -> Any:
-    """A client of ``clickhouse_connect`` for a server or, if ``place`` is a directory, for the embedded engine.
+    """A client of ``clickhouse_connect`` for a server or, if ``dsn`` names a directory, for the embedded engine.
 
     Raises:
         SettingsError: the driver is not installed.

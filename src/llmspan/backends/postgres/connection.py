@@ -207,7 +207,7 @@ def _begin(connection: Connection, timeout: float | None, mode: str) -> sql.Comp
 
 
 def parse_dsn(dsn: str | None, source: str = VARIABLE) -> dict[str, str]:
-    """The parameters that a DSN gives; ``named`` is what gave it, for the error.
+    """The parameters that a DSN gives; ``source`` is what gave it, for the error.
 
     Raises:
         SettingsError: libpq cannot read it; the message shows nothing of what was in quotes.
@@ -238,7 +238,7 @@ def _torn(parameters: Mapping[str, str]) -> str | None:
 
 
 def location(parameters: Mapping[str, str]) -> str:
-    """Where ``given`` leads, for people: a URI with the defaults filled in, and never a password."""
+    """Where ``parameters`` lead, for people: a URI with the defaults filled in, and never a password."""
     default = {
         option.keyword.decode(): option.val.decode()
         for option in pq.Conninfo.get_defaults()

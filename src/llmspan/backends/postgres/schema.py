@@ -65,7 +65,7 @@ def outdated(info: SchemaInfo) -> bool:
 
 
 def require_usable(info: SchemaInfo) -> SchemaInfo:
-    """``place``, if this version can use it.
+    """``info``, if this version can use the schema.
 
     Raises:
         SchemaError: the tables are not there, not ours, older or newer.

@@ -195,7 +195,7 @@ class Store:
         return self._with_schema(self._reader, work)
 
     def consume(self, ask: Callable[[SchemaInfo], Query], consume_rows: Callable[[Iterable[Row]], T]) -> T:
-        """What ``read`` makes of the rows that answer ``ask``, which come from the server as they are read."""
+        """What ``consume_rows`` makes of the rows that answer ``ask``, which come from the server as they are read."""
 
         def work(connection: Connection) -> T:
             info = self._schema_info or schema.require_usable(schema.find(connection))

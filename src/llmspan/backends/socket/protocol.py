@@ -138,7 +138,7 @@ class Sender:
         return encode_frame(hello)
 
     def frames(self, bodies: Sequence[bytes], at: int, limit: int) -> list[bytes]:
-        """The frames of the bodies from ``at`` on, at most ``most``, that the window lets go now.
+        """The frames of the bodies from ``at`` on, at most ``limit``, that the window lets go now.
 
         Each is two pieces, what goes before the body (a JSON object without its opening brace) and the body. They are
         under way from now on.

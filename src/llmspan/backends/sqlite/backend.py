@@ -11,10 +11,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from time import time_ns
 from typing import ClassVar, Final, TypeVar
 
-from ..._clock import monotonic, sleep
+from ..._clock import monotonic, sleep, time_ns
 from ..._setting_values import BadValueError, sqlite_path
 from ...errors import RetryableError, SettingsError
 from ...settings import Settings
