@@ -9,7 +9,6 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from records import make_trace
 from scripted import until
 from stores import shutting_down
 from stores.raw_sender import HELLO, frame, heard, is_connected, record
-from stores.sidecar import RunningSidecar, short_directory
+from stores.sidecar import RunningSidecar, running_sidecars, short_directory
 
 
 @pytest.fixture
@@ -32,15 +31,8 @@ def path() -> Iterator[Path]:
 
 @pytest.fixture
 def run(path: Path) -> Iterator[Callable[..., RunningSidecar]]:
-    started: list[RunningSidecar] = []
-
-    def start(*backends: MemoryBackend, **options: Any) -> RunningSidecar:
-        started.append(RunningSidecar(path, *backends, **options))
-        return started[-1]
-
-    yield start
-    for sidecar in started:
-        sidecar.stop()
+    with running_sidecars(path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from records import make_trace
 from scripted import Ready, until
 from stores import shutting_down
 from stores.raw_sender import HELLO, heard, is_connected, record
-from stores.sidecar import RunningSidecar, SidecarProcess, short_directory
+from stores.sidecar import RunningSidecar, SidecarProcess, running_sidecars, short_directory
 
 
 class Gated(MemoryBackend):
@@ -52,15 +52,8 @@ def path() -> Iterator[Path]:
 
 @pytest.fixture
 def run(path: Path) -> Iterator[Callable[..., RunningSidecar]]:
-    started: list[RunningSidecar] = []
-
-    def start(*backends: MemoryBackend, **options: Any) -> RunningSidecar:
-        started.append(RunningSidecar(path, *backends, **options))
-        return started[-1]
-
-    yield start
-    for sidecar in started:
-        sidecar.stop()
+    with running_sidecars(path) as start:
+        yield start
 
 
 @pytest.fixture
@@ -103,8 +96,10 @@ def test_the_longest_idle_sender_makes_room(run, opened) -> None:
     opened().write([make_trace(id="newcomer")])
     until(lambda: not links[second].alive())  # the newcomer may be served before the other has seen its end
     assert [links[sender].alive() for sender in (first, second, third)] == [True, False, True]
-    for at, sender in enumerate((first, second, third)):
-        sender.write([make_trace(id=f"again-{at}")])
+    first.write([make_trace(id="again-0")])
+    second.write([make_trace(id="again-1")])
+    until(lambda: not links[third].alive())  # it has made room for the second in its turn
+    third.write([make_trace(id="again-2")])
     assert store.ids_with_prefix("", 99) == [*"0123", "again-0", "again-1", "again-2", "newcomer"]
 
 

@@ -25,7 +25,7 @@ from llmspan.trace import ProviderTrace
 from records import make_trace
 from scripted import until
 from stores import shutting_down
-from stores.sidecar import RunningSidecar, short_directory
+from stores.sidecar import RunningSidecar, running_sidecars, short_directory
 
 HELLO = {"type": "hello", "version": 4, "max_frame": 1_000_000}
 
@@ -66,15 +66,8 @@ def path() -> Iterator[Path]:
 
 @pytest.fixture
 def run(path: Path) -> Iterator[Callable[..., RunningSidecar]]:
-    started: list[RunningSidecar] = []
-
-    def start(*backends: Store, **options: Any) -> RunningSidecar:
-        started.append(RunningSidecar(path, *backends, **options))
-        return started[-1]
-
-    yield start
-    for sidecar in started:
-        sidecar.stop()
+    with running_sidecars(path) as start:
+        yield start
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ class RunningSidecar:
 
     def __init__(self, path: Path, *backends: Backend, settings: Settings | None = None, **options: Any) -> None:
         self.path = path
-        self.archive = RecordStore(backends, settings or Settings())
-        self.server = Sidecar(bind_socket(path, {}), self.archive, **{"allowed": None, **options})
+        self.record_store = RecordStore(backends, settings or Settings())
+        self.server = Sidecar(bind_socket(path, {}), self.record_store, **{"allowed": None, **options})
         self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -41,7 +41,7 @@ class RunningSidecar:
         self.server.stop()
         self._thread.join()
         self.server.close()
-        done = self.archive.close(timeout)
+        done = self.record_store.close(timeout)
         if self._errors:
             raise self._errors[0]
         return done
@@ -164,3 +164,17 @@ class WiredStore(SocketBackend):
 
     def now(self) -> int:
         return self._store.now()
+
+
+@contextmanager
+def running_sidecars(path: Path) -> Iterator[Callable[..., RunningSidecar]]:
+    """Start sidecars at ``path``, with backends and options; all are stopped at the end."""
+    started: list[RunningSidecar] = []
+
+    def start(*backends: Any, **options: Any) -> RunningSidecar:
+        started.append(RunningSidecar(path, *backends, **options))
+        return started[-1]
+
+    yield start
+    for sidecar in started:
+        sidecar.stop()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmspan import _guard, _json
 from llmspan.content import WITHHELD, Policy
+from llmspan.instrumentation.call import Endpoint
 from llmspan.limits import truncated
 from llmspan.redaction import MASK, ExactMask, Redactor
 from llmspan.settings import Settings
@@ -379,3 +380,11 @@ def test_what_a_sender_says_of_its_content_stays(content: str, request_json: str
     enforced = Policy().enforce(record)
     assert enforced.content == content
     assert "sk-proj" not in str(enforced.error_message)
+
+
+def test_what_holds_credentials_does_not_print_them():
+    """A program may log the locals of a traceback, as error trackers do."""
+    endpoint = Endpoint("openai", "host", 443, "openai/3.57.0", ("a-key-of-the-proxy",))
+    printed = repr([endpoint, ExactMask.of(["a-key-of-the-call"])])
+    assert "openai" in printed
+    assert "a-key" not in printed

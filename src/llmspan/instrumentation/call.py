@@ -56,6 +56,10 @@ class Endpoint(NamedTuple):
     #: what the client connects with, beside what is in its requests
     credentials: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Without the credentials: a program may log the locals of a traceback."""
+        return f"Endpoint({self.provider!r}, {self.address!r}, {self.port!r}, {self.sdk!r})"
+
 
 #: returns the texts of request and response under a policy, and what ``content`` says of them
 PayloadTexts = Callable[[Policy], tuple[str | None, str | None, Any]]

@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Final
 
@@ -26,7 +26,7 @@ _BYTES: Final = re.compile(r'\{"base64":"([A-Za-z0-9+/]*+=*+)"\}')
 class ExactMask:
     """A mask for some credentials; false if there are none."""
 
-    credentials: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, credentials: Iterable[str]) -> ExactMask:
