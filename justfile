@@ -49,7 +49,7 @@ sdk-suites *options:
 fuzz *options:
     uv run --with "atheris>=3.0" python tests/fuzz/wire.py {{options}}
 
-# what llmspan costs, beside the bare SDK in the same run; with --docs into the README and docs/performance.md
+# what llmspan costs, beside the bare SDK in the same run; with --docs into docs/performance.md
 bench *options:
     uv run python bench/run.py {{options}}
 
@@ -60,7 +60,22 @@ bench-check:
 # the pages that are made from code
 docs:
     uv run python docs/generate.py
+    uv run python docs/command_line.py
+    uv run python docs/comparison.py
     uv run python docs/coverage.py
     uv run python docs/one_span.py
+    uv run python docs/query_keys.py
     uv run python collector-config/clickhouse_sql.py
     uv run python collector-config/grafana/build.py
+
+# the site into `site`; a link or an anchor that leads nowhere is an error
+docs-build:
+    NO_MKDOCS_2_WARNING=1 uv run --isolated --only-group docs mkdocs build --strict
+
+# the site on http://127.0.0.1:8000, built again with every change
+docs-serve:
+    NO_MKDOCS_2_WARNING=1 uv run --isolated --only-group docs mkdocs serve
+
+# the guides whose frameworks the test environment does not have, each with its own
+guides *names:
+    uv run python scripts/guides.py {{names}}
