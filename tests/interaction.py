@@ -22,6 +22,7 @@ from frames import chunk, exception
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDINGS = Path(os.environ.get("LLMSPAN_TEST_RECORDINGS", ROOT.parent / "shared" / "recordings"))
+GOOGLE_RECORDINGS = Path(os.environ.get("LLMSPAN_TEST_GOOGLE_RECORDINGS", ROOT.parent / "shared" / "recordings-google"))
 OWN = Path(__file__).with_name("interactions")
 
 #: Of how many recordings one is replayed: a part is enough where only the version of Python differs.
@@ -29,18 +30,28 @@ EVERY = int(os.environ.get("LLMSPAN_TEST_RECORDINGS_EVERY", "1"))
 
 #: how a name begins -> the SDK, and the method that makes the call
 CALLS = {
+    "batch_embed_contents": ("google", "models.embed_content"),
+    "batch_generate_content": ("google", "batches.create"),
     "beta_messages": ("anthropic", "beta.messages.create"),
+    "cached_contents": ("google", "caches.create"),
     "chat_completions": ("openai", "chat.completions.create"),
     "complete": ("anthropic", "post"),
     "completions": ("openai", "completions.create"),
     "count_tokens": ("anthropic", "messages.count_tokens"),
     "decisions": ("openai", "decisions.create"),
+    "embed_content": ("google", "models.embed_content"),
     "embeddings": ("openai", "embeddings.create"),
+    "gemini_decisions": ("google", "decisions.create"),
+    "gemini_count_tokens": ("google", "models.count_tokens"),
+    "generate_content": ("google", "models.generate_content"),
+    "imagen_predict": ("google", "models.generate_images"),
     "images": ("openai", "images.generate"),
     "input_tokens": ("openai", "responses.input_tokens.count"),
+    "interactions": ("google", "interactions.create"),
     "message_batches": ("anthropic", "messages.batches.create"),
     "messages": ("anthropic", "messages.create"),
     "moderations": ("openai", "moderations.create"),
+    "predict": ("google", "models.embed_content"),
     "responses": ("openai", "responses.create"),
     "responses_compact": ("openai", "responses.compact"),
     "speech": ("openai", "audio.speech.create"),
@@ -67,15 +78,31 @@ def own_ids() -> list[str]:
     return sorted(path.stem for path in OWN.glob("*.toml"))
 
 
+@cache
+def google_recording_ids() -> list[str]:
+    """The ids of the recordings of Google's APIs, or of every ``EVERY``-th."""
+    return sorted(path.stem for path in GOOGLE_RECORDINGS.glob("*-*-*.json"))[::EVERY]
+
+
 def interaction_ids() -> list[str]:
-    """The ids of all interactions."""
-    return [*own_ids(), *recording_ids()]
+    """The ids of the interactions that an SDK replays in all tests: those of openai and anthropic."""
+    return [*(name for name in own_ids() if not is_google(name)), *recording_ids()]
+
+
+def wire_ids() -> list[str]:
+    """The ids of all interactions: their bytes are read whether or not an SDK replays them."""
+    return [*own_ids(), *recording_ids(), *google_recording_ids()]
+
+
+def is_google(name: str) -> bool:
+    """Whether an interaction is one of Google's APIs."""
+    return CALLS[name.partition("-")[0]][0] == "google" or name in google_recording_ids()
 
 
 def parameters(names: list[str] | None = None) -> list[Any]:
     """All interactions, or those of these names, as values of a test's parameter; recorded ones are marked so."""
     names = interaction_ids() if names is None else names
-    recorded = set(recording_ids())
+    recorded = {*recording_ids(), *google_recording_ids()}
     return [pytest.param(name, marks=[pytest.mark.recordings] if name in recorded else []) for name in names]
 
 
@@ -91,7 +118,11 @@ class Interaction:
     @classmethod
     def load(cls, name: str) -> Interaction:
         """The interaction of a name."""
-        return _own(name) if name in own_ids() else cls(json.loads((RECORDINGS / f"{name}.json").read_text()))
+        if name in own_ids():
+            return _own(name)
+        if name in google_recording_ids():
+            return cls(_of_google(json.loads((GOOGLE_RECORDINGS / f"{name}.json").read_text())))
+        return cls(json.loads((RECORDINGS / f"{name}.json").read_text()))
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -133,7 +164,8 @@ class Interaction:
 
     @property
     def record_api(self) -> str:
-        return self.prefix.removeprefix("beta_")
+        is_count = self.provider == "google" and self.prefix == "count_tokens"
+        return "gemini_count_tokens" if is_count else self.prefix.removeprefix("beta_")
 
     @property
     def is_cut(self) -> bool:
@@ -154,6 +186,16 @@ class Interaction:
     def client(self) -> str:
         """The kind of client."""
         return self.data.get("client") or self.provider
+
+
+def _of_google(data: dict[str, Any]) -> dict[str, Any]:
+    """A recording of Google's with the fields that all have: what its expectation does not name is not to be there."""
+    expect = data["expect"]
+    none = dict.fromkeys([*_EXPECTED.values(), *_DETAILS.values()])
+    chunks = {"n_sse_events_without_ping": expect.get("n_chunks")}
+    if data["api"] == "count_tokens":
+        chunks["source"] = "none"
+    return data | {"expect": {**none, **expect, **chunks, "finish_reasons": expect["finish_reasons"] or []}}
 
 
 @cache

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interaction import interaction_ids
+from interaction import wire_ids
 from llmspan.usage import Usage
 from llmspan.wire import PARSERS, Reply
 from llmspan.wire.apis.json_body import BodyParser
@@ -37,9 +37,18 @@ def zoo() -> dict[str, tuple[str, list[dict[str, Any]], int]]:
             inner = data.get("delta") or (data.get("choices") or [{}])[0].get("delta")
             keys = "+".join(sorted(inner)) if isinstance(inner, dict) else ""
             parts = [(data.get(key) or {}).get("type") for key in ("content_block", "item", "part")]
+            parts += google_kinds(data)
             kind = ".".join(filter(None, (api, data.get("type"), *parts, keys)))
             found.setdefault(kind, (api, events, at))
     return found
+
+
+def google_kinds(data: dict[str, Any]) -> list[str]:
+    """The type of an interaction's event, of its step and of its delta; the kinds of a candidate's parts."""
+    steps = [(data.get(key) or {}).get("type") for key in ("step", "delta") if "event_type" in data]
+    contents = [candidate.get("content") or {} for candidate in data.get("candidates") or []]
+    kinds = ["+".join(sorted(part)) for content in contents for part in content.get("parts") or []]
+    return [str(data.get("event_type", "")), *filter(None, steps), *kinds]
 
 
 def paths(value: Any, path: tuple[Any, ...] = (), depth: int = 5) -> Iterator[tuple[Any, ...]]:
@@ -75,7 +84,7 @@ def test_any_value_of_an_event_may_be_odd(kind):
 @pytest.mark.parametrize("api", PARSERS)
 def test_any_value_of_a_body_may_be_odd(api):
     """The same for the bodies of calls that do not stream."""
-    names = [name for name in interaction_ids() if "-unary-" in name and load(name).record_api == api]
+    names = [name for name in wire_ids() if "-unary-" in name and load(name).record_api == api]
     names = [name for name in names if load(name).wire.startswith(b"{")]
     for name in sorted(names, key=lambda name: len(load(name).wire))[:40:4]:
         body = json.loads(load(name).wire)

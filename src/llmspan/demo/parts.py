@@ -56,10 +56,10 @@ def sample(schema: object) -> Any:
     rules = obj(schema)
     if rules.get("enum"):
         return rules["enum"][0]
-    kind = rules.get("type", "string")
+    kind = str(rules.get("type", "string")).lower()  # in capitals in the schemas of Gemini
     if kind == "object":
         return {name: sample(member) for name, member in obj(rules.get("properties")).items()}
-    return _SAMPLES.get(str(kind))
+    return _SAMPLES.get(kind)
 
 
 def wants_tool(request: JsonObject, turns: Iterable[Any]) -> bool:

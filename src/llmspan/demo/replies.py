@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from . import anthropic_replies, openai_replies
+from . import anthropic_replies, google_replies, openai_replies
 from .parts import Answer, JsonObject, new_id
 
 __all__ = ["CUT", "OVERLOADED", "answer", "refusal"]
@@ -29,16 +30,29 @@ _ROUTES: Final[dict[str, Callable[[JsonObject], Answer]]] = {
 
 def answer(path: str, request: JsonObject) -> Answer:
     """The answer to a POST."""
-    route = _ROUTES.get(path.partition("?")[0])
+    route, model = _ROUTES.get(path.partition("?")[0]), request.get("model")
+    if google_replies.is_google(path):
+        model, action = path.rpartition("/")[2].partition("?")[0].split(":", 1)
+        route = _google_route(action, model)
     if route is None:
         return refusal(path, 404, "not_found_error", f"the demo server has no {path}")
-    if request.get("model") == OVERLOADED:
+    if model == OVERLOADED:
         return _overloaded(path)
-    return replace(route(request), is_cut=request.get("model") == CUT)
+    return replace(route(request), is_cut=model == CUT)
+
+
+def _google_route(action: str, model: str) -> Callable[[JsonObject], Answer] | None:
+    """The Gemini API names the model in the path."""
+    routes = {"generateContent": google_replies.generate_content,
+              "streamGenerateContent": google_replies.stream_generate_content}  # fmt: skip
+    return partial(routes[action], model=model) if action in routes else None
 
 
 def refusal(path: str, status: int, kind: str, message: str) -> Answer:
     """An error in the shape of the provider that ``path`` belongs to."""
+    if google_replies.is_google(path):
+        status_name = {429: "RESOURCE_EXHAUSTED", 404: "NOT_FOUND"}.get(status, "INVALID_ARGUMENT")
+        return Answer(status=status, body={"error": {"code": status, "message": message, "status": status_name}})
     request_id = new_id("req")
     if _is_anthropic(path):
         body: JsonObject = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}

@@ -47,7 +47,7 @@ class DemoServer:
 
     @property
     def anthropic_base_url(self) -> str:
-        """For ``ANTHROPIC_BASE_URL``."""
+        """For ``ANTHROPIC_BASE_URL``, and for ``GOOGLE_GEMINI_BASE_URL``."""
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -157,7 +157,7 @@ def _frame(event: Event) -> bytes:
 def _main() -> None:
     import click
 
-    @click.command(help="Answer like OpenAI and Anthropic on 127.0.0.1 until Ctrl-C.")
+    @click.command(help="Answer like OpenAI, Anthropic and Gemini on 127.0.0.1 until Ctrl-C.")
     @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 finds a free one.")
     @click.option(
         "--pace", type=click.FloatRange(0, 10), default=0.02, show_default=True, help="Seconds between events."

@@ -12,7 +12,7 @@ from typing import Final
 
 from .reply import JsonObject, obj, objects, text
 
-__all__ = ["normalized", "response_reason"]
+__all__ = ["normalized", "response_reason", "response_reasons"]
 
 _REASONS: Final[dict[str, str | None]] = {
     # OpenAI chat and legacy completions; Mistral, Together and text-generation-inference behind that API
@@ -35,6 +35,28 @@ _REASONS: Final[dict[str, str | None]] = {
     "queued": None,
     "in_progress": None,
     "max_output_tokens": "length",
+    # Google's candidates (types.FinishReason), and the status of its interactions
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
+    "LANGUAGE": "error",
+    "IMAGE_OTHER": "error",
+    "NO_IMAGE": "error",
+    "MALFORMED_FUNCTION_CALL": "error",
+    "MALFORMED_RESPONSE": "error",
+    "UNEXPECTED_TOOL_CALL": "error",
+    "TOO_MANY_TOOL_CALLS": "error",
+    "MISSING_THOUGHT_SIGNATURE": "error",
+    "requires_action": "tool_call",
+    "budget_exceeded": "length",
 }
 #: items by which the model asks the caller to run a tool; the provider runs those of its own before it completes
 _TOOL_CALLS: Final = frozenset(
@@ -56,6 +78,12 @@ def response_reason(response: JsonObject) -> str | None:
     if status == "incomplete":
         status = text(obj(response.get("incomplete_details")).get("reason")) or status
     return None if status is None else _REASONS.get(status, status)
+
+
+def response_reasons(response: JsonObject) -> tuple[str, ...]:
+    """The same as a tuple of at most one."""
+    reason = response_reason(response)
+    return () if reason is None else (reason,)
 
 
 def _asks_for_a_tool(response: JsonObject) -> bool:

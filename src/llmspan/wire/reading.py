@@ -16,6 +16,9 @@ from . import aws_eventstream, media, sse
 from .apis.anthropic_batches import BatchesParser
 from .apis.anthropic_completions import CompleteParser
 from .apis.anthropic_messages import MessagesParser
+from .apis.gemini import GenerateContentParser
+from .apis.gemini_bodies import DecisionsParser, EmbedContentParser, PredictedImagesParser, ResourceParser
+from .apis.gemini_interactions import InteractionsParser
 from .apis.json_body import BodyParser, CountParser
 from .apis.openai_audio import SpeechParser, TranscriptionParser
 from .apis.openai_chat import ChatParser
@@ -24,23 +27,33 @@ from .apis.openai_embeddings import EmbeddingsParser
 from .apis.openai_images import ImagesParser
 from .apis.openai_responses import ResponsesParser
 from .repeats import end_of_run
-from .reply import Reply, ResponseParser, read_error
+from .reply import Reply, ResponseParser, objects, read_error
 
 __all__ = ["PARSERS", "may_be_plain", "reassemble", "summarize"]
 
 #: the parser of each API, by the record's ``api``
 PARSERS: Final[dict[str, type[ResponseParser]]] = {
+    "batch_embed_contents": EmbedContentParser,
+    "batch_generate_content": ResourceParser,
+    "cached_contents": ResourceParser,
     "chat_completions": ChatParser,
     "complete": CompleteParser,
     "completions": CompletionsParser,
     "count_tokens": CountParser,
     "decisions": BodyParser,
+    "embed_content": EmbedContentParser,
     "embeddings": EmbeddingsParser,
+    "gemini_count_tokens": CountParser,
+    "gemini_decisions": DecisionsParser,
+    "generate_content": GenerateContentParser,
+    "imagen_predict": PredictedImagesParser,
     "images": ImagesParser,
     "input_tokens": CountParser,
+    "interactions": InteractionsParser,
     "message_batches": BatchesParser,
     "messages": MessagesParser,
     "moderations": BodyParser,
+    "predict": EmbedContentParser,
     "responses": ResponsesParser,
     "responses_compact": ResponsesParser,
     "speech": SpeechParser,
@@ -50,7 +63,7 @@ PARSERS: Final[dict[str, type[ResponseParser]]] = {
 
 
 def may_be_plain(api: str) -> bool:
-    """Whether an API may answer with text or bytes, which are told by their media type alone."""
+    """Whether an API may answer with text or bytes, which only their media type distinguishes."""
     return bool(PARSERS[api].plain)
 
 
@@ -64,7 +77,13 @@ def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
         return Reply(plain=True)
     if shape == "json":
         stripped = parser.strip_bulk(body)
-        return _read_json(parser, body if stripped is body or sse.json_object(stripped) is None else stripped)
+        if stripped is body or sse.json_object(stripped) is None:
+            reply = _read_json(parser, body)
+            reply.chunk_count = None
+            return reply
+        reply = _read_json(parser, stripped)
+        reply.parsed_as_json = "part"
+        return reply
     lines, wire_offset = _lines(body, shape)
     if not lines:
         return Reply(plain=True)
@@ -133,8 +152,18 @@ def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | Non
         if first_output is None and parser.carries_output(event.data):
             first_output = start
         if first_output is not None and parser.skips_repeats:
-            start = end_of_run(lines, begin, start)
+            start = _skip_run(parser, lines, begin, start)
     return has_event, first_output, is_done
+
+
+def _skip_run(parser: ResponseParser, lines: bytes, begin: int, start: int) -> int:
+    """Where the run ends of events that repeat the one between ``begin`` and ``start``, the last of them read."""
+    end = end_of_run(lines, begin, start)
+    if end > start and parser.reads_last_of_run:
+        last = sse.parse(lines[lines.rfind(b"\n\n", begin, end - 2) + 2 : end - 2], end)
+        if last is not None and last.data is not None:
+            parser.event(last.data, last.name)
+    return end
 
 
 def _finish_stream(
@@ -161,15 +190,23 @@ def _read_json(parser: ResponseParser, body: bytes) -> Reply:
     parser.body(data)
     reply = parser.reply()
     reply.terminal = True
+    reply.parsed_as_json = "whole"
     return reply
 
 
 def _read_non_object(parser: ResponseParser, body: bytes) -> Reply:
-    """Of JSON that is no object: an error, if it is whole."""
+    """Of JSON that is no object: the events of a stream, where the API has such, else an error, if it is whole."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
         return Reply()
+    if parser.array_is_stream and isinstance(data, list):
+        events = objects(data)
+        for event in events:
+            parser.event(event, None)
+        reply = _finish_stream(parser, int, None, has_event=bool(events), is_done=False)
+        reply.chunk_count = len(events)
+        return reply
     reply = parser.reply()
     reply.terminal = True
     reply.error = read_error(data)

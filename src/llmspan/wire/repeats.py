@@ -10,12 +10,16 @@ import functools
 import re
 from typing import Final
 
-#: JSON members that differ from event to event and that no fact is read from: what the model produced, and a counter
+#: JSON members that differ from event to event and that no fact is read from: what the model produced
 _TEXT_KEYS: Final = (
     "arguments|audio|b64_json|code|completion|content|data|delta|input|obfuscation|partial_json|reasoning"
-    "|reasoning_content|refusal|signature|summary|text|thinking|transcript"
+    "|reasoning_content|refusal|signature|stringValue|summary|text|thinking|transcript"
 )
-_NUMBER_KEYS: Final = "partial_image_index|sequence_number"
+#: counters, and counts so far: a parser that reads those also reads the last event of a run
+_NUMBER_KEYS: Final = (
+    "candidatesTokenCount|partial_image_index|promptTokenCount|sequence_number|thoughtsTokenCount|tokenCount"
+    "|totalTokenCount"
+)
 _TEXT_MEMBER: Final = rf'"(?:{_TEXT_KEYS})"\s*:\s*"'
 _NUMBER_MEMBER: Final = rf'"(?:{_NUMBER_KEYS})"\s*:\s*(?=\d)'
 #: the value behind such a member; possessive, as it can end in one way only
@@ -27,7 +31,7 @@ _FACTS: Final = re.compile(rb'"(?:error|usage|response)"\s*:(?!\s*null)')
 #: any bytes of one event, up to its blank line
 _REST: Final = r"(?:[^\n]|\n(?!\n))"
 #: with more varying members an event is taken for one of a kind
-_MOST_VARYING: Final = 6
+_MOST_VARYING: Final = 12
 
 
 def end_of_run(lines: bytes, start: int, end: int) -> int:

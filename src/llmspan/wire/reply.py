@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from .._clock import SECOND
 from ..usage import Usage
 
 JsonObject = dict[str, Any]
@@ -29,10 +31,15 @@ class ReplyError:
 
 
 class Background(NamedTuple):
-    """When a background response was created and completed, in nanoseconds since the epoch, as its body says."""
+    """A response that can be fetched, and is over: perhaps one that no call has waited for."""
 
+    #: nanoseconds since the epoch, as the body says
     created_at: int | None
     completed_at: int | None
+    #: whether the body says that the response was made in the background; else only the calls before this one tell
+    is_certain: bool = True
+    #: the operation of the call that creates such a response
+    operation: str = "chat"
 
 
 @dataclass(slots=True)
@@ -43,14 +50,16 @@ class Reply:
     response_model: str | None = None
     #: as the provider wrote them, one per choice
     finish_reasons: tuple[str | None, ...] = ()
-    #: the same in the conventions' spelling, where a table of values cannot tell (a Responses status)
+    #: the same in the conventions' spelling, where a table of values does not suffice (a Responses status)
     normalized_reasons: tuple[str, ...] | None = None
     usage: Usage = field(default_factory=Usage)
     service_tier: str | None = None
     system_fingerprint: str | None = None
     error: ReplyError | None = None
-    #: set for a background response that is over: calls beside this one may report the same usage
+    #: set for a response that is over and may be a background one: calls beside this one may report the same usage
     background: Background | None = None
+    #: whether the provider is still at work on a response that can be fetched, whatever usage it has reported so far
+    is_pending: bool = False
     #: how far a response that can be fetched has come, in the provider's words (``completed``, ``queued``, ...)
     response_status: str | None = None
     #: whether the provider compacted the conversation before it answered
@@ -59,6 +68,8 @@ class Reply:
     terminal: bool = False
     #: plain text or bytes, which cannot say that they are done: their end is all there is to go by
     plain: bool = False
+    #: how much of the body was parsed as a JSON object: ``part`` is all but what :meth:`ResponseParser.strip_bulk` cuts
+    parsed_as_json: Literal["none", "part", "whole"] = field(default="none", compare=False)
     #: the body is a stream of events, at least one of which arrived
     is_stream: bool = field(default=False, compare=False)
     #: events that arrived, less those that the SDK passes over; None for a body that is not a stream
@@ -74,6 +85,10 @@ class ResponseParser:
     skips_repeats: ClassVar[bool] = True
     #: what the API may answer with beside JSON and events
     plain: ClassVar[Literal["", "text", "bytes"]] = ""
+    #: whether the last event of a run of such repetitions is read as well, as counts in it may differ (``repeats.py``)
+    reads_last_of_run: ClassVar[bool] = False
+    #: whether a stream may be one JSON array, whose items are its events
+    array_is_stream: ClassVar[bool] = False
     #: stream events that the SDK keeps to itself
     silent_events: ClassVar[frozenset[str]] = frozenset()
 
@@ -106,7 +121,16 @@ def seconds(value: object) -> int | None:
     """A time in seconds since the epoch, in nanoseconds; None if ``value`` is no such time."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 33:
         return None
-    return int(value) * 1_000_000_000
+    return int(value) * SECOND
+
+
+def iso_time(value: object) -> int | None:
+    """A time such as ``2026-11-01T00:00:00Z``, in nanoseconds since the epoch; None if ``value`` is no such time."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return None if moment is None or moment.tzinfo is None else seconds(moment.timestamp())
 
 
 def text(value: object) -> str | None:

@@ -42,8 +42,8 @@ _BLANK = b"\xef\xbb\xbf \t\r\n"
 def shape_of(body: bytes, media_type: str = "", plain: Literal["", "text", "bytes"] = "") -> Shape:
     """What a body that is not empty is made of.
 
-    Told by its first byte: error replies to streams are JSON, and gateways mislabel. Only where an API may answer with
-    ``plain`` text or bytes, which look like anything, is its media type asked, or, without one, the mark of an event.
+    Its first byte decides: error replies to streams are JSON, and gateways mislabel. Only where an API may answer with
+    ``plain`` text or bytes, which look like anything, does its media type, or, without one, the mark of an event.
     """
     if plain:
         kind = media_type.partition(";")[0].strip().lower()

@@ -87,7 +87,7 @@ def finish_call(call: JsonObject) -> JsonObject:
 
 
 def _starts_new_call(call: JsonObject, fragment: JsonObject) -> bool:
-    """Whether a fragment that seems to continue ``call`` is the start of another one, as its name tells."""
+    """Whether a fragment that seems to continue ``call`` is the start of another one, judged by its name."""
     name, current_name = _name(fragment), _name(call)
     if name is None or current_name is None:
         return False

@@ -16,14 +16,14 @@ from .json_body import BodyParser
 
 
 class BatchesParser(BodyParser):
-    """Reads a batch. Of results, which are lines, it only knows that they came: :func:`read_result` reads those."""
+    """Reads a batch. Of results, which are lines, it only counts that they came: :func:`read_result` reads those."""
 
     plain: ClassVar = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """One request of a batch and what became of it. ``response`` is a ``message``, an error object, or None."""
+    """One request of a batch and its result. ``response`` is a ``message``, an error object, or None."""
 
     custom_id: str | None
     #: ``succeeded``, ``errored``, ``canceled``, ``expired``, or what is yet to come

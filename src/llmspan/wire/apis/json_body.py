@@ -49,10 +49,10 @@ class BodyParser(ResponseParser):
 
 
 class CountParser(BodyParser):
-    """``POST /v1/messages/count_tokens`` and ``POST /responses/input_tokens``: the body is the count.
+    """``POST /v1/messages/count_tokens``, ``POST /responses/input_tokens``, ``:countTokens``: the body is the count.
 
-    Source: anthropic ``MessageTokensCount``, openai ``InputTokenCountResponse``. Nothing was spent: the number is what
-    a call would cost, and is in ``usage.raw`` only.
+    Source: anthropic ``MessageTokensCount``, openai ``InputTokenCountResponse``, google-genai ``CountTokensResponse``.
+    Nothing was spent: the number is what a call would cost, and is in ``usage.raw`` only.
     """
 
     #: the whole of an event is its usage object, texts too

@@ -29,7 +29,7 @@ _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
 
 
 class ChatParser(ResponseParser):
-    """Reads chat completions; :class:`~llmspan.wire.completions.CompletionsReader` shares what they have in common."""
+    """Reads chat completions; the base of :class:`~llmspan.wire.apis.openai_completions.CompletionsParser`."""
 
     object_name: ClassVar[str] = "chat.completion"
 

@@ -116,8 +116,8 @@ class ResponsesParser(ResponseParser):
         return {"tool_usage": self._response.get("tool_usage"), "output": images}
 
     def _background(self) -> Background | None:
-        times = (seconds(self._response.get(key)) for key in ("created_at", "completed_at"))
-        return Background(*times) if self._response.get("background") is True else None
+        created, completed = (seconds(self._response.get(key)) for key in ("created_at", "completed_at"))
+        return Background(created, completed) if self._response.get("background") is True else None
 
     def response(self) -> Any:
         """A ``response`` object."""
@@ -256,7 +256,7 @@ def _error_in(event: JsonObject) -> ReplyError | None:
 
 
 def _part(item: JsonObject, where: str, index: object, part_type: str) -> JsonObject:
-    """The part of an item that an event speaks of; made, empty, if its ``added`` event never came."""
+    """The part of an item that an event is about; made, empty, if its ``added`` event never came."""
     parts = item.get(where)
     if not isinstance(parts, list):
         parts = item[where] = []
