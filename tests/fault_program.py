@@ -7,6 +7,7 @@ import functools
 import gc
 import gzip
 import inspect
+import itertools
 import json
 import threading
 from typing import Any
@@ -19,6 +20,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 import llmspan
+from gemini_outcomes import ENDINGS, Caller
+from gemini_server import JSON_HEADERS, WAYS, Answer, GeminiServer, gemini_server
+from gemini_server import client_for as google_client
 from replay import Pieces, client_for
 from streams import ALL, CHAT, MESSAGES, RESPONSES, Api
 
@@ -54,6 +58,10 @@ def _refuse(_: httpx2.Request) -> httpx2.Response:
     raise httpx2.ConnectError("connection refused")
 
 
+#: how the calls of :func:`gemini_program` end
+GEMINI_ENDS = ("HTTP 429 twice, then an answer", "stream: read to the end", "stream: HTTP 429", "stream: close")
+
+
 def program() -> list[Any]:
     """Calls of all kinds, and everything that a caller sees of them. Each hook of ours is come by."""
     seen: list[Any] = []
@@ -83,6 +91,35 @@ def program() -> list[Any]:
     seen += under_a_span_that_ends_first()
     seen.append(hands_over_a_compacted_conversation())
     gc.collect()
+    return seen
+
+
+def gemini_program() -> list[Any]:
+    """Calls of Google's SDK over each of its HTTP libraries, and everything that a caller sees of them."""
+    seen: list[Any] = []
+    with gemini_server() as server:
+        for ending, way in itertools.product(ENDINGS, WAYS):
+            if ending.name in GEMINI_ENDS and ending.exists(way):
+                server.reset()
+                server.answers(*ending.answers)
+                caller = Caller(server, way, ending.attempts)
+                ending.drive(caller)
+                seen += [caller.events, caller.kinds, type(caller.error)]
+        server.reset()
+        seen += [_parsed(server, body) for body in (b"{}", b"{oops}")]
+    return seen
+
+
+def _parsed(server: GeminiServer, body: bytes) -> list[Any]:
+    """What the SDK makes of a body, or raises, when the request is over."""
+    server.answers(Answer([body], headers=JSON_HEADERS))
+    client, seen = google_client(server), []
+    for create in (client.models.generate_content, client.interactions.create):
+        contents = {"contents": "hi"} if create == client.models.generate_content else {"input": "hi"}
+        try:
+            seen.append(type(create(model="m", **contents)))
+        except Exception as error:
+            seen.append(type(error))
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Every method of both SDKs, sorted: recorded, model spend that is not recorded, and what spends no tokens.
+"""Every method of the SDKs, sorted: recorded, model spend that is not recorded, and what spends no tokens.
 
 ``tests/unit/test_sdk_methods.py`` compares the lists with the installed SDKs, so that a method that a new version
 brings is sorted by somebody; ``docs/coverage.md`` names what is spent and not recorded.
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import gemini_surfaces
 import surfaces
 
 #: resources of accounts and rights, whose methods are not listed one by one
@@ -39,6 +40,7 @@ ALSO_RECORDED = {
         "beta.messages.batches: results",
         "messages.batches: results",
     ),
+    "google-genai": (),
 }
 
 UNRECORDED = {
@@ -81,6 +83,19 @@ UNRECORDED = {
             "the models run at Anthropic; a session has the sum of its usage",
         ),
         Unrecorded("dreams", ("beta.dreams: create",), "a dream has its usage when it has ended"),
+    ),
+    "google-genai": (
+        Unrecorded(
+            "Live", ("aio.live: connect", "aio.live.music: connect"),
+            "as [Realtime](decisions/0011-realtime-is-not-recorded.md); messages of a session have the usage",
+        ),
+        Unrecorded(
+            "file search", ("file_search_stores: import_file upload_to_file_search_store",),
+            "the embeddings of files; no usage is reported",
+        ),
+        Unrecorded("triggers", ("triggers: create run",), "they start interactions, which have the usage"),
+        Unrecorded("tuning", ("tunings: tune validate_reward",), "a job has its counts when it has ended"),
+        Unrecorded("videos", ("models: generate_videos",), "billed by the second"),
     ),
 }  # fmt: skip
 
@@ -196,11 +211,33 @@ FREE = {
         user_profiles: create delete list retrieve update
         user_profiles.action_urls: create
     """,
+    "google-genai": """
+        agents: create delete get list
+        auth_tokens: create
+        batches: cancel delete get list
+        caches: delete get list update
+        chats: create get_history record_history
+        credentials: create delete get list update
+        environments: create create_environment delete delete_environment get get_environment list list_environments
+        environments.files: download list upload
+        file_search_stores: create delete download_media get list
+        files: delete download get list register_files upload
+        interactions: cancel delete
+        interactions.auth_tokens: create delete
+        models: compute_tokens delete get list update
+        operations: get
+        triggers: delete get list list_executions update
+        tunings: cancel get list
+        voices: create delete get list
+        webhooks: create delete get list ping rotate_signing_secret update
+    """,
 }
 
 
 def recorded(sdk: str) -> set[str]:
     """The methods that are recorded."""
+    if sdk == "google-genai":
+        return {surface.path for surface in gemini_surfaces.SURFACES}
     rows = {surface.path for surface in surfaces.ALL if surface.provider == sdk}
     return rows | set(expand(ALSO_RECORDED[sdk]))
 
@@ -224,6 +261,8 @@ def expand(lines: Iterable[str]) -> Iterator[str]:
 
 def installed(sdk: str) -> set[str]:
     """The methods of the installed SDK, but for those of administration."""
+    if sdk == "google-genai":
+        return set(_google_methods())
     methods = set(_methods(_client(sdk), _resource_class(sdk)))
     return {method for method in methods if not method.startswith(tuple(f"{r}." for r in ADMINISTRATION[sdk]))}
 
@@ -238,6 +277,35 @@ def _methods(holder: Any, resource: type, path: str = "") -> Iterator[str]:
                 yield path + name
         elif isinstance(inner := getattr(holder, name), resource):
             yield from _methods(inner, resource, f"{path}{name}.")
+
+
+#: attributes of google-genai's resources that are none of what a program calls
+_INNER = ("_", "with_", "do_request", "dynamic_import", "parent_ref", "sdk_configuration", "vertexai")
+
+
+def _google_methods() -> Iterator[str]:
+    """The methods of google-genai's client, of a chat, and of what only its async client has."""
+    from google import genai
+
+    client = genai.Client(api_key="test")
+    for name in (name for name in dir(type(client)) if not name.startswith(_INNER) and name not in ("aio", "close")):
+        yield from _methods_of(getattr(client, name), f"{name}.")
+    yield from _methods_of(client.chats.create(model="m"), "chats.")
+    yield from _methods_of(client.aio.live, "aio.live.")
+
+
+def _methods_of(holder: Any, path: str) -> Iterator[str]:
+    for name in dir(type(holder)):
+        member = inspect.getattr_static(type(holder), name)
+        if name.startswith(_INNER):
+            continue
+        if inspect.isfunction(member):
+            yield path + name
+        elif isinstance(member, property):
+            yield from _methods_of(getattr(holder, name), f"{path}{name}.")
+    for name, value in vars(holder).items():
+        if not name.startswith(_INNER) and type(value).__module__.startswith("google.genai._gaos."):
+            yield from _methods_of(value, f"{path}{name}.")
 
 
 def _client(sdk: str) -> Any:

@@ -8,7 +8,10 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 
+#: made once: each provider would start a thread to look for its own
+RESOURCE = Resource.create()
 INFERENCE = "gen_ai.client.inference."
 
 
@@ -17,7 +20,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.reader = InMemoryMetricReader()
-        self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
+        self.provider = MeterProvider([self.reader], resource=RESOURCE, shutdown_on_exit=False)
 
     def metrics(self) -> dict[str, Any]:
         data = self.reader.get_metrics_data()
@@ -37,7 +40,7 @@ class Logs:
 
     def __init__(self) -> None:
         self.exporter = InMemoryLogRecordExporter()
-        self.provider = LoggerProvider(shutdown_on_exit=False)
+        self.provider = LoggerProvider(resource=RESOURCE, shutdown_on_exit=False)
         self.provider.add_log_record_processor(SimpleLogRecordProcessor(self.exporter))
         self.logger = self.provider.get_logger("llmspan")
 

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from llmspan import semconv
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import ContentCapture
 from llmspan.messages import INPUT, OUTPUT
 from llmspan.metrics import CallMetrics
@@ -222,7 +222,7 @@ def test_results_that_were_left_are_measured_when_they_are_read(meters: Meters) 
 @pytest.mark.parametrize("keep", [True, False])
 async def test_results_have_events(is_async: bool, keep: bool, logs: Logs) -> None:
     """Each result is an event with its content, once, within the fetch's span and whatever stores keep."""
-    policy = Policy(keep=keep)
+    policy = ContentPolicy(keep=keep)
     with watching(policy=policy, capture=ContentCapture.from_mode("EVENT_ONLY", policy), logger=logs.logger) as watch:
         for _ in range(2):
             await read_all(is_async=is_async)

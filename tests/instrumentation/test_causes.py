@@ -18,7 +18,7 @@ import pytest
 
 from llmspan import _guard
 from llmspan.cli import render
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation.causes import causes_of
 from llmspan.redaction import MASK, Redactor
 from replay import Pieces, client_for
@@ -217,7 +217,7 @@ def test_secrets_in_causes_are_masked() -> None:
     inner = OSError("proxy http://user:hunter2@proxy.example said sk-planted-secret to ada@example.com")
     error = httpx2.ProxyError("bearer sk-live-0123456789abcdef refused")
     error.__cause__ = inner
-    with watching(policy=Policy(redact=Redactor(("email",)))) as watch:
+    with watching(policy=ContentPolicy(redact=Redactor(("email",)))) as watch:
         record = failing(error, watch)
         texts = record.to_json() + str(watch.spans[0].status.description) + str(dict(watch.spans[0].attributes or {}))
     for secret in ("hunter2", "sk-planted-secret", "sk-live", "ada@example.com"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmspan import semconv
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import ContentCapture, content_capture
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from llmspan.redaction import MASK, Redactor
@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("mode", ["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"])
 def test_where_content_goes(mode: Any, logs: Logs) -> None:
     """Each mode puts it where its name says and nowhere else; stores have it in any case."""
-    with watching(capture=ContentCapture.from_mode(mode, Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode(mode, ContentPolicy()), logger=logs.logger) as watch:
         stream()
         record, span = watch.only()
     assert record.content == "full"
@@ -55,7 +55,7 @@ def test_where_content_goes(mode: Any, logs: Logs) -> None:
 @pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 def test_messages_of_every_api(api: Any, logs: Logs) -> None:
     """Span and event say what was asked and what was answered."""
-    with watching(capture=ContentCapture.from_mode("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode("SPAN_AND_EVENT", ContentPolicy()), logger=logs.logger) as watch:
         stream(api)
         _, span = watch.only()
     for attributes in (span.attributes or {}, logs.events[0].attributes):
@@ -65,7 +65,7 @@ def test_messages_of_every_api(api: Any, logs: Logs) -> None:
 
 def test_the_event_says_what_the_span_says(logs: Logs) -> None:
     """Same name of the call, parameters, numbers and ids; at its end, in its place."""
-    with watching(capture=ContentCapture.from_mode("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode("EVENT_ONLY", ContentPolicy()), logger=logs.logger) as watch:
         stream(MESSAGES, max_tokens=77)
         record, span = watch.only()
     (event,) = logs.events
@@ -80,8 +80,8 @@ def test_the_event_says_what_the_span_says(logs: Logs) -> None:
 
 
 def test_content_for_others_although_stores_keep_none(logs: Logs) -> None:
-    """``LLMSPAN_CONTENT=metadata`` is about the stores; what was asked for elsewhere is there."""
-    policy = Policy(keep=False)
+    """``LLMSPAN_CAPTURE_PAYLOADS=metadata`` is about the stores; what was asked for elsewhere is there."""
+    policy = ContentPolicy(keep=False)
     with watching(
         policy=policy, capture=ContentCapture.from_mode("SPAN_AND_EVENT", policy), logger=logs.logger
     ) as watch:
@@ -95,7 +95,7 @@ def test_content_for_others_although_stores_keep_none(logs: Logs) -> None:
 def test_redaction_comes_first(logs: Logs) -> None:
     """What is redacted is so on spans and in events as well; what cannot be redacted is on none of them."""
     secret = [{"role": "user", "content": "I am ann@example.org"}]
-    policy = Policy(redact=Redactor(("email",)))
+    policy = ContentPolicy(redact=Redactor(("email",)))
     with watching(
         policy=policy, capture=ContentCapture.from_mode("SPAN_AND_EVENT", policy), logger=logs.logger
     ) as watch:
@@ -113,7 +113,7 @@ def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptur
     def broken(value: Any) -> Any:
         raise ValueError(value)
 
-    policy = Policy(redact=Redactor((), broken))
+    policy = ContentPolicy(redact=Redactor((), broken))
     with watching(
         policy=policy, capture=ContentCapture.from_mode("SPAN_AND_EVENT", policy), logger=logs.logger
     ) as watch:
@@ -130,7 +130,7 @@ def test_what_cannot_be_redacted_is_nowhere(logs: Logs, caplog: pytest.LogCaptur
 
 def both(span_format: Any, logs: Logs, api: Any = CHAT, **arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content attributes of the span and of the event of one call."""
-    capture = ContentCapture.from_mode("SPAN_AND_EVENT", Policy(), span_format)
+    capture = ContentCapture.from_mode("SPAN_AND_EVENT", ContentPolicy(), span_format)
     with watching(capture=capture, logger=logs.logger) as watch:
         stream(api, **arguments)
         _, span = watch.only()
@@ -182,7 +182,7 @@ def test_nothing_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     with watching() as watch:
         stream()
         assert len(watch.records) == 1
-    with watching(sampler=ALWAYS_OFF, capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
+    with watching(sampler=ALWAYS_OFF, capture=ContentCapture.from_mode("SPAN_ONLY", ContentPolicy())) as watch:
         stream()
         assert len(watch.records) == 1
     assert looked == []
@@ -191,7 +191,7 @@ def test_nothing_is_read_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_have_their_request() -> None:
     """A call that was refused has what was asked on its span, and no answer."""
     mock = transport(429, JSON, [b'{"error": {"message": "slow down"}}'])
-    with watching(capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
+    with watching(capture=ContentCapture.from_mode("SPAN_ONLY", ContentPolicy())) as watch:
         with pytest.raises(Exception, match="slow down"):
             CHAT.method(client_for("openai", mock))(**CHAT.arguments)
         _, span = watch.only()
@@ -204,7 +204,9 @@ CACHE_WRITES = {"new": "gen_ai.usage.cache_write.input_tokens", "old": "gen_ai.u
 
 def compatible(compat: Any, logs: Logs) -> dict[str, Any]:
     """The attributes of a span, which are those of its event as well."""
-    with watching(compat=compat, capture=ContentCapture.from_mode("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+    with watching(
+        compat=compat, capture=ContentCapture.from_mode("EVENT_ONLY", ContentPolicy()), logger=logs.logger
+    ) as watch:
         stream(MESSAGES)
         _, span = watch.only()
     assert dict(span.attributes or {}).items() <= dict(logs.events[0].attributes).items()

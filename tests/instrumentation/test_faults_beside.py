@@ -19,6 +19,7 @@ from llmspan.backends.socket import SocketBackend
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.otlp import OTLPSpanExporter, SizeLimitedSpanExporter
 from llmspan.pipeline.shutdown_hooks import _ExitHooks
+from llmspan.span_record import SpanRecord
 from records import make_trace
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, short_directory
@@ -104,6 +105,32 @@ def reads_records(when: str) -> None:
     assert list(store.ids_with_prefix("", 9)) == ["b", "c"]
 
 
+def stored_spans(store: MemoryBackend) -> list[str]:
+    return [span.name for span in store.spans(["1" * 32], 9)]
+
+
+def cleans_spans(when: str) -> None:
+    """A span that the sidecar fails to clean is not stored; the one behind it is."""
+    store = MemoryBackend()
+    with sidecar(store) as sender, shutting_down(sender()) as backend:
+        backend.open()
+        backend.write_spans([span_record(name) for name in "ab"])
+    assert stored_spans(store) == ["b"]
+
+
+def asks_for_spans(when: str) -> None:
+    """A store that fails to say whether it keeps spans is sent none; its records are stored."""
+    store = MemoryBackend()
+    with sidecar(store) as sender, shutting_down(sender()) as backend:
+        send(backend, ["a"], attempts=1)
+        assert not backend.keeps_spans
+    assert list(store.ids_with_prefix("", 9)) == ["a"]
+
+
+def span_record(name: str) -> SpanRecord:
+    return SpanRecord(trace_id="1" * 32, span_id=f"{ord(name):016x}", name=name, started_at=1, duration_ns=1)
+
+
 def ends_a_server(when: str) -> None:
     """A uvicorn server that a signal has stopped raises that signal again, whatever becomes of our exit work."""
 
@@ -130,6 +157,8 @@ SCENES: dict[str, Callable[[str], None]] = {
     "pipeline.exit": ends_a_server,
     "sidecar.record": reads_records,
     "sidecar.sender": talks_to_senders,
+    "sidecar.span": cleans_spans,
+    "sidecar.spans": asks_for_spans,
 }
 
 

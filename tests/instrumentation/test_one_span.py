@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 from opentelemetry.trace import SpanContext
 
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import Observer, is_recorded
 from llmspan.instrumentation.peers.recorded_spans import mark_recorded
 from replay import client_for, transport
@@ -75,7 +75,7 @@ def test_native_spans_of_the_other_calls_that_are_recorded(operation: str, how: 
             return httpx2.Response(200, text=json.dumps({"custom_id": "a", "result": {"type": "expired"}}))
         return httpx2.Response(200, json={**BATCH, "input_tokens": 7})
 
-    with watching(anthropic_native=how) as watch:
+    with watching(anthropic_native_spans=how) as watch:
         client = client_for("anthropic", httpx2.MockTransport(answer), **native(watch))
         result = MESSAGES.method(client, path)(**arguments)
         if operation == "fetch_batch_results":
@@ -100,7 +100,7 @@ def test_native_span_of_other_calls_stays() -> None:
 
 def test_native_span_is_adopted() -> None:
     """``adopt``: the SDK's span is the one, and the record is attached to it both ways."""
-    with watching(anthropic_native="adopt") as watch:
+    with watching(anthropic_native_spans="adopt") as watch:
         run(MESSAGES, **native(watch))
     record, span = watch.only()
     assert span.name == "anthropic.messages.create"
@@ -111,7 +111,7 @@ def test_native_span_is_adopted() -> None:
 
 def test_adopt_without_a_native_span_makes_ours() -> None:
     """``adopt`` with native tracing off: there is nothing to adopt, and the call is not left without a span."""
-    with watching(anthropic_native="adopt") as watch:
+    with watching(anthropic_native_spans="adopt") as watch:
         run(MESSAGES, open_telemetry=False)
     record, span = watch.only()
     assert span.name == "chat claude-sonnet-5"
@@ -120,7 +120,7 @@ def test_adopt_without_a_native_span_makes_ours() -> None:
 
 def test_both() -> None:
     """``both``: two spans, as asked for, the SDK's as it would be without us; still one record."""
-    with watching(anthropic_native="both") as watch:
+    with watching(anthropic_native_spans="both") as watch:
         run(MESSAGES, **native(watch))
     theirs, ours = sorted(watch.spans, key=lambda span: span.name)
     assert (theirs.name, ours.name) == ("anthropic.messages.create", "chat claude-sonnet-5")
@@ -239,14 +239,14 @@ def test_without_a_tracer_provider_inside_a_remote_trace() -> None:
 
 
 def test_payload_stays_off_the_span() -> None:
-    """No attribute holds what was asked or answered; the record does, unless told otherwise."""
+    """No attribute holds what was asked or answered; the record does, by default."""
     with watching() as watch:
         run(MESSAGES)
     record, span = watch.only()
     assert "wörld" not in span.to_json()
     assert '"hi"' not in span.to_json()
     assert record.content == "full"
-    with watching(policy=Policy(keep=False)) as watch:
+    with watching(policy=ContentPolicy(keep=False)) as watch:
         run(MESSAGES)
     (record,) = watch.records
     assert (record.content, record.request_json, record.response_json) == ("metadata", None, None)
@@ -265,8 +265,8 @@ def test_a_defect_of_ours_is_the_callers_nothing(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(Observer, "_set_end_attributes", explode)
         run(CHAT)
         run(CHAT)
-        assert _guard.failures() == {"observe.describe": 2}
-        assert sum("internal error in observe.describe" in line for line in caplog.messages) == 1
+        assert _guard.failures() == {"observer.set_end_attributes": 2}
+        assert sum("internal error in observer.set_end_attributes" in line for line in caplog.messages) == 1
         _guard.reset_error_counts()
     assert len(watch.records) == 2
     assert all(span.end_time for span in watch.spans)

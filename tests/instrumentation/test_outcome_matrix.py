@@ -12,9 +12,11 @@ from opentelemetry.trace import StatusCode
 
 from outcomes import Colour, Outcome, cells, perform
 from outcomes.servers import ERROR_BODY
+from signals import RESOURCE
 from streams import ALL, WORDS, Api
 from watching import Watch, watching
 
+pytestmark = pytest.mark.every_row
 MATRIX = cells(ALL)
 
 
@@ -22,7 +24,7 @@ MATRIX = cells(ALL)
 @pytest.mark.peer_fault("A1", "R1", "U6", "E1", "E2", "E3", "E4", "E7", "E8", "E9", "C8", "C9")
 def test_cell(outcome: Outcome, api: Api, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:
     """The caller sees what he sees without us; one ended span and one record say how the call ended."""
-    bare, _ = perform(outcome, api, colour, TracerProvider(shutdown_on_exit=False))
+    bare, _ = perform(outcome, api, colour, TracerProvider(resource=RESOURCE, shutdown_on_exit=False))
     caplog.clear()
     with watching() as watch:
         seen, stage = perform(outcome, api, colour, watch.tracer_provider)

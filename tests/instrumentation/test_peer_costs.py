@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import llmspan
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation.body import TRIM_INTERVAL
 from llmspan.redaction import Redactor
 from replay import client_for, transport
@@ -117,7 +117,7 @@ def test_payloads_are_not_made_on_the_callers_thread(api: Api) -> None:
         seen.append(threading.get_ident())
         return value
 
-    with watching(policy=Policy(redact=Redactor(function=look))) as watch:
+    with watching(policy=ContentPolicy(redact=Redactor(function=look))) as watch:
         list(stream_of(api))
         assert seen == []
         worker = threading.Thread(target=lambda: watch.records)
@@ -154,5 +154,5 @@ def test_the_instrumentors_names_are_ours_alone() -> None:
     """Official and Traceloop are both called `openai`: who switches one off, switches both off."""
     points = entry_points(group="opentelemetry_instrumentor")
     ours = {point.name for point in points if point.value.startswith("llmspan.")}
-    assert ours == {"llmspan_anthropic", "llmspan_openai"}
+    assert ours == {"llmspan_anthropic", "llmspan_google_genai", "llmspan_openai"}
     assert sum(point.name in ours for point in points) == len(ours)

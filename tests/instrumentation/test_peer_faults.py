@@ -21,7 +21,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from replay import Pieces, client_for
 from streams import ALL, BETA_MESSAGES, CHAT, MESSAGES, RESPONSES, WORDS, Api, json, sse
 from watching import Watch, watching
@@ -446,7 +446,7 @@ def test_five_peers_keep_every_chunk(watch: Watch) -> None:
 def test_official_buffers_what_it_may_not_keep() -> None:
     """Official GenAI keeps all text in memory although it may show none of it; what we hold has a limit."""
     filler = sse({"id": "x", "object": "chat.completion.chunk", "choices": [{"delta": {"content": "a" * 50_000}}]})
-    with watching(policy=Policy(keep=False, max_bytes=1024)) as watch:
+    with watching(policy=ContentPolicy(keep=False, max_bytes=1024)) as watch:
         list(stream_of(CHAT, [*[filler] * 100, *CHAT.stream]))
         (pending,) = watch.pending
         assert pending.size < 2 * 1024 * 1024

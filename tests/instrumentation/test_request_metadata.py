@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 import llmspan
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.redaction import MASK, Redactor
 from llmspan.trace import ProviderTrace
 from replay import client_for
@@ -111,7 +111,7 @@ def test_it_is_bounded(watch: Watch) -> None:
 def test_it_is_redacted(api: Api) -> None:
     """Keys are masked always, mail addresses and members with secrets by the rules that are on."""
     said = {"metadata": {"user_id": "ada@example.com", "mail": "bob@example.com", "password": "hunter2"}}
-    with watching(policy=Policy(redact=Redactor(("email", "keys")))) as watch:
+    with watching(policy=ContentPolicy(redact=Redactor(("email", "keys")))) as watch:
         ask(api, **said, **({"user": "ada@example.com"} if api is CHAT else {}))
     record, span = watch.only()
     assert record.user_id == MASK

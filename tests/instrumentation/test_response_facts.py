@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from opentelemetry._logs import SeverityNumber
 
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import ContentCapture
 from replay import client_for, transport
 from signals import Logs
@@ -91,7 +91,7 @@ ITERATIONS = {"usage": {**MESSAGES.body["usage"], "iterations": [{"type": "compa
 )
 def test_compacted_conversations(api: Any, arguments: Any, answered: Any, expected: Any, logs: Logs) -> None:
     """Span and event say that the model saw a compacted conversation, where that is certain; never that it did not."""
-    with watching(capture=ContentCapture.from_mode("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode("EVENT_ONLY", ContentPolicy()), logger=logs.logger) as watch:
         api.method(client_for(api.provider, answer({**api.body, **answered})))(**{**api.arguments, **arguments})
         assert len(watch.records) == 1
         assert attributes(watch).get(COMPACTED) is expected

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry._logs import SeverityNumber
 
 import surfaces
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import ContentCapture
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from llmspan.metrics import CallMetrics
@@ -44,7 +44,7 @@ def test_content_belongs_to_conversations(surface: Surface, logs: Logs) -> None:
 
     Nor is there a details event: the conventions have it for inference. An event says all that its span says.
     """
-    with watching(capture=ContentCapture.from_mode("SPAN_AND_EVENT", Policy()), logger=logs.logger) as watch:
+    with watching(capture=ContentCapture.from_mode("SPAN_AND_EVENT", ContentPolicy()), logger=logs.logger) as watch:
         with client_for(surface.provider, server(surface, [])) as client:
             call(surface, "plain", client)
         record, span = watch.only()
@@ -80,7 +80,7 @@ def vendors(attributes: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("provider", ELSEWHERE)
 def test_openai_attributes_are_not_on_others(provider: str, logs: Logs, meters: Meters) -> None:
     """A provider that speaks OpenAI's language has no ``openai.*`` attribute on span, event or metric."""
-    capture, metrics = ContentCapture.from_mode("EVENT_ONLY", Policy()), CallMetrics(meters.provider)
+    capture, metrics = ContentCapture.from_mode("EVENT_ONLY", ContentPolicy()), CallMetrics(meters.provider)
     with watching(capture=capture, logger=logs.logger, metrics=metrics) as watch:
         spans = openai_calls(watch, base_url=ELSEWHERE[provider])
         assert len(watch.records) == 2
@@ -98,7 +98,7 @@ def test_openai_attributes_are_on_openais_and_azures(logs: Logs) -> None:
         "openai.response.system_fingerprint",
     }  # fmt: skip
     for base_url in ("https://api.openai.com/v1", "https://x.openai.azure.com/openai/v1"):
-        with watching(capture=ContentCapture.from_mode("EVENT_ONLY", Policy()), logger=logs.logger) as watch:
+        with watching(capture=ContentCapture.from_mode("EVENT_ONLY", ContentPolicy()), logger=logs.logger) as watch:
             spans = openai_calls(watch, base_url=base_url)
             assert len(watch.records) == 2
         for attributes in (*spans, *(dict(event.attributes) for event in logs.events[-2:])):

@@ -90,7 +90,7 @@ def test_it_is_said_once(watch: Watch, caplog: pytest.LogCaptureFixture) -> None
         for api in (MESSAGES, CHAT, CHAT):
             call(api)
     (line,) = caplog.messages
-    assert "a call to anthropic (chat) is not recorded, as instrumentation is suppressed" in line
+    assert "a call to anthropic (chat) is not recorded because instrumentation is suppressed" in line
     assert suppressed_calls() == {"anthropic": 1, "openai": 2}
     assert watch.records == []
 
@@ -121,7 +121,7 @@ def test_the_sdks_own_span_beside_theirs(how: str) -> None:
     body = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": "end_turn",
             "usage": {"input_tokens": 3, "output_tokens": 1}}  # fmt: skip
     mock = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
-    with watching(anthropic_native=how) as watch:
+    with watching(anthropic_native_spans=how) as watch:
         native = {"open_telemetry": {"tracer_provider": watch.tracer_provider}}
         with client_for("anthropic", mock, **native) as client, inside(watch, "theirs", LOGFIRE) as theirs:
             client.messages.create(**MESSAGES.arguments)

@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from replay import Pieces, client_for
 from surfaces import AUDIO
 from watching import Watch, watching
@@ -112,8 +112,8 @@ def test_several_files_of_one_name(watch: Watch) -> None:
 
 
 def test_uploads_obey_the_policy() -> None:
-    """With ``LLMSPAN_CONTENT=metadata``, nothing is said of the files either."""
-    with watching(policy=Policy(keep=False)) as watch:
+    """With ``LLMSPAN_CAPTURE_PAYLOADS=metadata``, nothing is said of the files either."""
+    with watching(policy=ContentPolicy(keep=False)) as watch:
         transcribe(("talk.mp3", CONTENT))
     assert watch.records[0].request_json is None
     assert watch.records[0].request_bytes
@@ -154,7 +154,7 @@ def test_audio_that_was_not_read_to_its_end(watch: Watch) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_audio_beyond_the_limit(streamed: bool, count: int) -> None:
     """Of audio too long to be held, the size is right, and there is no hash of the half."""
-    with watching(policy=Policy(max_bytes=1000)) as watch:
+    with watching(policy=ContentPolicy(max_bytes=1000)) as watch:
         client = client_for("openai", speech([b"a" * 100_000] * count))
         if streamed:
             with client.audio.speech.with_streaming_response.create(**SPEECH) as response:

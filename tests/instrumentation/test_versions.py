@@ -8,8 +8,9 @@ from typing import Any
 import openai
 import pytest
 
+from llmspan.instrumentation import versions
 from llmspan.instrumentation.openai import PROVIDER
-from llmspan.instrumentation.stainless import versions
+from llmspan.instrumentation.stainless.hooks import REQUIRED
 from replay import client_for, transport
 from streams import CHAT, json
 from watching import Watch, watching
@@ -78,10 +79,10 @@ def test_what_others_have_wrapped_is_fine() -> None:
         name: type(name, (), dict.fromkeys(("request", "_build_request", "_process_response", "__stream__"), anything))
         for name in names
     }
-    assert versions.is_supported("openai", PROVIDER.latest_tested_major, SimpleNamespace(**owners))
+    assert versions.is_supported("openai", PROVIDER.latest_tested_major, SimpleNamespace(**owners), REQUIRED)
 
 
 def test_nothing_that_we_know_of_is_there(caplog: pytest.LogCaptureFixture, watch: Watch) -> None:
     """A module without any of it is said to be other, not an error of ours."""
-    assert not versions.is_supported("openai", 3, SimpleNamespace())
+    assert not versions.is_supported("openai", 3, SimpleNamespace(), REQUIRED)
     assert "no SyncAPIClient.request" in caplog.messages[0]

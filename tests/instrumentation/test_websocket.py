@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from llmspan import _guard
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import ContentCapture
 from llmspan.instrumentation.stainless.websocket import _Connection
 from llmspan.messages import INPUT, OUTPUT
@@ -145,7 +145,7 @@ def check_signals(meters: Meters, logs: Logs, watch: Watch) -> None:
 
 def test_responses_are_measured_and_told(meters: Meters, logs: Logs) -> None:
     """Metrics and events are those of a stream over HTTP."""
-    capture = ContentCapture.from_mode("EVENT_ONLY", Policy())
+    capture = ContentCapture.from_mode("EVENT_ONLY", ContentPolicy())
     with watching(metrics=CallMetrics(meters.provider), capture=capture, logger=logs.logger) as watch:
         with server(answering) as url, sync_client(url) as client, client.responses.connect() as connection:
             for text in ("one", "two"):
@@ -158,7 +158,7 @@ def test_responses_are_measured_and_told(meters: Meters, logs: Logs) -> None:
 @pytest.mark.anyio
 async def test_responses_are_measured_and_told_async(meters: Meters, logs: Logs) -> None:
     """The same, async."""
-    capture = ContentCapture.from_mode("EVENT_ONLY", Policy())
+    capture = ContentCapture.from_mode("EVENT_ONLY", ContentPolicy())
     with watching(metrics=CallMetrics(meters.provider), capture=capture, logger=logs.logger) as watch:
         with server(answering) as url:
             async with openai.AsyncOpenAI(api_key="k", base_url=url) as client, client.responses.connect() as socket:

@@ -134,7 +134,7 @@ def peer_first(enter: Callable[[Watch], Any], mode: str = "suppress", where: str
     """llmspan set up after somebody else, who is told of the providers."""
     found: list[Watch] = []
     reset_suppressed_calls()
-    with wrapped(lambda: enter(found[0]), where), watching(anthropic_native=mode) as watch:
+    with wrapped(lambda: enter(found[0]), where), watching(anthropic_native_spans=mode) as watch:
         found.append(watch)
         yield watch
         assert watch.observer.open_calls == {}

@@ -32,6 +32,7 @@ ITEMS = {
     "messages": anthropic.types.RawMessageStreamEvent,
 }
 ENDS = {"read": "ok", "left": "closed_early", "lost": "error"}
+pytestmark = pytest.mark.every_row
 COLOURS = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 APIS = pytest.mark.parametrize("api", [CHAT, MESSAGES], ids=lambda api: api.name)
 
@@ -136,12 +137,12 @@ def consume(api: Api, client: Any, end: str, is_async: bool, kind: Any = None) -
             if end == "left" and len(found) == api.first_output + 1:
                 break
 
+    gc.collect()
     gc.freeze()  # a collection has to look at this call's objects only
     lost = (httpx2.ReadError, SDKS[api.provider].APIConnectionError)
     with pytest.raises(lost) if end == "lost" else nullcontext():
         asyncio.run(of_async()) if is_async else of_sync()
     gc.collect()
-    gc.unfreeze()
     return found
 
 

@@ -41,11 +41,11 @@ def perform(outcome: Outcome, api: Api, colour: Colour, provider: TracerProvider
     stage = Stage(api, colour, provider.get_tracer("app"), leaves_last=outcome.leaves_last)
     stage.transport = outcome.server(api, stage)
     sdk = openai if api.provider == "openai" else anthropic
+    gc.collect()
     gc.freeze()  # a collection has to look at this cell's objects only
     with _noting(sdk.APIError, stage), stage.tracer.start_as_current_span("caller"), unchanged(stage, "the caller"):
         error = (_run if colour == "sync" else _run_async)(outcome.drive(colour), stage)
         stage.look("at the end")
-    gc.unfreeze()
     is_collectable = all(stream() is None for stream in stage.streams)
     closed = [body.closed for body in stage.bodies]
     requests = [(request.method, str(request.url), request.content, _steady(request)) for request in stage.requests]

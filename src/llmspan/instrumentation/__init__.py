@@ -2,7 +2,7 @@
 
 One file per provider, found by the entry-point group ``llmspan.providers``. ``stainless/`` has the hooks of SDKs that
 Stainless generates; everything else here is independent of the SDK. Finished calls go to a
-:class:`llmspan.sink.RecordSink`; this package knows neither stores nor queues.
+:class:`llmspan.sink.RecordSink`; this package imports neither stores nor queues.
 """
 
 from .content_capture import ContentCapture

@@ -1,8 +1,8 @@
 """Anthropic: which of the SDK's calls are recorded, the endpoints of its clients, and the spans that it makes itself.
 
 anthropic >= 1.14 opens a span for every call once a tracer provider is set. Two spans would double every sum over
-spans, so by default the SDK's is suppressed for exactly the calls that we record (``LLMSPAN_ANTHROPIC_NATIVE``).
-The only file that knows anthropic's types, by their attributes: it never imports the SDK.
+spans, so by default the SDK's is suppressed for exactly the calls that we record (``LLMSPAN_ANTHROPIC_NATIVE_SPANS``).
+The only file that uses anthropic's types, by their attributes: it never imports the SDK.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def on_unrecorded_result(options: Any, result: Any) -> None:
 
 def _defers_span(observer: Observer) -> bool:
     """Whether the SDK's span, which opens after the call begins, may turn out to be the one to use."""
-    return observer.anthropic_native == "adopt"
+    return observer.anthropic_native_spans == "adopt"
 
 
 def _native_patches(hooks: StainlessHooks, base_client: Any) -> Iterable[Patch]:
@@ -91,7 +91,7 @@ def _native_patches(hooks: StainlessHooks, base_client: Any) -> Iterable[Patch]:
         @functools.wraps(original)
         def start_api_call_span(*args: Any, **kwargs: Any) -> Any:
             call = current_recorded_call() if hooks.is_active else None
-            mode = hooks.observer.anthropic_native
+            mode = hooks.observer.anthropic_native_spans
             if call is not None and (mode == "suppress" or (mode == "adopt" and call.is_adopted)):
                 return None
             span = original(*args, **kwargs)

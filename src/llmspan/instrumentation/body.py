@@ -1,6 +1,7 @@
 """The bytes of one response, collected while the SDK reads them, and the times at which the first chunks came.
 
-The tee appends to ``pieces``; everything that reads the bytes runs after the end of the call.
+Who reads a response appends to ``pieces`` (``tee.py``, ``chunk_collector.py``, ``websocket.py``); everything that
+reads the bytes runs after the end of the call.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ as soon as the caller drops them.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Mapping
 from time import perf_counter_ns, time_ns
@@ -15,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from opentelemetry.trace import Span, SpanContext
 
-from ..content import Policy
-from ..scope import CallContext
+from .._fork import after_fork_in_child
+from ..call_context import CallContext
+from ..content import ContentPolicy
+from ..redaction import ExactMask
 from ..semconv import SpanFacts
+from ..wire import Reply
 from .body import Body
 from .causes import Cause, causes_of
 from .upload import Upload
@@ -30,13 +32,17 @@ if TYPE_CHECKING:
 current_process: Final[list[object]] = [object()]
 
 
+_NO_MEMBERS: Final[Mapping[str, Any]] = {}
+
+
 def _after_fork() -> None:
     current_process[0] = object()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_after_fork)
 
-End = Literal["returned", "exhausted", "closed", "dropped", "raised"]
+#: how reading has ended, as the hooks have seen it; ``record.py`` makes the record's status of it
+End = Literal["returned", "exhausted", "closed", "abandoned", "raised"]
 
 
 class Route(NamedTuple):
@@ -62,7 +68,7 @@ class Endpoint(NamedTuple):
 
 
 #: returns the texts of request and response under a policy, and what ``content`` says of them
-PayloadTexts = Callable[[Policy], tuple[str | None, str | None, Any]]
+PayloadTexts = Callable[[ContentPolicy], tuple[str | None, str | None, Any]]
 
 
 class ErrorInfo(NamedTuple):
@@ -70,9 +76,9 @@ class ErrorInfo(NamedTuple):
 
     kind: type[BaseException]
     message: str = ""
-    #: the provider's error, as the SDK's exceptions carry it (``APIStatusError.body``, ``APIError.body``)
+    #: the provider's error, as the SDK's exceptions carry it (``body`` or ``details``)
     body: Any = None
-    #: the HTTP status that it stands for (``APIStatusError.status_code``)
+    #: the HTTP status that it stands for (``status_code`` or ``code``)
     status: int | None = None
     #: the exceptions that it was raised from, where there is no response of the provider
     causes: tuple[Cause, ...] = ()
@@ -80,10 +86,12 @@ class ErrorInfo(NamedTuple):
     @classmethod
     def of(cls, error: BaseException) -> ErrorInfo:
         """The facts of ``error``."""
-        status = getattr(error, "status_code", None)
+        members = getattr(error, "__dict__", _NO_MEMBERS)  # properties of other libraries' exceptions may warn
+        status = getattr(error, "status_code", None) or members.get("code")
         status = status if isinstance(status, int) else None
+        body = getattr(error, "body", None)
         causes = causes_of(error) if status is None else ()
-        return cls(type(error), str(error), getattr(error, "body", None), status, causes)
+        return cls(type(error), str(error), members.get("details") if body is None else body, status, causes)
 
 
 class BatchResultsSink(Protocol):
@@ -106,10 +114,11 @@ class Call:
     """The state of one call."""
 
     __slots__ = (
-        "__weakref__", "attempts", "batch_results", "body", "conversation_id", "end", "ended_ns", "endpoint", "error",
-        "generator", "has_native_span", "headers", "hides_event", "http_status", "id", "is_adopted", "model",
-        "observer", "options", "parameters", "parent", "path", "process", "request", "response_id", "route", "scope",
-        "source", "span", "span_context", "span_facts", "started_at", "started_ns", "stream", "upload",
+        "__weakref__", "asks_background", "attempts", "batch_results", "body", "context", "conversation_id",
+        "credentials", "end", "end_facts", "ended_ns", "endpoint", "error", "generator", "has_native_span", "headers",
+        "hides_event", "http_status", "id", "is_adopted", "model", "observer", "options", "parameters", "parent",
+        "parse_error", "path", "process", "reply", "request", "response_id", "route", "source", "span", "span_context",
+        "span_facts", "started_at", "started_ns", "stream", "upload",
     )  # fmt: skip
 
     def __init__(self, *, id: str, route: Route, endpoint: Endpoint, observer: Observer) -> None:  # noqa: A002
@@ -125,7 +134,7 @@ class Call:
         self.end: End = "returned"
         self.error: ErrorInfo | None = None
         self.attempts = 0
-        #: an httpx request, or the bytes of a WebSocket message
+        #: an httpx request, a :class:`SentRequest`, or the bytes of a WebSocket message
         self.request: Any = None
         self.path = ""
         self.upload: Upload | None = None
@@ -136,19 +145,28 @@ class Call:
         self.span: Span | None = None
         self.span_context: SpanContext | None = None
         self.parent: SpanContext | None = None
-        self.scope: CallContext | None = None
+        self.context: CallContext | None = None
         self.source: str | None = None
         self.model: str | None = None
         self.conversation_id: str | None = None
         #: the id in the URL of a call that fetches a response
         self.response_id: str | None = None
+        #: whether the request asks for a response that is made in the background
+        self.asks_background = False
         self.stream = False
         #: the span attributes of the request's parameters
         self.parameters: Mapping[str, Any] = {}
         #: facts of the response that only spans, metrics and events have; set when the response is read
         self.span_facts = SpanFacts()
+        #: what was read of the response for the span, if the record needs no more, and the cleaned facts of it
+        self.reply: Reply | None = None
+        self.end_facts: dict[str, Any] | None = None
+        #: the request and whether the call failed, for which the mask was made
+        self.credentials: tuple[Any, bool, ExactMask] | None = None
         #: the SDK's options of the request while it is in flight, else None
         self.options: Any = None
+        #: why the SDK cannot parse a body, which it does when the call is over; asked if there is no JSON object in it
+        self.parse_error: Callable[[bytes], Exception | None] | None = None
         #: whether an event of the stream is kept from the caller; None if none is
         self.hides_event: Callable[[Any], object] | None = None
         #: whether the span belongs to another instrumentation, which ends it

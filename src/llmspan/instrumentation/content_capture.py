@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 
 from .. import _json, semconv
-from ..content import Policy
+from ..content import ContentPolicy
 from ..messages import content_attributes
 from ..settings import Capture as CaptureMode
 from ..settings import SemconvCompat, SpanContentFormat
@@ -44,12 +44,15 @@ class ContentCapture:
     """
 
     mode: Callable[[], CaptureMode] = lambda: "NO_CONTENT"
-    policy: Policy = field(default_factory=Policy)
+    policy: ContentPolicy = field(default_factory=ContentPolicy)
     span_format: SpanContentFormat = "json"
 
     @classmethod
     def from_mode(
-        cls, mode: CaptureMode | Callable[[], CaptureMode], policy: Policy, span_format: SpanContentFormat = "json"
+        cls,
+        mode: CaptureMode | Callable[[], CaptureMode],
+        policy: ContentPolicy,
+        span_format: SpanContentFormat = "json",
     ) -> ContentCapture:
         """The capture of a fixed mode, or of the mode that a function returns for each call."""
         return cls(mode if callable(mode) else lambda: mode, replace(policy, keep=True), span_format)

@@ -33,13 +33,22 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 def call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
     """A mask for what ``call`` was made with."""
+    cached = call.credentials
+    if cached is not None and cached[0] is call.request and cached[1] == has_failed:
+        return cached[2]
+    mask = _call_credentials(call, has_failed=has_failed)
+    call.credentials = (call.request, has_failed, mask)
+    return mask
+
+
+def _call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
     request = call.request
     credentials = set(call.endpoint.credentials)
     headers = getattr(request, "headers", None)
     if headers is not None:
         credentials.update(header_credentials(headers.raw, include_suspected=has_failed))
     url = getattr(request, "url", None)
-    if url is not None and (url.userinfo or url.query):
+    if isinstance(url, str) or (url is not None and (url.userinfo or url.query)):
         credentials.update(url_credentials(str(url)))
     if has_failed:
         credentials.update(_request_credentials(call))
@@ -64,9 +73,8 @@ def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator
                 yield from _basic_credentials(word)
 
 
-def client_credentials(client: Any) -> tuple[str, ...]:
-    """The credentials of the proxies that the HTTP client of an SDK's ``client`` goes through."""
-    http_client = getattr(client, "_client", None)
+def client_credentials(http_client: Any) -> tuple[str, ...]:
+    """The credentials of the proxies that an HTTP client of httpx or httpx2 goes through."""
     mounts = getattr(http_client, "_mounts", None)
     transports = [getattr(http_client, "_transport", None), *(mounts.values() if isinstance(mounts, dict) else ())]
     credentials: set[str] = set()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from ..content import Policy
+from ..content import ContentPolicy
 from ..estimate import Estimator
 from ..trace import ProviderTrace
 from .call import Call
 from .record import payload_texts
 
 #: estimates count all of request and response, not only what may be stored
-_UNLIMITED: Final = Policy(max_media_bytes=1 << 62, max_bytes=1 << 62)
+_UNLIMITED: Final = ContentPolicy(max_media_bytes=1 << 62, max_bytes=1 << 62)
 _ESTIMATED_OPERATIONS: Final = frozenset({"chat", "text_completion", "embeddings"})
 
 

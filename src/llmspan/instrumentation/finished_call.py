@@ -45,7 +45,7 @@ class FinishedCall:
         record = self._stripped if self._stripped is not None else build_record(call)
         estimator = call.observer.estimator
         if estimator is not None:
-            record = guarded("observe.estimate", with_estimates, record, call, estimator) or record
+            record = guarded("finished_call.estimate", with_estimates, record, call, estimator) or record
         return record
 
     def publish(self, record: ProviderTrace) -> None:
@@ -56,11 +56,11 @@ class FinishedCall:
         publish(record, call, functools.partial(payload_texts, call), is_timed=is_timed)
         logger = call.observer.logger
         if logger is not None and record.status == "error" and call.error is not None:
-            guarded("observe.exception", emit_exception_event, logger, record, call)
+            guarded("finished_call.exception", emit_exception_event, logger, record, call)
 
     def drop_payload(self) -> None:
         """Free request and response; ``content`` of the record becomes ``truncated``."""
         call = self.call
         stripped = self._stripped if self._stripped is not None else record_without_payload(call)
         self._stripped = replace(stripped, content="truncated" if call.observer.policy.keep else "metadata")
-        call.body = call.request = call.upload = None
+        call.body = call.request = call.upload = call.credentials = call.reply = call.end_facts = None

@@ -18,9 +18,9 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
-from .. import scope, semconv
+from .. import call_context, semconv
 from .._guard import guarded
-from ..content import Policy
+from ..content import ContentPolicy
 from ..estimate import Estimator
 from ..metrics import CallMetrics
 from ..settings import IncludeUsage, SemconvCompat
@@ -49,11 +49,11 @@ class Observer:
 
     sink: RecordSink
     tracer: Tracer
-    policy: Policy = field(default_factory=Policy)
+    policy: ContentPolicy = field(default_factory=ContentPolicy)
     source: str | None = None
     baggage_keys: tuple[str, ...] = ()
     include_usage: IncludeUsage = "auto"
-    anthropic_native: str = "suppress"
+    anthropic_native_spans: str = "suppress"
     #: whether a request's own ``user`` and ``metadata`` fill what the context leaves open
     request_metadata: bool = True
     #: counts tokens where the provider reports none
@@ -72,28 +72,35 @@ class Observer:
     reported_results: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
     #: id of a background response -> id of the call whose record has its usage
     background_owners: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
+    #: id of a response that was in progress when a call for it returned -> id of the first such call
+    pending_responses: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
 
     # -- the start --------------------------------------------------------------------------------------------------
 
-    def start_call(self, route: Route, endpoint: Endpoint, body: Mapping[str, Any], *, stream: bool) -> Call | None:
+    def start_call(
+        self, route: Route, endpoint: Endpoint, body: Mapping[str, Any], *, stream: bool, model: str | None = None
+    ) -> Call | None:
         """A new call, or None if instrumentation is suppressed here and no span of this call is open.
+
+        ``model`` is that of the request, where its body has none.
 
         Logfire suppresses instrumentation around a call that its span stands for. Such a call is recorded: the record
         takes the ids of that span.
         """
-        model = body.get("model")
-        model = model if isinstance(model, str) else None
+        if model is None:
+            model = body.get("model")
+            model = model if isinstance(model, str) else None
         if not is_instrumentation_enabled() and find_call_span(route.operation, model) is None:
             count_suppressed_call(endpoint.provider, route.operation)
             return None
         self.sink.ensure_started()
         call = Call(id=new_id(), route=route, endpoint=endpoint, observer=self)
         self.open_calls[id(call)] = call
-        context = scope.current()
-        call.scope = scope.with_baggage(context, self.baggage_keys) if self.baggage_keys else context
+        context = call_context.current()
+        call.context = call_context.with_baggage(context, self.baggage_keys) if self.baggage_keys else context
         if self.request_metadata and not CALLER_KEYS.isdisjoint(body):
-            args = call.scope, route.api, body, self.policy
-            call.scope = guarded("observe.request_metadata", with_request_metadata, *args) or call.scope
+            args = call.context, route.api, body, self.policy
+            call.context = guarded("observer.request_metadata", with_request_metadata, *args) or call.context
         call.source = self.source
         call.stream = stream
         call.model = model
@@ -110,7 +117,7 @@ class Observer:
         else:
             self._open_span(call, parent=trace.get_current_span() if call_span is None else call_span)
         if route.api == "responses" and route.operation not in semconv.NOT_BILLED:
-            guarded("observe.late_span", strip_usage_from_late_span)
+            guarded("observer.late_span", strip_usage_from_late_span)
 
     def has_span(self, call: Call) -> bool:
         """Whether another instrumentation has opened a span for ``call``."""
@@ -158,8 +165,8 @@ class Observer:
         call.parent = parent if isinstance(parent, SpanContext) else None
         if span.is_recording():
             span.set_attribute(semconv.RECORD_ID, call.id)
-            if call.scope is not None and call.scope.step_id:
-                span.set_attribute("llmspan.step.id", call.scope.step_id)
+            if call.context is not None and call.context.step_id:
+                span.set_attribute("llmspan.step.id", call.context.step_id)
 
     # -- the end: what the hooks report; the first report that ends the call counts -----------------------------------
 
@@ -176,8 +183,8 @@ class Observer:
         self._end(call, "raised", error)
 
     def on_abandon(self, call: Call) -> None:
-        """A generator was closed, by the caller or by the garbage collector, which look the same: so it is deferred."""
-        self._end(call, "dropped", deferred=True)
+        """Nobody reads on: a generator or coroutine was closed or collected, which look the same, so it is deferred."""
+        self._end(call, "abandoned", deferred=True)
 
     def on_body_end(self, call: Call, body: Body) -> None:
         """The bytes of a response were read to their end."""
@@ -197,7 +204,7 @@ class Observer:
     def on_body_gc(self, call: Call, body: Body) -> None:
         """The bytes can no longer be read by anyone (called by a finaliser)."""
         if body is call.body and not call.is_request_in_flight:
-            self._end(call, "dropped", deferred=True)
+            self._end(call, "abandoned", deferred=True)
 
     def _body_end_is_call_end(self, call: Call, body: Body) -> bool:
         """Whether ``body`` is that of the latest response, and no generator of ours is running that reports the end."""
@@ -213,25 +220,25 @@ class Observer:
         if isinstance(error, ErrorInfo):
             call.error = error
         elif error is not None:
-            call.error = guarded("call.raised", ErrorInfo.of, error) or ErrorInfo(type(error))
+            call.error = guarded("observer.raised", ErrorInfo.of, error) or ErrorInfo(type(error))
         if call.process is not current_process[0]:  # copied by a fork: the parent process records it
             return
         if deferred:
-            self.sink.defer(lambda: guarded("call.conclude", self.finish_call, call))
+            self.sink.defer(lambda: guarded("observer.finish_call", self.finish_call, call))
         else:
-            guarded("call.conclude", self.finish_call, call)
+            guarded("observer.finish_call", self.finish_call, call)
 
     def finish_call(self, call: Call) -> None:
         """End the span of a call that is over and submit the call. If one of the two fails, the other still happens."""
         span, call.span = call.span, None
         if span is not None and span.is_recording():
-            guarded("observe.describe", self._set_end_attributes, call, span)
+            guarded("observer.set_end_attributes", self._set_end_attributes, call, span)
         elif call.is_adopted:
-            guarded("observe.bind_response", self._mark_response_recorded, call)
+            guarded("observer.mark_response_recorded", self._mark_response_recorded, call)
         if span is not None and not call.is_adopted:
-            guarded("observe.end_span", span.end, call.started_at + call.ended_ns - call.started_ns)
+            guarded("observer.end_span", span.end, call.started_at + call.ended_ns - call.started_ns)
         submit = self.sink.submit if call.batch_results is None else call.batch_results.finish
-        guarded("observe.accept", submit, FinishedCall(call))
+        guarded("observer.submit", submit, FinishedCall(call))
 
     def _mark_response_recorded(self, call: Call) -> None:
         """Remember the response of a call whose span has ended: a span that its owner makes of it is no other call."""
@@ -245,7 +252,7 @@ class Observer:
         if "id" in facts:  # of a background response
             span.set_attribute(semconv.RECORD_ID, facts["id"])
         if self.capture.on_spans and call.route.operation in semconv.GENERATION:
-            attributes |= guarded("observe.content", span_content_attributes, call, self.capture) or {}
+            attributes |= guarded("observer.content", span_content_attributes, call, self.capture) or {}
         attributes = semconv.with_old_names(attributes, self.compat)
         if call.is_adopted:  # the owner's values stay; it may be about to set the others itself
             if facts["usage"].source == "none":

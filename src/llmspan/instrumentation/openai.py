@@ -1,6 +1,6 @@
 """OpenAI: which of the SDK's calls are recorded, the endpoints of its clients, and the usage of chat streams.
 
-The only file that knows openai's types, by their attributes: it never imports the SDK.
+The only file that uses openai's types, by their attributes: it never imports the SDK.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def host_provider(host: str) -> str | None:
 
 
 def on_call_started(call: Call, options: Any) -> None:
-    """Note the id of a response that is fetched: if the fetch fails, nothing else tells which one it was."""
+    """Keep the id of a response that is fetched: if the fetch fails, it is the only place with the id."""
     if call.route is _FETCH:
         call.response_id = path_segments(options.url)[-1]
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 from .. import _json
 from .._guard import guarded
 from .._pace import yield_gil
-from ..content import Policy
+from ..call_context import EMPTY
+from ..content import ContentPolicy
 from ..messages import is_compacted
-from ..scope import EMPTY
 from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, RecordStatus
 from ..usage import Usage
@@ -32,19 +32,23 @@ _MESSAGE_LIMIT: Final = 16_384
 
 def facts_for_span(call: Call) -> dict[str, Any]:
     """The values of the record that the span of a finished call gets at its end."""
-    facts = {"provider": call.endpoint.provider, **_outcome_facts(call, _summarize(call))}
-    return _clean(call, facts)
+    reply = _summarize(call)
+    facts = _clean(call, {"provider": call.endpoint.provider, **_end_facts(call, reply)})
+    if reply.parsed_as_json != "none":  # of a stream the record knows more
+        call.reply, call.end_facts = reply, facts
+    return facts
 
 
 def record_without_payload(call: Call) -> ProviderTrace:
     """The record without payload and chunk count."""
-    return ProviderTrace(**record_facts(call, _summarize(call)))
+    return ProviderTrace(**_facts(call, _summarize(call) if call.reply is None else call.reply))
 
 
 def _summarize(call: Call) -> Reply:
     body, api = _decoded(call), call.route.api
     media_type = call.media_type if may_be_plain(api) else ""
     reply = (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
+    _take_parse_error(call, reply, body)
     call.span_facts = _span_facts(call, reply)
     return reply
 
@@ -67,25 +71,53 @@ def _sends_compacted(request: bytes) -> bool:
 
 def build_record(call: Call) -> ProviderTrace:
     """The whole record, with the response reassembled. What cannot be read is left out."""
-    body, api, media_type = _decoded(call), call.route.api, call.media_type
-    reassembled = guarded("record.reassemble", reassemble, api, body, media_type)
-    reply, response = reassembled or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
-    call.span_facts = _span_facts(call, reply)
+    body = _decoded(call)
+    reply, response = (call.reply, None) if call.reply is not None else _reassemble(call, body)
     yield_gil()
     payload = guarded("record.payload", _payload, call, body, reply, response)
     yield_gil()
     request_json, response_json, content = payload or (None, None, "metadata")
     if content == "full" and call.body is not None and call.body.is_cut:
         content = "truncated"
-    facts = record_facts(call, reply)
-    return ProviderTrace(**facts, request_json=request_json, response_json=response_json, content=content)
+    return ProviderTrace(**_facts(call, reply), request_json=request_json, response_json=response_json, content=content)
+
+
+def _reassemble(call: Call, body: bytes) -> tuple[Reply, Any]:
+    api, media_type = call.route.api, call.media_type
+    reassembled = guarded("record.reassemble", reassemble, api, body, media_type)
+    reply, response = reassembled or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
+    _take_parse_error(call, reply, body)
+    call.span_facts = _span_facts(call, reply)
+    return reply, response
+
+
+def _take_parse_error(call: Call, reply: Reply, body: bytes) -> None:
+    """The exception that the caller gets where the SDK parses the response after the call."""
+    is_readable = not body or reply.parsed_as_json != "none" or (call.body is not None and call.body.is_cut)
+    if call.parse_error is not None and call.error is None and not is_readable:
+        error = guarded("record.parse_error", call.parse_error, body)
+        call.error = None if error is None else ErrorInfo.of(error)
+
+
+def _facts(call: Call, reply: Reply) -> dict[str, Any]:
+    """As :func:`record_facts`; what was read for the span, if the response was one JSON object, is not read again."""
+    if call.end_facts is None:
+        return record_facts(call, reply)
+    facts = _call_facts(call, reply)
+    credentials = call_credentials(call, has_failed=_has_failed(call.end_facts))
+    return call.observer.policy.clean_metadata(facts, credentials) | call.end_facts
 
 
 def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """All values of the record except the payload, for a call that got ``reply``."""
-    scope = call.scope or EMPTY
+    return _clean(call, {**_call_facts(call, reply), **_end_facts(call, reply)})
+
+
+def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
+    """The values that spans have from their start, or never."""
+    context = call.context or EMPTY
     span_context = call.span_context or call.parent
-    facts: dict[str, Any] = {
+    return {
         "id": call.id,
         "trace_id": f"{span_context.trace_id:032x}" if span_context else None,
         "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
@@ -98,41 +130,42 @@ def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "started_at": call.started_at,
         "duration_ns": call.ended_ns - call.started_ns,
         "chunk_count": reply.chunk_count,
-        "llm_config": scope.llm_config,
-        "compaction_settings": scope.compaction_settings,
-        "billing_context": scope.billing_context,
-        **_outcome_facts(call, reply),
+        "llm_config": context.llm_config,
+        "compaction_settings": context.compaction_settings,
+        "billing_context": context.billing_context,
     }
-    return _clean(call, facts)
 
 
 def _clean(call: Call, facts: dict[str, Any]) -> dict[str, Any]:
     """``facts`` as they may be stored; also the fact that spans have and records have not."""
-    has_failed = facts["error_message"] is not None or facts["error_json"] is not None
-    credentials = call_credentials(call, has_failed=has_failed)
+    credentials = call_credentials(call, has_failed=_has_failed(facts))
     fingerprint = call.span_facts.system_fingerprint
     if fingerprint is not None and credentials.is_in(fingerprint):
         call.span_facts = call.span_facts._replace(system_fingerprint=credentials(fingerprint))
     return call.observer.policy.clean_metadata(facts, credentials)
 
 
-def _outcome_facts(call: Call, reply: Reply) -> dict[str, Any]:
+def _has_failed(facts: dict[str, Any]) -> bool:
+    return facts["error_message"] is not None or facts["error_json"] is not None
+
+
+def _end_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """The values of the record that spans are given at the end: from the context, the response and the error."""
-    scope, body, raised = call.scope or EMPTY, call.body, call.error
+    context, body, raised = call.context or EMPTY, call.body, call.error
     error = reply.error or (None if raised is None else _provider_error(raised))
     status = _status(call, reply)
     has_failed = status in ("error", "cancelled")
     facts: dict[str, Any] = {
-        "step_id": scope.step_id,
-        "run_id": scope.run_id,
-        "agent_id": scope.agent_id,
-        "conversation_id": scope.conversation_id or call.conversation_id,
-        "user_id": scope.user_id,
-        "org_id": scope.org_id,
-        "agent_tags": scope.agent_tags,
-        "call_type": scope.call_type,
+        "step_id": context.step_id,
+        "run_id": context.run_id,
+        "agent_id": context.agent_id,
+        "conversation_id": context.conversation_id or call.conversation_id,
+        "user_id": context.user_id,
+        "org_id": context.org_id,
+        "agent_tags": context.agent_tags,
+        "call_type": context.call_type,
         "source": call.source,
-        "attributes": scope.attributes,
+        "attributes": context.attributes,
         "operation": call.route.operation,
         "api": call.route.api,
         "response_model": reply.response_model,
@@ -152,17 +185,22 @@ def _outcome_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "request_bytes": _request_size(call),
         "response_bytes": None if body is None else body.received_size,
     }
-    if reply.background is not None:
-        facts |= background_facts(call, reply, scope.call_type)
+    if reply.background is not None or reply.is_pending:
+        facts |= background_facts(call, reply, context.call_type)
     return facts
 
 
 def _status(call: Call, reply: Reply) -> RecordStatus:
+    """The record's status, by what docs/record.md says of it.
+
+    The caller's exception decides first, then the provider's error, then whether the caller stopped reading, then
+    whether the provider said that it was done. One that is no ``Exception`` (Ctrl-C, ``CancelledError``) cancels.
+    """
     if call.error is not None:
         return "error" if issubclass(call.error.kind, Exception) else "cancelled"
     if reply.error is not None:
         return "error"
-    if call.end in ("closed", "dropped") and not reply.terminal:
+    if call.end in ("closed", "abandoned") and not reply.terminal:
         return "closed_early"
     is_over = reply.terminal or reply.plain or call.batch_results is not None
     # The SDK itself reads a stream of speech before it returns; that stream may have been cut, too.
@@ -232,7 +270,7 @@ def _request_size(call: Call) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def payload_texts(call: Call, policy: Policy) -> tuple[str | None, str | None, Any]:
+def payload_texts(call: Call, policy: ContentPolicy) -> tuple[str | None, str | None, Any]:
     """The texts of request and response under ``policy``, and what ``content`` says of them."""
     body = _decoded(call)
     reply, response = reassemble(call.route.api, body, call.media_type)
@@ -240,12 +278,14 @@ def payload_texts(call: Call, policy: Policy) -> tuple[str | None, str | None, A
 
 
 def _payload(
-    call: Call, body: bytes, reply: Reply, response: Any, policy: Policy | None = None
+    call: Call, body: bytes, reply: Reply, response: Any, policy: ContentPolicy | None = None
 ) -> tuple[str | None, str | None, Any]:
     if call.batch_results is not None and reply.error is None:
         text: str | None = _json.dumps(call.batch_results.summary())
     elif response is not None and (reply.chunk_count is not None or reply.plain):
         text = _json.dumps(_describe_partial_body(response, call.body))
+    elif reply.parsed_as_json == "whole":
+        text = _json.canonical_object(body)
     else:
         text = _json.canonical(body) if body else None
     has_failed = reply.error is not None or call.error is not None

@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
-from ..content import Policy
-from ..scope import CallContext
+from ..call_context import CallContext
+from ..content import ContentPolicy
 
 #: the keys of a request that name its caller
 CALLER_KEYS: Final = frozenset({"user", "safety_identifier", "metadata"})
@@ -24,19 +24,21 @@ _MAX_VALUE_LENGTH: Final = 512
 _ANTHROPIC_APIS: Final = frozenset({"messages", "complete", "count_tokens"})
 
 
-def with_request_metadata(scope: CallContext, api: str, body: Mapping[str, Any], policy: Policy) -> CallContext:
-    """``scope`` with the values of ``body`` where it has none."""
+def with_request_metadata(
+    context: CallContext, api: str, body: Mapping[str, Any], policy: ContentPolicy
+) -> CallContext:
+    """``context`` with the values of ``body`` where it has none."""
     value = body.get("metadata")
     metadata: Mapping[str, Any] = value if isinstance(value, dict) else {}
-    user = None if scope.user_id is not None else _user(api, body, metadata)
+    user = None if context.user_id is not None else _user(api, body, metadata)
     entries = {
         key[:_MAX_KEY_LENGTH]: item[:_MAX_VALUE_LENGTH] if isinstance(item, str) else item
         for key, item in islice(metadata.items(), _MAX_ENTRIES)
         if isinstance(key, str) and isinstance(item, str | bool | int | float) and not _is_user(api, key)
     }
     if user is not None:
-        scope = replace(scope, user_id=policy.clean_text(user))
-    return replace(scope, attributes={**entries, **scope.attributes}) if entries else scope
+        context = replace(context, user_id=policy.clean_text(user))
+    return replace(context, attributes={**entries, **context.attributes}) if entries else context
 
 
 def _user(api: str, body: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:

@@ -19,7 +19,7 @@ def count_suppressed_call(provider: str, operation: str) -> None:
     _suppressed[provider] += 1
     if _suppressed.total() == 1:
         logger.warning(
-            "llmspan: a call to %s (%s) is not recorded, as instrumentation is suppressed around it"
+            "llmspan: a call to %s (%s) is not recorded because instrumentation is suppressed"
             " (suppress_instrumentation()) and no span of the call is open. Further ones are only counted.",
             provider,
             operation,

@@ -1,42 +1,23 @@
 """The tee under the bytes of a response, and the generator around the events that the SDK makes of them.
 
 Both pass everything on at once and unchanged, and report to the call's observer how reading ended. Sync and async have
-the same loop, which Python requires twice; what is done with a chunk is in ``_Tee._keep``.
+the same loop, which Python requires twice; what is done with a chunk is in ``chunk_collector.py``.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from time import perf_counter_ns
 from typing import Any, Final
 
 from .._guard import guarded
 from .body import TRIM_INTERVAL, Body
 from .call import Call
+from .chunk_collector import ChunkCollector
 
 #: the key of a response's ``extensions`` that holds its call; httpx leaves ``extensions`` out of pickles
 KEY: Final = "llmspan.call"
-
-#: Only the time of the first output is needed, and reading the clock is the most expensive step per chunk. So stamping
-#: ends after this many chunks that look like output. Reasoning models behind gateways may send any number of empty
-#: deltas before: those are stamped and do not count.
-_STAMPED_OUTPUTS: Final = 16
-#: a chunk of more bytes is not searched: it contains output, or it is the first event, which repeats the request
-_MAX_SEARCHED: Final = 8 * 1024
-#: more than a response can have chunks
-_ALL: Final = 1 << 62
-#: a non-empty text under one of the keys that the APIs use for a model's output
-_OUTPUT: Final = re.compile(
-    rb'"(?:arguments|audio|b64_json|code|completion|content|delta|input|partial_json|reasoning|reasoning_content|refusal'
-    rb'|text|thinking|transcript)"\s*:\s*"[^"]'
-)
-
-
-def _looks_like_output(chunk: bytes) -> bool:
-    return len(chunk) > _MAX_SEARCHED or _OUTPUT.search(chunk) is not None
 
 
 def attach_tee(call: Call, response: Any) -> None:
@@ -73,10 +54,7 @@ class _Tee:
         self._call = call
         self._body = body
         self._is_started = False
-        #: there are two states, one after the other: while stamping, each chunk goes through ``_keep``; then one in
-        #: ``TRIM_INTERVAL`` does, and the loop itself appends the others, as a call for each is expensive
-        self._is_stamping = True
-        self._outputs_to_stamp = _ALL if call.observer.times_all_chunks else _STAMPED_OUTPUTS
+        self._collect = ChunkCollector(body, times_all_chunks=call.observer.times_all_chunks).collect
         stream_observer = getattr(stream, "stream_observer", None)
         if stream_observer is not None:
             self.stream_observer = stream_observer
@@ -85,26 +63,6 @@ class _Tee:
     def elapsed(self) -> Any:
         """What ``Response.elapsed`` of httpx2 asks the stream for."""
         return getattr(self._stream, "elapsed", None)
-
-    def _keep(self, chunk: bytes) -> bool:
-        """Keep a chunk, stamped with its time while ``_is_stamping``; whether the next one is to be stamped as well."""
-        body = self._body
-        body.pieces.append(chunk)
-        # reset first: if this fails, later chunks have no time instead of a wrong one
-        is_stamping, self._is_stamping = self._is_stamping, False
-        if not is_stamping:
-            body.trim()
-            return False
-        stamps = body.stamps
-        stamps.append((stamps[-2] if stamps else 0) + len(chunk))
-        stamps.append(perf_counter_ns())
-        if self._outputs_to_stamp <= _STAMPED_OUTPUTS and _looks_like_output(chunk):
-            self._outputs_to_stamp -= 1
-        is_stamping = self._outputs_to_stamp > 0
-        if not is_stamping or len(stamps) % (2 * TRIM_INTERVAL) == 0:
-            body.trim()
-        self._is_stamping = is_stamping
-        return is_stamping
 
     def _iterate(self) -> Iterator[bytes]:
         if self._is_started:  # openai drains a connection behind [DONE]: that is not part of the response
@@ -118,7 +76,7 @@ class _Tee:
                 if append_only:
                     append_only -= 1
                     append(chunk)
-                elif not guarded("tee.take", self._keep, chunk):
+                elif not guarded("tee.take", self._collect, chunk):
                     append_only = TRIM_INTERVAL - 1
                 yield chunk
         except GeneratorExit:
@@ -141,12 +99,12 @@ class _Tee:
                 if append_only:
                     append_only -= 1
                     append(chunk)
-                elif not guarded("tee.take", self._keep, chunk):
+                elif not guarded("tee.take", self._collect, chunk):
                     append_only = TRIM_INTERVAL - 1
                 yield chunk
             self._call.observer.on_body_end(self._call, self._body)
         except GeneratorExit:
-            await _aclose(source)
+            await close_events(source)
             raise
         except BaseException as error:
             if not is_drain:
@@ -217,7 +175,7 @@ async def observe_events_async(events: AsyncIterator[Any], call: Call) -> AsyncI
                     yield event
     except GeneratorExit:
         try:
-            await _aclose(events)
+            await close_events(events)
         finally:
             call.observer.on_abandon(call)
         raise
@@ -227,7 +185,7 @@ async def observe_events_async(events: AsyncIterator[Any], call: Call) -> AsyncI
     call.observer.on_stream_end(call)
 
 
-async def _aclose(source: AsyncIterator[Any]) -> None:
+async def close_events(source: AsyncIterator[Any]) -> None:
     """Close ``source`` in this task, as happens without us: a finaliser would close it in another task."""
     close = getattr(source, "aclose", None)
     if close is not None and not getattr(source, "ag_running", False):  # a loop that ends closes all generators at once

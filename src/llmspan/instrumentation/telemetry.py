@@ -20,10 +20,10 @@ def publish(record: ProviderTrace, call: Call, texts: PayloadTexts, *, is_timed:
     if observer.metrics is not None:
         gaps = _chunk_gaps(call, record) if observer.times_all_chunks else ()
         fingerprint = call.span_facts.system_fingerprint
-        guarded("observe.metrics", observer.metrics.record, record, gaps, is_timed=is_timed, fingerprint=fingerprint)
+        guarded("telemetry.metrics", observer.metrics.record, record, gaps, is_timed=is_timed, fingerprint=fingerprint)
     if observer.logger is not None and observer.capture.in_events and record.operation in semconv.GENERATION:
         args = observer.logger, record, call, texts, observer.capture, observer.compat
-        guarded("observe.details", emit_call_event, *args)
+        guarded("telemetry.details", emit_call_event, *args)
 
 
 def _chunk_gaps(call: Call, record: ProviderTrace) -> list[int]:

@@ -27,6 +27,8 @@ _OPERATIONS: Final = {
     "chat.completions": "chat",
     "completion": "text_completion",
     "embedding": "embeddings",
+    "interactions.create": "generate_content",
+    "interactions.get": "fetch_response",
     "text_completions": "text_completion",
 }
 #: where dialects without an operation name the kind of a span: the values for a model call and for embeddings

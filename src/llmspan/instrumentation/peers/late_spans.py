@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import wrapt
 
+from ..._bounded import drop_oldest
 from .recorded_spans import mark_recorded
 
 _MODULE: Final = "opentelemetry.instrumentation.openai.v1.responses_wrappers"
@@ -46,8 +47,7 @@ def _patch_tracer(frame: FrameType) -> None:
     if tracer is None or key is None:
         return
     _frames_with_span[key] = None
-    if len(_frames_with_span) > _MAX_REMEMBERED:
-        _frames_with_span.popitem(last=False)
+    drop_oldest(_frames_with_span, _MAX_REMEMBERED)
     if not isinstance(vars(tracer).get("start_span"), _StartSpan):
         tracer.start_span = _StartSpan(tracer.start_span)
 

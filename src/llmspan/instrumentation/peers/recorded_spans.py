@@ -12,6 +12,8 @@ from typing import Final
 
 from opentelemetry.trace import SpanContext
 
+from ..._bounded import drop_oldest
+
 _MAX_REMEMBERED: Final = 10_000
 _Key = tuple[int, int]
 
@@ -28,8 +30,7 @@ def mark_recorded(context: SpanContext) -> None:
     if not context.is_valid:
         return
     _recorded[context.trace_id, context.span_id] = None
-    if len(_recorded) > _MAX_REMEMBERED:
-        _recorded.popitem(last=False)
+    drop_oldest(_recorded, _MAX_REMEMBERED)
 
 
 def is_recorded(context: SpanContext | None) -> bool:
@@ -40,8 +41,7 @@ def is_recorded(context: SpanContext | None) -> bool:
 def mark_response_recorded(response_id: str) -> None:
     """Remember that the call with this response has its record: its span had ended before the response was read."""
     _recorded_responses[response_id] = None
-    if len(_recorded_responses) > _MAX_REMEMBERED:
-        _recorded_responses.popitem(last=False)
+    drop_oldest(_recorded_responses, _MAX_REMEMBERED)
 
 
 def is_response_recorded(response_id: object) -> bool:
@@ -52,8 +52,7 @@ def is_response_recorded(response_id: object) -> bool:
 def claim_span(context: SpanContext, call_id: str) -> bool:
     """Make this span stand for the call; False if it stands for another one that is open or has usage."""
     owner = _span_owners.setdefault((context.trace_id, context.span_id), call_id)
-    if len(_span_owners) > _MAX_REMEMBERED:
-        _span_owners.popitem(last=False)
+    drop_oldest(_span_owners, _MAX_REMEMBERED)
     return owner == call_id
 
 

@@ -54,6 +54,10 @@ def _span_of_proxy(values: Locals) -> Any:
     return getattr(getattr(values.get("self"), "_self_with_span", None), "_span", None)
 
 
+def _span_of_stream(values: Locals) -> Any:
+    return getattr(getattr(values.get("self"), "_with_span", None), "_span", None)
+
+
 def _span_of_generation(values: Locals) -> Any:
     return getattr(values.get("generation"), "_otel_span", None)
 
@@ -102,7 +106,9 @@ _HANDLERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 _READERS: Final[dict[str, tuple[Callable[[Locals], Any], Operations]]] = {
     "opentelemetry.instrumentation.anthropic": (_span, _BY_ATTRIBUTES),
     "opentelemetry.instrumentation.anthropic.streaming": (_span_of_manager, _BY_ATTRIBUTES),
+    "opentelemetry.instrumentation.google_generativeai": (_span, _BY_ATTRIBUTES),
     "openinference.instrumentation.anthropic._wrappers": (_span_of_proxy, _BY_ATTRIBUTES),
+    "openinference.instrumentation.google_genai._stream": (_span_of_stream, _BY_ATTRIBUTES),
     "langfuse.openai": (_span_of_generation, _BY_ATTRIBUTES),
     "langchain_core.language_models.chat_models": (_span_of_run, _TEXT_OPERATIONS),
     "langchain_core.language_models.llms": (_span_of_run, _TEXT_OPERATIONS),

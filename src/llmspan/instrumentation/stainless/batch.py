@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from ... import _json
+from ..._bounded import drop_oldest
 from ..._guard import guarded
-from ...content import Policy
+from ...content import ContentPolicy
 from ...limits import id_key
 from ...trace import ProviderTrace, RecordStatus, nanoseconds_of
 from ...wire import error_type
@@ -55,8 +56,7 @@ class BatchTimes:
         batch_id, created, ended = (getattr(batch, key, None) for key in ("id", "created_at", "ended_at"))
         if isinstance(batch_id, str) and isinstance(created, datetime) and isinstance(ended, datetime):
             self._times[id_key(batch_id)] = Times(nanoseconds_of(created), nanoseconds_of(ended))
-            while len(self._times) > _MAX_BATCHES:
-                self._times.popitem(last=False)
+            drop_oldest(self._times, _MAX_BATCHES)
 
     def get(self, batch_id: str) -> Times | None:
         """The times of a batch, if it was retrieved."""
@@ -134,8 +134,7 @@ class BatchResults:
         if self._line_count <= reported.get(key, 0):
             return True
         reported[key] = self._line_count
-        while len(reported) > _MAX_BATCHES:
-            reported.popitem(last=False)
+        drop_oldest(reported, _MAX_BATCHES)
         return False
 
 
@@ -194,7 +193,7 @@ class _PendingResult:
         self._line = None
         self._result = replace(self._result, response=None)
 
-    def _texts(self, policy: Policy) -> tuple[str | None, str | None, Any]:
+    def _texts(self, policy: ContentPolicy) -> tuple[str | None, str | None, Any]:
         """The payload of the result under ``policy``; a result does not repeat its request."""
         result, has_failed = self._result, self._result.reply.error is not None
         text = None if result.response is None else _json.dumps(result.response)

@@ -22,13 +22,23 @@ from ..patching import Patch, Patches
 from ..routes import absolute_address
 from ..tee import call_of, observe_events, observe_events_async
 from ..upload import Upload
+from ..versions import Required, is_supported
 from .active_call import ActiveCall, activate, active_call_of, deactivate, deactivate_bypassed
 from .attempts import collect_response, end_by_error, end_bypassed_by_error
 from .bypass import Bypass, begin_attempt
 from .http_client import http_hooks
-from .versions import is_supported
 
 _NO_MEMBERS: Final[Mapping[str, Any]] = {}
+#: what the hooks rely on in ``_base_client``
+REQUIRED: Final[Required] = {
+    ("SyncAPIClient", "request"): ("cast_to", "options"),
+    ("AsyncAPIClient", "request"): ("cast_to", "options"),
+    ("BaseClient", "_build_request"): ("options",),
+    ("SyncAPIClient", "_process_response"): ("response",),
+    ("AsyncAPIClient", "_process_response"): ("response",),
+    ("Stream", "__stream__"): (),
+    ("AsyncStream", "__stream__"): (),
+}
 
 
 class RequestOverrides(NamedTuple):
@@ -96,7 +106,8 @@ class StainlessHooks:
 
     def install(self, base_client: Any) -> None:
         """Patch the SDK whose ``_base_client`` module this is, if it has everything that the hooks need."""
-        if not self.is_active or not is_supported(self.provider.name, self.provider.latest_tested_major, base_client):
+        package, latest = self.provider.name, self.provider.latest_tested_major
+        if not self.is_active or not is_supported(package, latest, base_client, REQUIRED):
             return
         streams = base_client.Stream, base_client.AsyncStream
         self._stream_types.update(streams)
@@ -349,7 +360,7 @@ class StainlessHooks:
 
 
 def _with_credentials(endpoint: Endpoint, client: Any) -> Endpoint:
-    credentials = guarded("request.client_credentials", client_credentials, client)
+    credentials = guarded("request.client_credentials", client_credentials, getattr(client, "_client", None))
     return endpoint._replace(credentials=credentials) if credentials else endpoint
 
 

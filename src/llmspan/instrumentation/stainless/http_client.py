@@ -1,7 +1,5 @@
-"""The HTTP client's ``send``: our span is the current one while the SDK sends an attempt, and at no other time.
+"""The HTTP client's ``send``: the place where an attempt is sent, in the context of ``sending.py``.
 
-So the spans of HTTP instrumentations (one per attempt) become children of the call's span. Everything else in the SDK
-runs with the caller's context: otherwise the SDK's own spans would have ours as parent. No header is set here.
 Every attempt passes ``send``, even if another instrumentation has wrapped the SDK's methods above it.
 """
 
@@ -10,18 +8,16 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from contextvars import Token
 from typing import Any, Final
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan
 
 from ..._guard import guarded
 from ..call import Call
 from ..import_hooks import when_imported
 from ..patching import Patch, Patches
+from ..sending import attach, detach, sending_context
 from .active_call import ActiveCall, current_active_call
 from .attempts import on_attempt_error, on_attempt_response
 
@@ -77,23 +73,16 @@ def _sending(http_client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def _context_of(call: Call | None) -> Context | None:
-    """The current context with the span of ``call``, if that is ours and no span has become current since it started.
+    """The context to send in, if no span has become current since the call started.
 
-    The span is a non-recording one with the same ids: a pooled connection keeps the context that it was opened in, and
-    a call that a hook makes in there would take our span for one that was opened for that call. A span that has become
-    current since is nearer to the request: a middleware's, or the SDK's own where both are wanted.
+    A span that has is nearer to the request: a middleware's, or the SDK's own where both are wanted.
     """
-    if call is None or call.is_adopted or call.has_native_span or call.span_context is None:
+    if call is None:
         return None
     current = trace.get_current_span().get_span_context()
     if current.is_valid and (call.parent is None or current.span_id != call.parent.span_id):
         return None
-    return trace.set_span_in_context(NonRecordingSpan(call.span_context))
-
-
-def _detach(token: Token[Context] | None, attached: Context | None) -> None:
-    if token is not None and otel_context.get_current() is attached:
-        otel_context.detach(token)
+    return sending_context(call)
 
 
 def _send(original: Any) -> Any:
@@ -103,14 +92,14 @@ def _send(original: Any) -> Any:
         if active is None:
             return original(http_client, *args, **kwargs)
         attached = guarded("http.context", _context_of, active.call)
-        token = None if attached is None else otel_context.attach(attached)
+        token = attach(attached)
         try:
             response = original(http_client, *args, **kwargs)
         except BaseException as error:
-            _detach(token, attached)
+            detach(token, attached)
             guarded("http.failed", on_attempt_error, active, error)
             raise
-        _detach(token, attached)
+        detach(token, attached)
         guarded("http.received", on_attempt_response, active, response)
         return response
 
@@ -124,17 +113,17 @@ def _send_async(original: Any) -> Any:
         if active is None:
             return await original(http_client, *args, **kwargs)
         attached = guarded("http.context", _context_of, active.call)
-        token = None if attached is None else otel_context.attach(attached)
+        token = attach(attached)
         try:
             response = await original(http_client, *args, **kwargs)
         except GeneratorExit as error:  # dropped, perhaps by a finaliser in another context: set no variable
             guarded("http.failed", on_attempt_error, active, error)
             raise
         except BaseException as error:
-            _detach(token, attached)
+            detach(token, attached)
             guarded("http.failed", on_attempt_error, active, error)
             raise
-        _detach(token, attached)
+        detach(token, attached)
         guarded("http.received", on_attempt_response, active, response)
         return response
 

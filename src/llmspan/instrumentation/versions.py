@@ -1,4 +1,4 @@
-"""Which SDK versions are supported: those whose base client has what the hooks rely on.
+"""Which SDK versions are supported: those that have what a provider's hooks rely on.
 
 There is no upper bound on the SDKs' versions. The check runs before anything is patched, so an SDK that has changed is
 not patched in parts. Untested major versions, and unsupported SDKs, are logged once.
@@ -7,53 +7,52 @@ not patched in parts. Untested major versions, and unsupported SDKs, are logged 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
-from typing import Any, Final
+from typing import Any
 
-from ..._guard import logger
+from .._log import WarningsOnce
 
-#: what is patched, and the parameters behind ``self`` that the wrappers rely on
-_REQUIRED: Final[dict[tuple[str, str], tuple[str, ...]]] = {
-    ("SyncAPIClient", "request"): ("cast_to", "options"),
-    ("AsyncAPIClient", "request"): ("cast_to", "options"),
-    ("BaseClient", "_build_request"): ("options",),
-    ("SyncAPIClient", "_process_response"): ("response",),
-    ("AsyncAPIClient", "_process_response"): ("response",),
-    ("Stream", "__stream__"): (),
-    ("AsyncStream", "__stream__"): (),
-}
-_warned: set[str] = set()
+#: what is patched (class and method of one module), and the parameters behind ``self`` that the wrappers rely on
+Required = Mapping[tuple[str, str], tuple[str, ...]]
+
+_warnings = WarningsOnce()
 
 
-def is_supported(package: str, latest_tested_major: int, base_client: Any) -> bool:
-    """Whether the SDK can be patched. Logs a warning, once, if it cannot, or if its major version is untested."""
-    missing = list(_incompatibilities(base_client))
+def is_supported(package: str, latest_tested_major: int, module: Any, required: Required) -> bool:
+    """Whether the SDK can be patched: ``module`` has all that is ``required``.
+
+    Logs a warning, once, if it cannot, or if its major version is untested.
+    """
+    missing = list(_incompatibilities(module, required))
     version = _version(package)
     major = version.partition(".")[0]
+    warning = ""
     if missing:
-        _warn_once(
+        warning = (
             f"llmspan: {package} {version} is not compatible with this llmspan ({', '.join(missing)}). "
             "Its calls work as always, but are not recorded; a newer llmspan may support it."
         )
     elif latest_tested_major and major.isdecimal() and int(major) > latest_tested_major:
-        _warn_once(
+        warning = (
             f"llmspan: {package} {version} is newer than what this version was tested with (up to"
             f" {latest_tested_major}.x). Its calls are recorded, as everything that llmspan relies on is still there."
         )
+    if warning:
+        _warnings.warn("%s", warning, key=warning)
     return not missing
 
 
 def reset_warnings() -> None:
     """Log each warning once more, and read the versions again. For tests."""
-    _warned.clear()
+    _warnings.reset()
     _version.cache_clear()
 
 
-def _incompatibilities(base_client: Any) -> Iterator[str]:
-    for (owner, name), parameters in _REQUIRED.items():
-        function = vars(getattr(base_client, owner, object)).get(name)
+def _incompatibilities(module: Any, required: Required) -> Iterator[str]:
+    for (owner, name), parameters in required.items():
+        function = vars(getattr(module, owner, object)).get(name)
         if function is None:
             yield f"no {owner}.{name}"
         elif not _accepts(function, parameters):
@@ -74,9 +73,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        logger.warning("%s", message)
