@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Unpack, runtime_checkable
 
 from .backends import load_backends
-from .backends.base import Backend, Filters, SupportsDelete
+from .backends.base import Backend, Filters, SupportsDelete, check_filters
 from .errors import LlmspanError, NoTablesError, SettingsError, shorten_traceback
 from .settings import Settings
 from .settings_arguments import SettingsArguments
@@ -86,14 +86,19 @@ def deletable_backends(overrides: SettingsArguments) -> Sequence[DeletableBacken
     deletable = [backend for backend in backends if isinstance(backend, DeletableBackend)]
     for backend in backends:
         if not isinstance(backend, DeletableBackend):
-            raise SettingsError(_refusal(backend, [one.name for one in deletable], settings))
+            raise SettingsError(_refusal(backend, [other.name for other in deletable], settings))
     return deletable
 
 
 def delete_in(
     backend: DeletableBackend, filters: Filters, *, thorough: bool = True, progress: Progress | None = None
 ) -> int:
-    """Delete the records that are meant from one store, and return how many there were."""
+    """Delete the records that are meant from one store, and return how many there were.
+
+    Raises:
+        QueryError: the backend does not know all that ``filters`` require.
+    """
+    check_filters(backend, filters)
     try:
         return backend.delete(filters, thorough=thorough, progress=progress)
     except NoTablesError:

@@ -18,7 +18,9 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from . import _json
+from ._clock import SECOND
 from .errors import RecordError
+from .notebook_html import facts_table
 from .printable import json_printable
 from .usage import Usage, UsageSource
 
@@ -32,6 +34,7 @@ __all__ = [
     "Kind",
     "ProviderTrace",
     "RecordStatus",
+    "datetime_of",
     "nanoseconds_of",
     "new_id",
 ]
@@ -51,7 +54,7 @@ FAILED: Final[tuple[RecordStatus, ...]] = ("error", "incomplete")
 Kind = Literal["text", "integer", "boolean", "list", "map", "json"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ProviderTrace:
     """One call to a provider. ``None`` means not known or not reported, never zero.
 
@@ -119,7 +122,22 @@ class ProviderTrace:
     @property
     def started(self) -> datetime:
         """``started_at`` as an aware UTC datetime (microseconds: Python's datetime has no nanoseconds)."""
-        return _EPOCH + timedelta(microseconds=self.started_at // 1000)
+        return datetime_of(self.started_at)
+
+    def __repr__(self) -> str:
+        """What tells the call from others; :meth:`to_dict` has all values."""
+        model, usage = self.response_model or self.request_model, self.usage
+        return (
+            f"ProviderTrace(id={self.id!r}, provider={self.provider!r}, operation={self.operation!r}, model={model!r},"
+            f" status={self.status!r}, started={_format_time(self.started_at)}, input_tokens={usage.input_tokens},"
+            f" output_tokens={usage.output_tokens}, ...)"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the values that there are, and the payloads to be opened."""
+        values = self.to_dict() | {"started_at": _format_time(self.started_at)}
+        payloads = {key: values.pop(key) for key in PAYLOAD_KEYS}
+        return facts_table(values, payloads)
 
     def to_dict(self) -> dict[str, Any]:
         """All :data:`KEYS`, flat, with plain values; payloads stay JSON text, ``started_at`` an integer."""
@@ -259,6 +277,11 @@ def new_id() -> str:
 _VARIANT: Final = {digit: "89ab"[at % 4] for at, digit in enumerate("0123456789abcdef")}
 
 
+def datetime_of(nanoseconds: int) -> datetime:
+    """Nanoseconds since the epoch as an aware UTC datetime, cut to microseconds."""
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
 def nanoseconds_of(moment: datetime) -> int:
     """``moment`` in nanoseconds since the epoch; without a time zone it is local time.
 
@@ -270,7 +293,7 @@ def nanoseconds_of(moment: datetime) -> int:
 
 def _format_time(nanoseconds: int) -> str:
     minutes, rest = divmod(nanoseconds, 60_000_000_000)
-    seconds, fraction = divmod(rest, 1_000_000_000)
+    seconds, fraction = divmod(rest, SECOND)
     return f"{_format_minute(minutes)}:{seconds:02d}.{fraction:09d}Z"
 
 
@@ -291,7 +314,7 @@ def _parse_time(value: object) -> int:
     except ValueError as error:
         raise ValueError(f"started_at is {value!r}: {error}") from None
     seconds = (whole_seconds - _EPOCH) // timedelta(seconds=1)
-    return seconds * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
+    return seconds * SECOND + int((fraction or "0").ljust(9, "0"))
 
 
 def _check(key: str, value: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import llmspan
 from interaction import Interaction, interaction_ids
-from llmspan import Reader, wiring
+from llmspan import Reader, lifecycle
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.trace import ProviderTrace
 from replay import replay_sync
@@ -23,7 +23,7 @@ BACKENDS = "postgres,clickhouse,socket,sqlite"
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Where each backend writes; the sidecar at the end of the socket has a file of its own."""
-    wiring.close(30)
+    lifecycle.close(30)
     with short_directory() as directory:
         sidecar = RunningSidecar(directory / "s.sock", SQLiteBackend(tmp_path / "sidecar.db"))
         yield {
@@ -33,7 +33,7 @@ def places(tmp_path: Path) -> Iterator[dict[str, str]]:
             "sqlite_path": str(tmp_path / "traces.db"),
             "clickhouse_ttl": "none",  # a recorded background response has the time of its recording
         }
-        wiring.close(30)
+        lifecycle.close(30)
         sidecar.stop()
 
 

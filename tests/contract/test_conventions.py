@@ -16,14 +16,14 @@ import conventions
 import surfaces
 from conventions import event_faults, metric_faults, span_faults
 from interaction import Interaction, parameters
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.demo.calls import CALLS
 from llmspan.demo.server import DemoServer
 from llmspan.instrumentation.content_capture import ContentCapture
 from llmspan.metrics import CallMetrics
 from outcomes import cells, perform
 from replay import client_for, replay_sync
-from signals import Logs, Meters
+from signals import RESOURCE, Logs, Meters
 from streams import ALL
 from surface_calls import call, server
 from watching import Watch, watching
@@ -39,7 +39,7 @@ class Signals:
         self.options: dict[str, Any] = {
             "metrics": CallMetrics(self.meters.provider),
             "logger": self.logs.logger,
-            "capture": ContentCapture.from_mode("SPAN_AND_EVENT", Policy()),
+            "capture": ContentCapture.from_mode("SPAN_AND_EVENT", ContentPolicy()),
             "times_all_chunks": True,
         }
 
@@ -92,7 +92,7 @@ def test_outcomes(outcome: Any, api: Any, colour: Any) -> None:
     """The same of every way in which a call can end."""
     signals = Signals()
     with watching(**signals.options) as watch:
-        perform(outcome, api, colour, TracerProvider(shutdown_on_exit=False))
+        perform(outcome, api, colour, TracerProvider(resource=RESOURCE, shutdown_on_exit=False))
         signals.check(watch)
 
 

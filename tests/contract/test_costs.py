@@ -10,15 +10,17 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmspan.backends.base import Backend, Filters, SupportsUsageSums
+from llmspan.backends.bounded_classes import SupportsPriceBounds
 from llmspan.backends.price_classes import LEAST_SPAN
-from llmspan.cli.bills import Bill, Group, bills
+from llmspan.bills import Bill, Group, bills
 from llmspan.cli.sums import add_estimates
-from llmspan.cost import EXACT, PriceLimits, cost_of, limits_of, price_limits
+from llmspan.cost import EXACT, Cost, PriceLimits, cost_of, limits_of, price_limits
 from llmspan.estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
+from llmspan.own_prices import OwnPrice, OwnPrices
 from llmspan.reader import Reader
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
@@ -29,6 +31,7 @@ pytest.importorskip("genai_prices")
 from genai_prices import data_snapshot
 
 HOUR = 3_600_000_000_000
+NO_OWN = OwnPrices()
 MODELS = [
     ("openai", "gpt-5"), ("openai", "gpt-5.4"), ("openai", "gpt-4o-realtime-preview"), ("openai", "o3"),
     ("openai", "gpt-4o-transcribe"), ("anthropic", "claude-sonnet-4-5"), ("anthropic", "claude-opus-4-6"),
@@ -54,6 +57,7 @@ _small = st.none() | st.integers(0, 500)
 _details = st.dictionaries(
     st.sampled_from([
         "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens",
+        "cache_read_audio_tokens", "image_input_tokens", "image_output_tokens", "video_input_tokens",
         "web_search_requests", "cache_write_12h_tokens", "cache_write_24h_tokens", "iterations_input_tokens",
         "iterations_output_tokens", "something_tokens", "a\\b", 'cache_write_5m_tokens"', "\0",
     ]),
@@ -61,11 +65,36 @@ _details = st.dictionaries(
     max_size=4,
 )  # fmt: skip
 _words = st.sampled_from(
-    [None, "standard", "fast", "global", "us", "", "=", "?", 'a"b', "a\\b", "\0", "ü", 1, True, {}]
+    [
+        None,
+        "standard",
+        "fast",
+        "ON_DEMAND",
+        "ON_DEMAND_FLEX",
+        "PROVISIONED_THROUGHPUT",
+        "global",
+        "us",
+        "",
+        "=",
+        "?",
+        'a"b',
+        "a\\b",
+        "\0",
+        "ü",
+        1,
+        True,
+        {},
+    ]
 )
 _raws = st.none() | st.fixed_dictionaries(
     {"input_tokens": st.integers(0, 9)},
-    optional={"speed": _words, "inference_geo": _words, "iterations": st.just([{"speed": "fast"}]), "x": _words},
+    optional={
+        "trafficType": _words,
+        "speed": _words,
+        "inference_geo": _words,
+        "iterations": st.just([{"speed": "fast"}]),
+        "x": _words,
+    },
 )
 _times = st.sampled_from([
     NOON, NOON + 1, 0, -1, -(2**63), 2**63 - 1, instant("2025-06-09T23:59:59") + 999_999_999, instant("2025-06-10"),
@@ -106,18 +135,18 @@ def _calls(draw: st.DrawFn) -> list[ProviderTrace]:
     return draw(st.lists(calls, max_size=12))
 
 
-def plain_bills(records: Sequence[ProviderTrace], names: Sequence[str]) -> dict[Group, Bill]:
+def plain_bills(records: Sequence[ProviderTrace], names: Sequence[str], own: OwnPrices = NO_OWN) -> dict[Group, Bill]:
     found: defaultdict[Group, Bill] = defaultdict(Bill)
     for trace in records:
         model = trace.request_model if trace.response_model is None else trace.response_model
         values = {"model": model, "day": f"{trace.started:%Y-%m-%d}"}
         bill = found[tuple(values[name] if name in values else getattr(trace, name) for name in names)]
-        amount, reason = cost_of(trace)
-        if amount is None:
-            bill.unpriced[reason] += 1
+        cost = cost_of(trace, own)
+        if cost.amount is None:
+            bill.unpriced[cost.reason] += 1
         else:
             with localcontext(EXACT):
-                bill.amount += amount
+                bill.amounts[cost.currency] = bill.amounts.get(cost.currency, 0) + cost.amount
             bill.priced += 1
     return found
 
@@ -131,20 +160,91 @@ class _Once(Reader):
         return super().iterate(*arguments, **more)
 
 
-def bills_of(backend: Backend, names: Sequence[Any], filters: Filters | None = None) -> dict[Group, Bill]:
-    return bills(_Once(backend), names, filters or Filters())
+def bills_of(
+    backend: Backend, names: Sequence[Any], filters: Filters | None = None, own: OwnPrices = NO_OWN
+) -> dict[Group, Bill]:
+    return bills(_Once(backend), names, filters or Filters(), own)
 
 
 @several
 @given(
     records=_calls(), names=st.lists(st.sampled_from(["model", "day", "user_id", "status"]), max_size=2, unique=True)
 )
-def test_sums_equal_the_sum_over_the_calls(make_backend, records, names):
+def test_sums_equal_the_sum_over_the_calls(empty_backend, records, names):
     """For any calls and groups: amounts, numbers of priced calls, and reasons with their numbers."""
-    backend = make_backend()
+    backend = empty_backend()
     backend.write(records)
     assert bills_of(backend, names) == plain_bills(records, names)
     backend.shutdown()
+
+
+OWN = OwnPrices(
+    (
+        OwnPrice(
+            provider="openai", model="gpt-5*", currency="EUR", valid_from=NOON, input=Decimal(1), output=Decimal(8),
+        ),
+        OwnPrice(
+            provider="anthropic", model="*", above_input_tokens=1_000, input=Decimal(6), output=Decimal(30),
+            cache_read=Decimal("0.6"),
+        ),
+        OwnPrice(
+            provider="anthropic", model="*", service_tier="*", input=Decimal(3), output=Decimal(15),
+            cache_read=Decimal("0.3"), cache_write=Decimal("3.75"), cache_write_1h=Decimal(6),
+            per_thousand_web_searches=Decimal(10), per_request=Decimal("0.001"),
+        ),
+        OwnPrice(provider="*", model="*", host="llm.example.com", per_request=Decimal("0.002")),
+    ),
+    "own",
+)  # fmt: skip
+
+
+@settings(several, max_examples=10)
+@given(
+    records=_calls(),
+    hosts=st.lists(st.sampled_from([None, "llm.example.com", "api.openai.com"]), min_size=1, max_size=3),
+)
+def test_sums_with_own_prices_equal_the_sum_over_the_calls(empty_backend, records, hosts):
+    """Own prices by date, context size, tier, lifetime, request and host, in two currencies: sums are of calls."""
+    records = [replace(record, server_address=hosts[at % len(hosts)]) for at, record in enumerate(records)]
+    backend = empty_backend()
+    backend.write(records)
+    assert bills_of(backend, ["user_id"], own=OWN) == plain_bills(records, ["user_id"], OWN)
+    backend.shutdown()
+
+
+def test_own_prices_are_summed_up_by_the_store(backend):
+    """Own prices are part of the classes: no call is read, and currencies stay apart."""
+    used = Usage(input_tokens=2_000_000, output_tokens=1_000_000, source="provider")
+    records = [make_trace(usage=used), make_trace(usage=used, started_at=NOON - 1)]
+    records += [make_trace(provider="anthropic", request_model="own", usage=used)] * 2
+    records += [make_trace(request_model="own", server_address="llm.example.com", usage=Usage())]
+    backend.write([replace(record, id=f"id-{at}") for at, record in enumerate(records)])
+    (bill,) = bills_of(backend, [], own=OWN).values()
+    # 1 EUR and 8 EUR; $1.25 and $10 before; twice $6 and $30, beyond 1,000 tokens; a request
+    assert bill == Bill({"EUR": Decimal(10), "USD": Decimal("12.5") + 84 + Decimal("0.002")}, 5)
+
+
+@pytest.mark.parametrize(
+    ("price", "usage"),
+    [
+        ({"input": 1, "audio_output": 12}, {"input_tokens": 10, "output_tokens": 500, "audio_output_tokens": 500}),
+        ({"audio_input": 6, "output": 10}, {"input_tokens": 800, "output_tokens": 5, "audio_input_tokens": 800}),
+        (
+            {"input": 3, "output": 15, "cache_write_1h": 6},
+            {"input_tokens": 800, "output_tokens": 5, "cache_write_tokens": 90, "cache_write_1h_tokens": 90},
+        ),
+    ],
+)
+def test_an_own_price_for_the_parts_only(empty_backend, price, usage):
+    """Calls of speech models have no text tokens: a price without one for text is a price, in sums as for a call."""
+    own = OwnPrices((OwnPrice(provider="openai", model="own", **{name: Decimal(n) for name, n in price.items()}),), "o")
+    columns = {name: count for name, count in usage.items() if hasattr(Usage(), name)}
+    details = {name: count for name, count in usage.items() if name not in columns}
+    record = make_trace(request_model="own", usage=Usage(**columns, details=details, source="provider"))
+    backend = empty_backend()
+    backend.write([record])
+    assert cost_of(record, own).amount is not None
+    assert bills(Reader(backend), ["model"], None, own) == plain_bills([record], ["model"], own)
 
 
 def test_many_calls_are_few_classes(backend):
@@ -169,6 +269,33 @@ def test_many_calls_are_few_classes(backend):
     assert classes is not None
     assert [(one.calls, one.sums is None) for one in classes] == [(40, False)]
     assert bills_of(backend, ["model"]) == plain_bills(records, ["model"])
+
+
+def test_calls_of_one_price_are_summed_up_at_once(backend, monkeypatch):
+    """Of calls between whose bounds no price changes only sums by model are read; some may have written no cache."""
+    if not isinstance(backend, SupportsPriceBounds) or backend.price_bounds([], None, by_host=False) is None:
+        pytest.skip("the store has no columns for that")
+    raw = {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 5, "inference_geo": "global"}
+    lifetimes = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
+    usages = [raw, {**raw, "cache_creation_input_tokens": 7, "cache_creation": lifetimes}]
+    usages += [{**raw, "cache_creation_input_tokens": 0, "output_tokens": 0}] * 2
+    records = [
+        make_trace(
+            provider="anthropic", request_model="claude-sonnet-4-5", started_at=NOON + at, usage=Usage.from_raw(u)
+        )
+        for at, u in enumerate(usages[1:])
+    ]
+    backend.write(records)
+    monkeypatch.setattr(Reader, "price_classes", None)
+    monkeypatch.setattr(Reader, "price_classes_of", None)
+    assert bills_of(backend, ["model", "day"]) == plain_bills(records, ["model", "day"])
+    monkeypatch.undo()
+    # not all of them say how much was written, and one is beyond a limit
+    others = [replace(records[0], id="a", usage=Usage.from_raw(raw))]
+    others += [replace(records[0], id="b", usage=Usage(input_tokens=300_000, output_tokens=1, source="provider"))]
+    others += [make_trace(id="c", usage=Usage(input_tokens=-1, output_tokens=1, source="provider"))]
+    backend.write(others)
+    assert bills_of(backend, ["model", "day"]) == plain_bills([*records, *others], ["model", "day"])
 
 
 @pytest.mark.parametrize("tokens", [199_998, 199_999, 200_000, 200_001, 272_000, 272_001])
@@ -242,7 +369,9 @@ def test_sums_beyond_28_digits(backend):
     backend.write(records)
     (found,) = bills_of(backend, []).values()
     assert found == plain_bills(records, [])[()]
-    assert found.amount == EXACT.divide(EXACT.multiply(3 * 2**63, Decimal("11.25")), 10**6)  # $1.25 and $10 a million
+    assert found.amounts["USD"] == EXACT.divide(
+        EXACT.multiply(3 * 2**63, Decimal("11.25")), 10**6
+    )  # $1.25 and $10 a million
 
 
 def test_prices_that_are_not_linear_are_looked_up_call_by_call(backend, monkeypatch):
@@ -250,14 +379,14 @@ def test_prices_that_are_not_linear_are_looked_up_call_by_call(backend, monkeypa
     records = [make_trace(usage=Usage(input_tokens=at, output_tokens=5, source="provider")) for at in range(1, 9)]
     backend.write(records)
 
-    def squared(trace: ProviderTrace) -> tuple[Decimal, str]:
-        return Decimal(trace.usage.input_tokens or 0) ** 2, ""
+    def squared(trace: ProviderTrace, own: OwnPrices) -> Cost:
+        return Cost(Decimal(trace.usage.input_tokens or 0) ** 2, "USD")
 
     with monkeypatch.context() as patched:
-        patched.setattr("llmspan.cli.bills.cost_of", squared)
+        patched.setattr("llmspan.bills.cost_of", squared)
         (found,) = bills(Reader(backend), [], Filters()).values()
-        assert (found.amount, found.priced) == (sum(at**2 for at in range(1, 9)), 8)
-    monkeypatch.setattr("llmspan.cli.bills.price_limits", lambda: None)
+        assert (found.amounts["USD"], found.priced) == (sum(at**2 for at in range(1, 9)), 8)
+    monkeypatch.setattr("llmspan.bills.price_limits", lambda own: None)
     assert bills(Reader(backend), [], Filters()) == plain_bills(records, [])
 
 
@@ -291,9 +420,9 @@ _estimated = st.dictionaries(
         max_size=6,
     )
 )  # fmt: skip
-def test_sums_of_estimates(make_backend, records):
+def test_sums_of_estimates(empty_backend, records):
     """Estimates are in sums as if each call had been read, of the calls without usage only."""
-    backend = make_backend()
+    backend = empty_backend()
     backend.write(records)
     rows = add_estimates(backend.stats(["user_id"]), Reader(backend), ["user_id"], Filters())
     for row in rows:

@@ -102,6 +102,7 @@ PRUNED = [
     (["--older-than", "1h"], IDS),
     (["--older-than", "2001-01-01"], set()),
     (["--older-than", "999999w"], set()),
+    (["--older-than", "30d", "--where", "until:2001-01-01"], set()),
     (["--older-than", "240h", "--where", "user_id=bob"], {"bob-10", "bob-29", "bob-30", "bob-31", "bob-400"}),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -46,6 +47,14 @@ def test_moments_of_python(microseconds: int) -> None:
         assert nanoseconds_of(aware.astimezone(timezone(timedelta(hours=5, minutes=30)))) == microseconds * 1000
 
 
+@pytest.fixture(scope="module")
+def times(make_lasting_backend: Callable[[], Backend]) -> Backend:
+    """A record for each of the times; only read."""
+    backend = make_lasting_backend()
+    backend.write([make_trace(started_at=at) for at in TIMES])
+    return backend
+
+
 def found(backend: Backend, chosen: Filters) -> list[int]:
     times = [trace.started_at for trace in backend.list(chosen).traces]
     assert backend.stats([], chosen)[0].calls == len(times)
@@ -72,19 +81,17 @@ def found(backend: Backend, chosen: Filters) -> list[int]:
         (None, "1969-12-31T23:59:59", TIMES[:1]),
     ],
 )
-def test_ranges(backend: Backend, since: str | None, until: str | None, expected: list[int]) -> None:
+def test_ranges(times: Backend, since: str | None, until: str | None, expected: list[int]) -> None:
     """A range that begins before all times, or ends after them, or lies outside, keeps what is in it."""
-    backend.write([make_trace(started_at=at) for at in TIMES])
-    assert found(backend, filters(since, until)) == expected
+    assert found(times, filters(since, until)) == expected
 
 
 @pytest.mark.parametrize("since", [None, FIRST - 1, FIRST, FIRST + 1, LAST, LAST + 1, 10**30])
 @pytest.mark.parametrize("until", [None, FIRST - 1, FIRST, LAST, LAST + 1, 10**30])
-def test_ranges_at_the_ends_of_64_bits(backend: Backend, since: int | None, until: int | None) -> None:
+def test_ranges_at_the_ends_of_64_bits(times: Backend, since: int | None, until: int | None) -> None:
     """Bounds beyond what a column holds mean what they say."""
-    backend.write([make_trace(started_at=at) for at in TIMES])
     inside = [at for at in TIMES if (since is None or at >= since) and (until is None or at < until)]
-    assert found(backend, Filters(since=since, until=until)) == inside
+    assert found(times, Filters(since=since, until=until)) == inside
 
 
 @pytest.mark.parametrize(

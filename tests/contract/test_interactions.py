@@ -6,9 +6,11 @@ bodies with plain JSON parsing, without any SDK and without this project.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import pytest
 from anthropic.types import Message
@@ -18,20 +20,22 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 from pydantic import BaseModel, ValidationError
 
+from closing_lines import INTERACTION
 from expectations import check
-from interaction import Interaction, interaction_ids, parameters
-from llmspan.content import Policy
+from interaction import Interaction, parameters
+from llmspan import _guard
+from llmspan.content import ContentPolicy
+from llmspan.trace import ProviderTrace
 from replay import call, client_of, read, read_async, replay_sync
-from watching import Watch, watching
+from watching import watching
 
 pytestmark = [  # the SDKs' own
     pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning"),
 ]
-every_interaction = pytest.mark.parametrize("name", parameters())
 
 #: media of any size are kept: every byte is compared
-WHOLE = Policy(max_media_bytes=1 << 40)
+WHOLE = ContentPolicy(max_media_bytes=1 << 40)
 MODELS: dict[str, type[BaseModel]] = {
     "chat_completions": ChatCompletion,
     "completions": Completion,
@@ -41,124 +45,138 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 
 
-async def replay_async(interaction: Interaction, watch: Watch) -> None:
-    """The same, async."""
-    async with client_of(interaction, is_async=True) as client:
-        await read_async(interaction, await call(client, interaction))
+class Way(NamedTuple):
+    """How a call is made and read: plainly, or raw and then parsed, or by its lines or bytes."""
+
+    variant: str
+    is_async: bool
+
+    @property
+    def kind(self) -> str:
+        """The closing line that it counts in."""
+        colour = "async" if self.is_async else "sync"
+        return colour if self.variant == "plain" else f"{colour}, raw and streaming responses"
+
+    @property
+    def unread(self) -> bool:
+        """Whether the SDK does not read the events."""
+        return self.variant in ("lines", "bytes")
 
 
-#: how a raw response is read: ``with_raw_response`` and ``.parse()``, ``with_streaming_response`` and each of its own
-WAYS = ("parse", "streaming", "lines", "bytes")
+#: ``with_raw_response`` and ``.parse()``, ``with_streaming_response`` and each way of its own
+RAW = ("parse", "streaming", "lines", "bytes")
+WAYS = [Way(variant, is_async) for variant in ("plain", *RAW) for is_async in (False, True)]
 
 
-def ways(*, in_turn: bool = False) -> pytest.MarkDecorator:
-    """Every interaction in every way; ``in_turn``: our own in every other way, by turns, as another test has all."""
-    values: list[Any] = []
-    for number, name in enumerate(parameters()):
-        if name.values[0].startswith("complete-"):  # made by `post`, which has no variants
-            continue
-        chosen = WAYS[number % 2 :: 2] if in_turn and not name.marks else WAYS
-        values += [pytest.param(*name.values, way, marks=name.marks) for way in chosen]
-    return pytest.mark.parametrize(("name", "way"), values)
+def ways_of(name: str) -> list[Way]:
+    """The ways in which an interaction is replayed."""
+    # what is made by `post` has no variants
+    return [way for way in WAYS if way.variant == "plain" or not name.startswith("complete-")]
 
 
-def replay_raw(interaction: Interaction, way: str) -> None:
-    """Make the call by one of the raw variants and read it to its end."""
+def replay(interaction: Interaction, variant: str) -> None:
+    """Make the call and read it to its end."""
+    if variant == "plain":
+        replay_sync(interaction)
+        return
     with client_of(interaction) as client:
-        if way == "parse":
+        if variant == "parse":
             read(interaction, call(client, interaction, "with_raw_response").parse())
             return
         with call(client, interaction, "with_streaming_response") as response:
-            if way == "streaming":
+            if variant == "streaming":
                 read(interaction, response.parse())
             else:
-                for _ in response.iter_lines() if way == "lines" else response.iter_bytes():
+                for _ in response.iter_lines() if variant == "lines" else response.iter_bytes():
                     pass
 
 
-async def replay_raw_async(interaction: Interaction, way: str) -> None:
+async def replay_async(interaction: Interaction, variant: str) -> None:
     """The same, async."""
     async with client_of(interaction, is_async=True) as client:
-        if way == "parse":
+        if variant == "plain":
+            await read_async(interaction, await call(client, interaction))
+            return
+        if variant == "parse":
             parsed = (await call(client, interaction, "with_raw_response")).parse()
             await read_async(interaction, await parsed if hasattr(parsed, "__await__") else parsed)
             return
         async with call(client, interaction, "with_streaming_response") as response:
-            if way == "streaming":
+            if variant == "streaming":
                 await read_async(interaction, await response.parse())
             else:
-                async for _ in response.iter_lines() if way == "lines" else response.iter_bytes():
+                async for _ in response.iter_lines() if variant == "lines" else response.iter_bytes():
                     pass
 
 
-@every_interaction
-def test_sync(name: str) -> None:
-    """One span and one record, equal to what the interaction is known to hold."""
-    interaction = Interaction.load(name)
-    with watching(policy=WHOLE) as watch:
-        error = exception_of(lambda: replay_sync(interaction))
-    check(interaction, watch, error)
-
-
-@pytest.mark.anyio
-@every_interaction
-async def test_async(name: str) -> None:
-    """The same through the async client."""
-    interaction = Interaction.load(name)
-    with watching(policy=WHOLE) as watch:
-        error: BaseException | None = None
-        try:
-            await replay_async(interaction, watch)
-        except Exception as raised:
-            error = raised
-    check(interaction, watch, error)
-
-
-@ways()
-def test_raw(name: str, way: str) -> None:
-    """The same where the caller takes the raw response, and parses it, or reads its lines or bytes himself."""
-    interaction = Interaction.load(name)
-    with watching(policy=WHOLE) as watch:
-        error = exception_of(lambda: replay_raw(interaction, way))
-    check(interaction, watch, error, unread=way in ("lines", "bytes"))
-
-
-@pytest.mark.anyio
-@ways(in_turn=True)
-async def test_asyncraw(name: str, way: str) -> None:
-    """The same through the async client."""
-    interaction = Interaction.load(name)
-    with watching(policy=WHOLE) as watch:
-        error: BaseException | None = None
-        try:
-            await replay_raw_async(interaction, way)
-        except Exception as raised:
-            error = raised
-    check(interaction, watch, error, unread=way in ("lines", "bytes"))
-
-
-def exception_of(function: Callable[[], None]) -> Exception | None:
+def exception_of(interaction: Interaction, way: Way, runner: asyncio.Runner) -> Exception | None:
+    """What the caller gets instead of a result."""
     try:
-        function()
+        if way.is_async:
+            runner.run(replay_async(interaction, way.variant))
+        else:
+            replay(interaction, way.variant)
     except Exception as error:
         return error
     return None
 
 
-STREAMS = [name for name in interaction_ids() if "-stream-" in name and name.partition("-")[0] in MODELS]
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for all async calls."""
+    with asyncio.Runner() as made:
+        yield made
 
 
-@pytest.mark.parametrize("name", parameters(STREAMS))
-def test_reassembled_response_is_the_sdks_model(name: str) -> None:
+class Attempts:
+    """The ways of one interaction: each is tried, whichever fail before it, and the closing lines count each."""
+
+    def __init__(self, record_property: Callable[[str, Any], None]) -> None:
+        self._record_property = record_property
+        self.failures: list[Exception] = []
+
+    @contextmanager
+    def of(self, kind: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as failure:
+            failure.add_note(name)
+            self.failures.append(failure)
+            self._record_property(INTERACTION, (kind, False))
+        else:
+            self._record_property(INTERACTION, (kind, True))
+
+
+@pytest.mark.parametrize("name", parameters())
+def test_every_way(name: str, runner: asyncio.Runner, record_property: Callable[[str, Any], None]) -> None:
+    """However a call is made and read: one span and one record, equal to what the interaction is known to hold."""
+    interaction, attempts = Interaction.load(name), Attempts(record_property)
+    with watching(policy=WHOLE) as watch:
+        for way in ways_of(name):
+            watch.clear()
+            with attempts.of(way.kind, f"{way}"):
+                error = exception_of(interaction, way, runner)
+                check(interaction, watch, error, unread=way.unread)
+                assert _guard.failures() == {}
+            if way == WAYS[0] and is_stream_of_a_model(name):
+                with attempts.of("reassembled", "reassembled"):
+                    check_model(interaction, watch.records)
+    if attempts.failures:
+        raise ExceptionGroup(name, attempts.failures)
+
+
+def is_stream_of_a_model(name: str) -> bool:
+    """Whether what is streamed makes an object of one of the models."""
+    return "-stream-" in name and name.partition("-")[0] in MODELS
+
+
+def check_model(interaction: Interaction, records: list[ProviderTrace]) -> None:
     """A reassembled stream is an object of the SDK's non-streaming model, as strictly as what was sent allows."""
-    interaction = Interaction.load(name)
     expect = interaction.expect
     if not expect["is_sse"] or (expect["error"] and not expect["finish_reasons"]):
         assert expect["error"]  # there is nothing to reassemble
         return
-    with watching(policy=WHOLE) as watch:
-        exception_of(lambda: replay_sync(interaction))
-    (record,) = watch.records
+    (record,) = records
     response = json.loads(record.response_json or "null")
     model = MODELS[interaction.prefix]
     faults = strict_faults(model, response)

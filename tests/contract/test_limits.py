@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmspan.backends.base import Filters
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.limits import MAX_JSON_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, cut_json, cut_text
 from llmspan.trace import KEYS, KINDS, PAYLOAD_KEYS
 from llmspan.usage import Usage
@@ -83,7 +83,7 @@ def test_the_policy_has_the_same_caps():
     trace = make_trace(
         user_id="u" * 20_000, error_json={"m": "x" * 3_000_000}, attributes={"a": "y" * 3_000_000}, status="error"
     )
-    kept = Policy().apply_to_record(trace)
+    kept = ContentPolicy().apply_to_record(trace)
     assert kept.user_id == cut_text("u" * 20_000)
     assert cut_json(kept.error_json) == kept.error_json
     assert cut_json(kept.attributes) == kept.attributes
@@ -95,5 +95,5 @@ def test_no_half_key_at_a_cut(at):
     """A key that a cut would leave the first half of is masked before it is cut."""
     key = "sk-" + "proj-Ab3dEf6hIj9kLm2nOp5q"
     body = {"m": "x " * (at // 2) + key + " y" * 2_000_000}
-    kept = Policy().apply_to_record(make_trace(status="error", error_json=body, error_message="x " * 498 + key))
+    kept = ContentPolicy().apply_to_record(make_trace(status="error", error_json=body, error_message="x " * 498 + key))
     assert "sk-proj" not in json.dumps([kept.error_json, kept.error_message])

@@ -26,9 +26,9 @@ def payload_pages_of(backend: Backend, limit: int, filters: Filters | None = Non
 
 @several
 @given(records=st.lists(traces(), max_size=6, unique_by=lambda trace: trace.id), limit=st.integers(1, 4))
-def test_pages_of_any_records(make_backend, records, limit):
+def test_pages_of_any_records(empty_backend, records, limit):
     """The pages together are all records with their payloads, newest first; their JSON is that of the records."""
-    backend = make_backend()
+    backend = empty_backend()
     backend.write(records)
     pages = list(payload_pages_of(backend, limit))
     assert [trace for page in pages for trace in page.traces] == newest_first(records)
@@ -122,6 +122,9 @@ def test_a_backend_without_pages_of_json(backend):
 
     class Plain:
         name, readable, location = "plain", True, "here"
+
+        def open(self) -> None:
+            pass
 
         def list(self, *arguments: Any, **more: Any) -> Page:
             return backend.list(*arguments, **more)

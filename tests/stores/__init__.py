@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from llmspan.backends.base import Backend
+from llmspan.backends.clickhouse import ClickHouseBackend
 from llmspan.backends.memory import MemoryBackend
+from llmspan.backends.postgres import PostgresBackend
 from llmspan.backends.sqlite import SQLiteBackend
 
 from . import clickhouse, postgres
@@ -23,6 +25,27 @@ MAKERS: dict[str, Callable[[Path], Backend]] = {
     "clickhouse-http": lambda _: clickhouse.over_http(),
     "postgres": postgres.make,
 }
+
+
+def cleared(backend: Backend) -> bool:
+    """Delete all that is in the store of a server; False for one that is as cheap to make anew."""
+    if isinstance(backend, ClickHouseBackend):
+        clickhouse.clear(backend)
+    elif isinstance(backend, PostgresBackend):
+        postgres.clear(backend)
+    else:
+        return False
+    return True
+
+
+def dropped(backend: Backend) -> None:
+    """Drop what was made for a store: an engine with hundreds of databases has work to do for each."""
+    if isinstance(backend, ClickHouseBackend):
+        clickhouse.drop(backend)
+
+
+#: stores that are dear to make, and cheap to clear
+SERVERS: Final = ("clickhouse-chdb", "clickhouse-http", "postgres")
 
 B = TypeVar("B", bound=Backend)
 

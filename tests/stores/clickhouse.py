@@ -16,7 +16,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from llmspan.backends.clickhouse import ClickHouseBackend
+from llmspan.backends.clickhouse.client import quoted
 from llmspan.backends.clickhouse.dsn import parse_dsn
+from llmspan.backends.clickhouse.schema import ANNOTATIONS
 from llmspan.settings import Settings
 
 from .clickhouse_http import Front
@@ -56,8 +58,21 @@ def settings(dsn: str, **given: Any) -> Settings:
     return replace(Settings(clickhouse_dsn=dsn, clickhouse_ttl=None), **given)
 
 
-def embedded() -> ClickHouseBackend:
-    return ClickHouseBackend.from_settings(settings(embedded_dsn()))
+def embedded(**given: Any) -> ClickHouseBackend:
+    return ClickHouseBackend.from_settings(settings(embedded_dsn(), **given))
+
+
+def clear(backend: ClickHouseBackend) -> None:
+    """Delete what is in the tables, without a mutation."""
+    for name in ("provider_traces", ANNOTATIONS):
+        backend._client().command(f"TRUNCATE TABLE {backend._table(name)}")
+
+
+def drop(backend: ClickHouseBackend) -> None:
+    """Drop the database that was made for a store."""
+    client = backend._client()
+    client.command(f"DROP DATABASE IF EXISTS {quoted(client.dsn.database)} SYNC")
+    backend.shutdown()
 
 
 @cache
@@ -77,8 +92,8 @@ def server_dsn(database: str | None = None) -> str:
     return front().dsn(name)
 
 
-def over_http() -> ClickHouseBackend:
-    return ClickHouseBackend.from_settings(settings(server_dsn()))
+def over_http(**given: Any) -> ClickHouseBackend:
+    return ClickHouseBackend.from_settings(settings(server_dsn(), **given))
 
 
 def tested() -> str | None:

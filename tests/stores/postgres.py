@@ -202,6 +202,12 @@ def make(_: Path) -> PostgresBackend:
     return PostgresBackend(new_schema())
 
 
+def clear(backend: PostgresBackend) -> None:
+    """Delete what is in the tables; days that were added stay."""
+    assert backend._dsn is not None
+    execute(backend._dsn, "DELETE FROM provider_traces", "DELETE FROM llmspan_annotations")
+
+
 def stop() -> None:
     """End the shared server; drop what was made on one that was given."""
     if GIVEN:

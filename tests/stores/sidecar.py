@@ -106,6 +106,8 @@ class WiredStore(SocketBackend):
 
     readable = True
 
+    knows_conditions = True
+
     def __init__(self, directory: Path) -> None:
         self._file = directory / "traces.db"
         self._store = SQLiteBackend(self._file)

@@ -1,20 +1,25 @@
 """What a trace backend is: a synchronous store of provider traces.
 
 Backends are called from worker threads (writes) and by the reader (reads), one call at a time each; they never run on
-a caller's thread or event loop. They know nothing of queues, retries or spans. Making one must neither connect nor
-fail: what can go wrong goes wrong in :meth:`Backend.open`, with a clear error.
+a caller's thread or event loop. They know nothing of queues or retries; to store spans as well is optional
+(:class:`SupportsSpanWrites`). Making one must neither connect nor fail: what can go wrong goes wrong in
+:meth:`Backend.open`, with a clear error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Final, Literal, Protocol, get_args, runtime_checkable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from ..cost import PriceLimits
-from ..errors import SettingsError
+from ..errors import QueryError
+from ..notebook_html import list_table
+from ..query.filters import Filters, NoneOf, OneOf
+from ..query.statistics import Measures
 from ..settings import Settings
-from ..trace import ProviderTrace, RecordStatus
+from ..span_record import SpanRecord
+from ..trace import ProviderTrace
 
 __all__ = [
     "GROUPS",
@@ -28,86 +33,29 @@ __all__ = [
     "Page",
     "PriceClass",
     "StatsRow",
+    "SupportsCancel",
+    "SupportsConditions",
     "SupportsCount",
     "SupportsDelete",
     "SupportsJsonPages",
+    "SupportsMeasures",
     "SupportsReadOnly",
     "SupportsRemove",
     "SupportsRetention",
+    "SupportsSpanWrites",
+    "SupportsSpans",
+    "SupportsTextIndex",
     "SupportsUsageSums",
 ]
 
-GroupBy = Literal[
-    "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source"
-]
+#: What ``stats`` can group by: a period (``hour``, ``day``, ``week``, ``month``), a scalar key of the record or its
+#: short name, ``model`` (the response model, or the requested one where none came back), ``tag``, or an attribute.
+GroupBy = str
 
-#: what ``stats`` can group by; ``model`` is the response model, or the requested one where none came back
-GROUPS: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """A filter: the value is one of these."""
-
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NoneOf:
-    """A filter: the value is none of these. A record without any value passes."""
-
-    values: tuple[str, ...]
-
-
-#: what a filter on a key can be: exactly this value, one of several, none of several
-Wanted = str | OneOf | NoneOf | None
-
-#: keys of which all possible values are known
-_CLOSED: Final[Mapping[str, tuple[str, ...]]] = {"status": get_args(RecordStatus)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """Which records are meant; every given filter must hold. Times are nanoseconds since the epoch, UTC.
-
-    Raises:
-        SettingsError: a value that no record can have.
-    """
-
-    id: Wanted = None
-    trace_id: Wanted = None
-    run_id: Wanted = None
-    step_id: Wanted = None
-    agent_id: Wanted = None
-    conversation_id: Wanted = None
-    user_id: Wanted = None
-    org_id: Wanted = None
-    provider: Wanted = None
-    operation: Wanted = None
-    request_model: Wanted = None
-    response_model: Wanted = None
-    status: Wanted = None
-    call_type: Wanted = None
-    source: Wanted = None
-    #: inclusive
-    since: int | None = None
-    #: exclusive
-    until: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, allowed in _CLOSED.items():
-            for value in self.choices().get(name, OneOf(())).values:
-                if value not in allowed:
-                    raise SettingsError(f"{name}={value}: no record has that; choose from {', '.join(allowed)}")
-
-    def choices(self) -> dict[str, OneOf | NoneOf]:
-        """The given filters that compare a column with values."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("since", "until")}
-        return {
-            name: OneOf((value,)) if isinstance(value, str) else value
-            for name, value in values.items()
-            if value is not None
-        }
+#: those of them that every backend has always known
+GROUPS: Final[tuple[GroupBy, ...]] = (
+    "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +64,24 @@ class Page:
 
     traces: Sequence[ProviderTrace]
     next_cursor: str | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line for each record."""
+        names = ("started", "id", "provider", "model", "status", "input", "output", "ms")
+        rows = [
+            (
+                f"{trace.started:%Y-%m-%d %H:%M:%S}Z",
+                trace.id,
+                trace.provider,
+                trace.response_model or trace.request_model,
+                trace.status,
+                trace.usage.input_tokens,
+                trace.usage.output_tokens,
+                trace.duration_ns // 1_000_000,
+            )
+            for trace in self.traces
+        ]
+        return list_table(names, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +101,20 @@ class StatsRow:
     cache_write_tokens: int | None
     reasoning_tokens: int | None
     details: Mapping[str, int] = field(default_factory=dict[str, int])
+    #: latencies and rates, where they were asked for
+    measures: Measures | None = None
+
+    @property
+    def failure_rate(self) -> float | None:
+        """The part of the calls that failed; None of no calls."""
+        return self.failures / self.calls if self.calls else None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the group and its sums, ``-`` for those that no call has reported."""
+        names = [f.name for f in fields(self) if f.name not in ("group", "details", "measures")]
+        numbers = {name: getattr(self, name) for name in names} | dict(self.details)
+        numbers |= {} if self.measures is None else asdict(self.measures)
+        return list_table([*self.group, *numbers], [[*self.group.values(), *numbers.values()]])
 
 
 #: the row over all records of a store that has none
@@ -146,7 +126,7 @@ NO_RECORDS: Final = StatsRow(
 
 @runtime_checkable
 class Backend(Protocol):
-    """A place where provider traces are kept."""
+    """A store of provider traces."""
 
     #: the name in ``LLMSPAN_BACKENDS``
     name: ClassVar[str]
@@ -183,7 +163,7 @@ class Backend(Protocol):
         """
         ...
 
-    def get(self, trace_id: str, /) -> ProviderTrace | None:
+    def get(self, record_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
         ...
 
@@ -241,6 +221,18 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsConditions(Protocol):
+    """A backend that knows all that filters can require, and reads :meth:`~llmspan.Filters.all_conditions`.
+
+    Others are asked only for what :meth:`~llmspan.Filters.choices` says, and never for anything that they would leave
+    out.
+    """
+
+    #: True
+    knows_conditions: ClassVar[bool]
+
+
 @dataclass(frozen=True, slots=True)
 class JsonPage:
     """Records as :meth:`~llmspan.trace.ProviderTrace.to_json_line` writes them; otherwise as :class:`Page`."""
@@ -287,6 +279,17 @@ class SupportsUsageSums(Protocol):
 
 
 @runtime_checkable
+class SupportsMeasures(Protocol):
+    """A backend that computes latencies and rates of groups; no backend has to."""
+
+    def measures(
+        self, group_by: Sequence[GroupBy], filters: Filters | None = None
+    ) -> Mapping[tuple[str | None, ...], Measures]:
+        """The measures of each group that has records, by the group's values."""
+        ...
+
+
+@runtime_checkable
 class SupportsCount(Protocol):
     """A backend that counts records without summing up what is in them; no backend has to."""
 
@@ -301,6 +304,23 @@ class SupportsJsonPages(Protocol):
 
     def list_json(self, filters: Filters | None = None, *, limit: int = 50, cursor: str | None = None) -> JsonPage:
         """The page that ``list`` gives with payloads, as JSON."""
+        ...
+
+
+@runtime_checkable
+class SupportsCancel(Protocol):
+    """A backend whose queries can be ended before they have answered; no backend has to."""
+
+    def cancel(self) -> None:
+        """End the query that is running, which raises :class:`RetryableError`; none running, do nothing.
+
+        Any thread may ask. The backend may be used afterwards, but the end may meet the next query: ask for nothing
+        before the query has raised, or shut the backend down in between.
+        """
+        ...
+
+    def limit_reads(self, seconds: float) -> None:
+        """End each query by itself after ``seconds``, where :meth:`cancel` cannot."""
         ...
 
 
@@ -346,6 +366,28 @@ class SupportsDelete(SupportsCount, Protocol):
 
 
 @runtime_checkable
+class SupportsTextIndex(Protocol):
+    """A backend that can have an index for free text, with and without which it finds the same; no backend has to."""
+
+    def has_text_index(self) -> bool:
+        """Whether there is one."""
+        ...
+
+    def index_text(self, progress: Callable[[int], object] | None = None) -> None:
+        """Make the index, or bring it up to date; others may write meanwhile.
+
+        Raises:
+            SettingsError: the store as it is set up cannot have one.
+            RefusedError: this user may not make one.
+        """
+        ...
+
+    def drop_text_index(self) -> None:
+        """Remove the index, if there is one."""
+        ...
+
+
+@runtime_checkable
 class SupportsReadOnly(Protocol):
     """A backend that can be read where it cannot be written to; others are opened alike for both."""
 
@@ -363,11 +405,46 @@ class SupportsRetention(Protocol):
         ...
 
 
-def check_groups(group_by: Sequence[str]) -> None:
-    """Raise :class:`SettingsError` unless all of ``group_by`` are known."""
-    for name in group_by:
-        if name not in GROUPS:
-            raise SettingsError(f"cannot group by {name!r}; choose from {', '.join(GROUPS)}")
+@runtime_checkable
+class SupportsSpanWrites(Protocol):
+    """A backend that takes spans beside the records; no backend has to."""
+
+    @property
+    def keeps_spans(self) -> bool:
+        """Whether spans can be written, as far as is known. If not, none are handed over."""
+        ...
+
+    def write_spans(self, spans: Sequence[SpanRecord]) -> None:
+        """Store all of ``spans`` or none; a span that is there already is left as it is. Raises as ``write`` does."""
+        ...
+
+
+@runtime_checkable
+class SupportsSpans(Protocol):
+    """A backend that gives spans back; no backend has to."""
+
+    def spans(self, trace_ids: Sequence[str], limit: int) -> Sequence[SpanRecord]:
+        """At most ``limit`` spans of these traces, the earliest first, each once."""
+        ...
+
+
+def check_known_groups(backend: Backend, group_by: Sequence[GroupBy]) -> None:
+    """Raise :class:`QueryError` if ``backend`` cannot group by all of ``group_by``."""
+    unknown = [name for name in group_by if name not in GROUPS]
+    if unknown and not getattr(backend, "knows_conditions", False):
+        raise QueryError(
+            f"the backend {backend.name!r} groups by {', '.join(GROUPS)} only, not by {', '.join(unknown)}"
+        )
+
+
+def check_filters(backend: Backend, filters: Filters | None) -> None:
+    """Raise :class:`QueryError` if ``backend`` does not know all that ``filters`` require."""
+    if filters is not None and not filters.is_plain and not getattr(backend, "knows_conditions", False):
+        keys = ", ".join(dict.fromkeys(condition.key for condition in filters.all_conditions()))
+        raise QueryError(
+            f"the backend {backend.name!r} ({backend.location}) knows only exact values of the plain keys, since and"
+            f" until; these filters are about {keys}"
+        )
 
 
 Row = Mapping[str, Any]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .base import Filters, GroupBy, check_groups
+from ..query.statistics import check_groups
+from .base import Filters, GroupBy
+from .conditions import unnested_table
 from .json_sql import JsonDialect
 from .query import Query, SqlDialect, _conditions, _group, _group_expressions, _number
 
@@ -24,11 +26,12 @@ def detail_sums(
     conditions, values = _conditions(dialect, filters)
     groups = [f"group_{at}" for at in range(len(group_by))]
     expressions = [
-        f"{group} AS {name}" for group, name in zip(_group_expressions(dialect, group_by), groups, strict=True)
+        f"{group} AS {name}" for group, name in zip(_group_expressions(dialect, group_by, values), groups, strict=True)
     ]
     details = [f"{json.text('usage_details')} AS details", f"{json.members('usage_details')} AS details_members"]
+    table = unnested_table(dialect.conditions, dialect.table, group_by)
     where = " AND ".join([*conditions, "usage_source = 'none'"])
-    statement = f"SELECT {', '.join([*expressions, *details])} FROM {dialect.table} WHERE {where} {json.fence}"  # noqa: S608
+    statement = f"SELECT {', '.join([*expressions, *details])} FROM {table} WHERE {where} {json.fence}"  # noqa: S608
     numbers = [f"{json.is_integer('details_members', name)} AS {name}" for name in names]
     counted = [*groups, f"{json.is_odd('details')} AS odd", *numbers]
     counts = f"SELECT {', '.join(counted)} FROM ({statement}) AS rows_read {json.fence}"  # noqa: S608

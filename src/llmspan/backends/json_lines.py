@@ -28,7 +28,7 @@ _CLASSES: Final[dict[str, tuple[type, ...]]] = {
     "text": (str,), "integer": (int,), "boolean": (bool, int), "list": (str, list, tuple), "map": (str,),
     "json": (str,),
 }  # fmt: skip
-#: keys that have no null in a record: an empty cell stands for a default, which the record knows
+#: keys that have no null in a record: an empty cell stands for the record's default
 _NEVER_NULL: Final = frozenset({
     "id", "provider", "operation", "api", "status", "started_at", "duration_ns", "schema_version", "agent_tags",
     "attributes", "stream", "finish_reasons", "usage_details", "usage_source", "content",

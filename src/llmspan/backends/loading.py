@@ -1,6 +1,6 @@
 """The trace backends by name: an entry point in the group ``llmspan.backends`` is all that one needs to be known.
 
-Nothing is imported before it is named in the settings, so a driver that is not installed is no matter to the others.
+Nothing is imported before it is named in the settings, so a driver that is not installed does not affect the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 #: what is used if nothing is named
 DEFAULT: Final = ("sqlite",)
 _GROUP: Final = "llmspan.backends"
-#: the remedy in a program that PyInstaller, or another tool, has built without what our hook tells
+#: the remedy in a program that PyInstaller, or another tool, has built without our hook
 FROZEN: Final = (
     "build it with PyInstaller's hook of llmspan (it is found where llmspan is installed), or with"
     " --collect-all llmspan --copy-metadata llmspan"
@@ -123,7 +123,7 @@ def _load(name: str, points: dict[str, EntryPoint], named_by: str) -> type[Backe
         if not points:
             raise _wrong(named_by, f"the backend {name!r} is not found: llmspan is not installed as a package; pip"
                          " install it")  # fmt: skip
-        raise _wrong(named_by, f"no backend is called {name!r}; there are {', '.join(sorted(points))}")
+        raise _wrong(named_by, f"unknown backend {name!r}; available: {', '.join(sorted(points))}")
     try:
         return points[name].load()
     except (ImportError, AttributeError) as error:

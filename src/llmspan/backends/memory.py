@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from time import time_ns
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from .._native import Lock
+from ..annotation import Annotation
+from ..query.statistics import Measures, check_groups, groups_of, measures_of
 from ..settings import Settings
+from ..span_record import SpanRecord
 from ..trace import FAILED, KEYS, ProviderTrace
-from .base import Filters, GroupBy, NoneOf, OneOf, Page, StatsRow, check_groups
+from .annotation_rows import annotation_subject, decode_annotation, encode_annotation, missing_subject
+from .base import Filters, GroupBy, Page, StatsRow
 from .payload_pages import take_page
 from .rows import LISTED_KEYS, Cell, as_page, check_limit, decode, decode_cursor, encode, plain_text
+from .span_rows import decode_span, encode_span
 
 __all__ = ["MemoryBackend"]
 
@@ -27,9 +32,12 @@ class MemoryBackend:
 
     name: ClassVar[str] = "memory"
     readable: ClassVar[bool] = True
+    knows_conditions: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
+        self._spans: dict[tuple[str, str], SpanRecord] = {}
+        self._annotations: dict[str, Annotation] = {}
         self._lock = Lock()
 
     @classmethod
@@ -65,16 +73,56 @@ class MemoryBackend:
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are."""
-        rows = [encode(trace) for trace in traces]
+        rows = [encode(record) for record in traces]
         with self._lock:
             for row in rows:
                 self._rows.setdefault(str(row["id"]), row)
 
+    @property
+    def keeps_spans(self) -> bool:
+        """True."""
+        return True
+
+    def write_spans(self, spans: Sequence[SpanRecord]) -> None:
+        """Store all of ``spans``; known ones stay as they are."""
+        with self._lock:
+            for span in spans:
+                self._spans.setdefault((span.trace_id, span.span_id), decode_span(encode_span(span)))
+
+    def spans(self, trace_ids: Sequence[str], limit: int) -> Sequence[SpanRecord]:
+        """The spans of these traces, the earliest first."""
+        with self._lock:
+            spans = [span for span in self._spans.values() if span.trace_id in trace_ids]
+        return sorted(spans, key=lambda span: (span.started_at, span.span_id))[:limit]
+
+    def annotate(self, annotation: Annotation) -> None:
+        """Store an annotation, if what it is about is there."""
+        encodable = decode_annotation(encode_annotation(annotation))
+        with self._lock:
+            if not self._has_subject(encodable):
+                raise missing_subject(annotation, self.location)
+            self._annotations.setdefault(encodable.id, encodable)
+
+    def annotations(self, record_ids: Sequence[str], trace_ids: Sequence[str], limit: int) -> Sequence[Annotation]:
+        """At most ``limit`` annotations of these records and these traces, the oldest first."""
+        with self._lock:
+            annotations = list(self._annotations.values())
+        chosen = [note for note in annotations if note.record_id in record_ids or note.trace_id in trace_ids]
+        return sorted(chosen, key=lambda note: (note.created_at, note.id))[:limit]
+
+    def remove_annotation(self, annotation_id: str) -> bool:
+        """Take one out; whether it was there."""
+        with self._lock:
+            return self._annotations.pop(annotation_id, None) is not None
+
+    def _has_subject(self, annotation: Annotation) -> bool:
+        column, value = annotation_subject(annotation)
+        return any(row[column] == value for row in self._rows.values())
+
     def remove(self, ids: Sequence[str]) -> None:
         """Take the records with these ids out."""
         with self._lock:
-            for name in ids:
-                self._rows.pop(plain_text(name), None)
+            self._drop(plain_text(name) for name in ids)
 
     def delete(
         self, filters: Filters, *, thorough: bool = True, progress: Callable[[int], object] | None = None
@@ -82,21 +130,28 @@ class MemoryBackend:
         """Delete all records that ``filters`` mean."""
         del thorough
         with self._lock:
-            ids = [name for name, row in self._rows.items() if _matches(row, filters)]
-            for name in ids:
-                del self._rows[name]
+            annotations = list(self._annotations.values())
+            ids = [name for name, row in self._rows.items() if filters.matches(decode(row), annotations)]
+            self._drop(ids)
         if progress is not None:
             progress(len(ids))
         return len(ids)
+
+    def _drop(self, ids: Iterable[str]) -> None:
+        """Drop rows with their annotations, and spans and annotations of the traces whose last row that was."""
+        dropped = [self._rows.pop(name, None) for name in ids]
+        ended = {row["trace_id"] for row in dropped if row} - {row["trace_id"] for row in self._rows.values()}
+        self._spans = {key: span for key, span in self._spans.items() if span.trace_id not in ended}
+        self._annotations = {key: note for key, note in self._annotations.items() if self._has_subject(note)}
 
     def now(self) -> int:
         """The time of this machine."""
         return time_ns()
 
-    def get(self, trace_id: str, /) -> ProviderTrace | None:
+    def get(self, record_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
         with self._lock:
-            row = self._rows.get(plain_text(trace_id))
+            row = self._rows.get(plain_text(record_id))
         return None if row is None else decode(row)
 
     def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
@@ -132,61 +187,35 @@ class MemoryBackend:
 
     def stats(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
         """Sums per group, in the order of the group's values."""
+        groups = self._groups(group_by, filters)
+        order = sorted(groups, key=lambda values: [(value is not None, value or "") for value in values])
+        return [_stats(dict(zip(group_by, values, strict=True)), groups[values]) for values in order]
+
+    def measures(
+        self, group_by: Sequence[GroupBy], filters: Filters | None = None
+    ) -> Mapping[tuple[str | None, ...], Measures]:
+        """The measures of each group that has records, by the group's values."""
+        groups = self._groups(group_by, filters)
+        return {values: measures_of([decode(row) for row in rows]) for values, rows in groups.items() if rows}
+
+    def _groups(self, group_by: Sequence[GroupBy], filters: Filters | None) -> dict[tuple[str | None, ...], list[_Row]]:
         check_groups(group_by)
         groups: dict[tuple[str | None, ...], list[_Row]] = {} if group_by else {(): []}
         for row in self._select(filters):
-            groups.setdefault(tuple(_GROUPS[name](row) for name in group_by), []).append(row)
-        order = sorted(groups, key=lambda values: [(value is not None, value or "") for value in values])
-        return [_stats(dict(zip(group_by, values, strict=True)), groups[values]) for values in order]
+            for values in groups_of(decode(row), group_by):
+                groups.setdefault(values, []).append(row)
+        return groups
 
     def _select(self, filters: Filters | None) -> Sequence[_Row]:
         """The rows that are meant, oldest first."""
         filters_or_all = filters or Filters()
         with self._lock:
-            rows = list(self._rows.values())
-        return sorted((row for row in rows if _matches(row, filters_or_all)), key=_place)
+            rows, annotations = list(self._rows.values()), list(self._annotations.values())
+        return sorted((row for row in rows if filters_or_all.matches(decode(row), annotations)), key=_place)
 
 
 def _place(row: _Row) -> tuple[int, str]:
     return int(row["started_at"] or 0), str(row["id"])
-
-
-def _matches(row: _Row, filters: Filters) -> bool:
-    at, _ = _place(row)
-    if (filters.since is not None and at < filters.since) or (filters.until is not None and at >= filters.until):
-        return False
-    return all(_passes(row[key], choice) for key, choice in filters.choices().items())
-
-
-def _passes(cell: Cell, choice: OneOf | NoneOf) -> bool:
-    return (cell in [plain_text(value) for value in choice.values]) == isinstance(choice, OneOf)
-
-
-def _column(name: str) -> Callable[[_Row], str | None]:
-    def read(row: _Row) -> str | None:
-        value = row[name]
-        return None if value is None else str(value)
-
-    return read
-
-
-def _model(row: _Row) -> str | None:
-    value = row["request_model"] if row["response_model"] is None else row["response_model"]
-    return None if value is None else str(value)
-
-
-_GROUPS: Final[Mapping[GroupBy, Callable[[_Row], str | None]]] = {
-    "model": _model,
-    "provider": _column("provider"),
-    "operation": _column("operation"),
-    "status": _column("status"),
-    "day": lambda row: f"{decode(row).started:%Y-%m-%d}",
-    "agent_id": _column("agent_id"),
-    "user_id": _column("user_id"),
-    "org_id": _column("org_id"),
-    "call_type": _column("call_type"),
-    "source": _column("source"),
-}
 
 
 def _stats(group: Mapping[str, str | None], rows: Sequence[_Row]) -> StatsRow:

@@ -6,11 +6,14 @@ Pure text and values: nothing here connects. Values are always parameters, and n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from ..query.statistics import PERIODS, check_groups
 from ..trace import FAILED, KEYS
-from .base import Filters, GroupBy, NoneOf, OneOf, StatsRow, check_groups
+from .base import Filters, GroupBy, StatsRow
+from .conditions import ConditionDialect, Renderer, unnested_table
 from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
 
 __all__ = [
@@ -28,6 +31,10 @@ __all__ = [
 
 _SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
+#: periods may be numbers: of hours, and of days, since the epoch
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS: Final = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=1)}
+
 #: what columns can hold: times outside are after all records, or before them
 _FIRST: Final = -(2**63)
 _LAST: Final = 2**63 - 1
@@ -44,16 +51,26 @@ class SqlDialect:
 
     #: what stands behind FROM
     table: str
+    #: the table of annotations
+    annotations: str = "annotations"
     #: how a parameter is written, given its name and value: ``:name``, ``%(name)s``
     parameter: Callable[[str, Cell], str]
-    #: the UTC day of a record as text, ``2026-01-31``
-    day: str
+    #: how filters are written
+    conditions: ConditionDialect
     #: the expression for the start of a record in integer nanoseconds
     started_at: str = "started_at"
     #: how a key is selected, where that is not the column of its name
     columns: Mapping[str, str] | None = None
     #: the exact sum of a column, however large: a number, or the text ``high:low``, for ``high * 2**32 + low``
     total: Callable[[str], str] = "sum({})".format
+    #: whether values can be gathered into arrays and sorted there, as ClickHouse does, faster than by windows
+    has_arrays: bool = False
+    #: whether groups are read as lists of values, to be sorted here: faster where the database sorts slowly
+    has_lists: bool = False
+    #: by name, groups that an index has in their order, and how they are written
+    group_order: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: how a condition on few columns is written, so that rows are read only where it holds
+    narrow: Callable[[str], str] = str
     #: further conditions that follow from ``since`` and ``until``, for a partition or sort key of another type
     bounds: Callable[[int | None, int | None], Sequence[str]] = _unbounded
 
@@ -130,7 +147,8 @@ def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | N
     """
     check_groups(group_by)
     conditions, values = _conditions(dialect, filters)
-    groups = [f"{expression} AS group_{at}" for at, expression in enumerate(_group_expressions(dialect, group_by))]
+    expressions = _group_expressions(dialect, group_by, values)
+    groups = [f"{expression} AS group_{at}" for at, expression in enumerate(expressions)]
     counts = [
         "count(*) AS calls",
         f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
@@ -140,7 +158,8 @@ def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | N
     names = [f"group_{at}" for at in range(len(group_by))]
     tail = f"GROUP BY {', '.join(names)} ORDER BY {', '.join(f'{name} NULLS FIRST' for name in names)}" if names else ""
     selected = ", ".join([*groups, *counts])
-    return Query(f"SELECT {selected} FROM {dialect.table} {_where(conditions)} {tail}", values)  # noqa: S608 - all ours
+    table = unnested_table(dialect.conditions, dialect.table, group_by)
+    return Query(f"SELECT {selected} FROM {table} {_where(conditions)} {tail}", values)  # noqa: S608 - all ours
 
 
 def where(dialect: SqlDialect, filters: Filters | None) -> Query:
@@ -160,13 +179,14 @@ def stats_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> StatsRow:
     )
 
 
-def _group_expressions(dialect: SqlDialect, group_by: Sequence[GroupBy]) -> list[str]:
-    expressions = {"model": "coalesce(response_model, request_model)", "day": dialect.day}
-    return [expressions.get(name, name) for name in group_by]
+def _group_expressions(dialect: SqlDialect, group_by: Sequence[GroupBy], values: dict[str, Cell]) -> list[str]:
+    """The value by which each group is made; parameters go into ``values``."""
+    renderer = Renderer(dialect.conditions, dialect.parameter, values)
+    return [renderer.group(name) for name in group_by]
 
 
 def _group(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> Mapping[str, str | None]:
-    return {name: _text(row[f"group_{at}"]) for at, name in enumerate(group_by)}
+    return {name: _text(name, row[f"group_{at}"]) for at, name in enumerate(group_by)}
 
 
 def _equal(dialect: SqlDialect, key: str, value: str, tail: str) -> Query:
@@ -178,7 +198,9 @@ def _equal(dialect: SqlDialect, key: str, value: str, tail: str) -> Query:
 def _conditions(dialect: SqlDialect, filters: Filters | None) -> tuple[list[str], dict[str, Cell]]:
     filters_or_all = filters or Filters()
     values: dict[str, Cell] = {}
-    conditions = [_choice(dialect, name, choice, values) for name, choice in filters_or_all.choices().items()]
+    bounds = dialect.bounds(filters_or_all.since, filters_or_all.until)
+    renderer = Renderer(dialect.conditions, dialect.parameter, values, bounds, dialect.table, dialect.annotations)
+    conditions = [renderer.condition(condition) for condition in filters_or_all.all_conditions()]
     for name, sign, value in (("since", ">=", filters_or_all.since), ("until", "<", filters_or_all.until)):
         if value is not None:
             if _FIRST < value <= _LAST:
@@ -186,22 +208,8 @@ def _conditions(dialect: SqlDialect, filters: Filters | None) -> tuple[list[str]
                 conditions.append(f"{dialect.started_at} {sign} {dialect.parameter(name, value)}")
             elif (name == "since") == (value > _LAST):  # else it holds for every time that there can be
                 conditions.append("1 = 0")
-    conditions.extend(dialect.bounds(filters_or_all.since, filters_or_all.until))
+    conditions.extend(bounds)
     return conditions, values
-
-
-def _choice(dialect: SqlDialect, name: str, choice: OneOf | NoneOf, values: dict[str, Cell]) -> str:
-    """The condition on one column; its parameters go into ``values``."""
-    parameters: dict[str, Cell] = {
-        f"{name}_{at}" if at else name: plain_text(value) for at, value in enumerate(choice.values)
-    }
-    values |= parameters
-    marks = [dialect.parameter(parameter, value) for parameter, value in parameters.items()]
-    sign, word = ("=", " OR ") if isinstance(choice, OneOf) else ("<>", " AND ")
-    compared = word.join(f"{name} {sign} {mark}" for mark in marks)
-    if isinstance(choice, OneOf):
-        return f"({compared or '1 = 0'})"
-    return f"({name} IS NULL OR ({compared or '1 = 1'}))"
 
 
 def _where(conditions: Sequence[str]) -> str:
@@ -215,5 +223,7 @@ def _number(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _text(value: Any) -> str | None:
+def _text(name: str, value: Any) -> str | None:
+    if name in PERIODS and isinstance(value, int):
+        return PERIODS[name](_EPOCH + value * _UNITS[name])
     return None if value is None else str(value)

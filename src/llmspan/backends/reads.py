@@ -6,18 +6,24 @@ opens and closes by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from ..annotation import Annotation
 from ..cost import PriceLimits
+from ..query.statistics import Measures, group_key
 from ..trace import KEYS, ProviderTrace
 from . import query
+from .annotation_rows import annotations_by_id, decode_annotation
 from .base import NO_RECORDS, Filters, GroupBy, JsonPage, Page, PriceClass, StatsRow
+from .bounded_classes import BoundedClass
 from .detail_sums import detail_sums, detail_sums_of
 from .json_lines import json_line
 from .json_sql import JsonDialect
+from .measures import measures, measures_row
 from .payload_pages import Row, take_page
-from .price_classes import price_class, price_classes
+from .price_bounds import bounded_class, price_bounds
+from .price_classes import ClassReading, price_classes
 from .rows import as_page, decode
 
 __all__ = ["QueryBuilder", "SQLQueryMixin"]
@@ -30,6 +36,9 @@ QueryBuilder = Callable[[query.SqlDialect], query.Query]
 class SQLQueryMixin:
     """The reading methods of :class:`~llmspan.backends.base.Backend`, over :meth:`_rows`."""
 
+    knows_conditions: ClassVar[bool] = True
+    #: keys by which :meth:`price_bounds` is fast; None if the store has no columns for that
+    _price_keys: ClassVar[Container[str] | None] = None
     #: how the database reads JSON, if sums of what is in JSON are made in it
     _json: ClassVar[JsonDialect | None] = None
 
@@ -44,9 +53,9 @@ class SQLQueryMixin:
         """
         return consume_rows(list(row.values()) for row in self._rows(ask))
 
-    def get(self, trace_id: str, /) -> ProviderTrace | None:
+    def get(self, record_id: str, /) -> ProviderTrace | None:
         """The record with this ``id``."""
-        return self._first(lambda dialect: query.by_id(dialect, trace_id))
+        return self._first(lambda dialect: query.by_id(dialect, record_id))
 
     def get_by_step_id(self, step_id: str) -> ProviderTrace | None:
         """The newest record of a step."""
@@ -82,7 +91,31 @@ class SQLQueryMixin:
         if json is None:
             return None
         rows = self._rows(lambda dialect: price_classes(dialect, json, group_by, filters, limits))
-        return [price_class(group_by, limits, row) for row in rows]
+        reading = ClassReading(group_by, limits)
+        return [reading.price_class(row) for row in rows]
+
+    def price_bounds(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, *, by_host: bool
+    ) -> Sequence[BoundedClass] | None:
+        """The classes of all calls that are meant; None where that is not faster than :meth:`price_classes`."""
+        keys = [group_key(name).name for name in group_by]
+        keys += [condition.key for condition in (filters or Filters()).all_conditions()]
+        price_keys = self._price_keys
+        if price_keys is None or not all(key in price_keys for key in keys):
+            return None
+        rows = self._rows(lambda dialect: price_bounds(dialect, group_by, filters, by_host=by_host))
+        return [bounded_class(group_by, row) for row in rows]
+
+    def price_classes_of(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits, models: Sequence[str]
+    ) -> Sequence[PriceClass]:
+        """The classes of the calls of these models, and of those without price columns."""
+        json = self._json
+        if json is None:
+            return []
+        rows = self._rows(lambda dialect: price_classes(dialect, json, group_by, filters, limits, models))
+        reading = ClassReading(group_by, limits)
+        return [reading.price_class(row) for row in rows]
 
     def detail_sums(
         self, group_by: Sequence[GroupBy], filters: Filters | None, names: Sequence[str]
@@ -102,6 +135,18 @@ class SQLQueryMixin:
         """Sums per group, in the order of the group's values."""
         rows = self._rows(lambda dialect: query.stats(dialect, group_by, filters))
         return [query.stats_row(group_by, row) for row in rows] if rows or group_by else [NO_RECORDS]
+
+    def measures(
+        self, group_by: Sequence[GroupBy], filters: Filters | None = None
+    ) -> Mapping[tuple[str | None, ...], Measures]:
+        """The measures of each group that has records, by the group's values."""
+        rows = self._rows(lambda dialect: measures(dialect, group_by, filters))
+        return dict(measures_row(group_by, row) for row in rows)
+
+    def annotations(self, record_ids: Sequence[str], trace_ids: Sequence[str], limit: int) -> Sequence[Annotation]:
+        """At most ``limit`` annotations of these records and these traces, the oldest first."""
+        rows = self._rows(lambda dialect: annotations_by_id(dialect, record_ids, trace_ids, limit))
+        return [decode_annotation(row) for row in rows]
 
     def _payload_page(
         self, filters: Filters | None, limit: int, cursor: str | None

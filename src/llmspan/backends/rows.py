@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .. import _json
 from .._pace import yield_gil
 from ..errors import PermanentError, RecordError, SettingsError
-from ..limits import MAX_JSON_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, cut_json, cut_text
+from ..limits import (
+    MAX_JSON_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT_BYTES,
+    cut_json,
+    cut_text,
+    encodable,
+    plain_text,
+)
 from ..trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
 from .base import Page
 
@@ -32,7 +39,7 @@ __all__ = [
     "plain_text",
 ]
 
-Cell = str | int | None
+Cell = str | int | float | None
 
 #: every key but the payloads
 LISTED_KEYS: Final = tuple(key for key in KEYS if key not in PAYLOAD_KEYS)
@@ -42,32 +49,31 @@ _INTEGERS: Final = tuple(key for key in KEYS if KINDS[key] == "integer")
 _OTHERS: Final = tuple(key for key in KEYS if key not in _TEXTS and key not in _INTEGERS)
 _LEAST: Final = -(2**63)
 _GREATEST: Final = 2**63 - 1
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NUL: Final = "\0"
 
 
-def encode(trace: ProviderTrace) -> dict[str, Cell]:
+def encode(record: ProviderTrace) -> dict[str, Cell]:
     """The row of a record, one cell a key.
 
     Raises:
         PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
     """
     yield_gil()
-    row = trace.to_dict()
+    row = record.to_dict()
     # Most values are their cells already; one loop a kind, so that asking for that is all that is done to them.
     for key in _TEXTS:
         value = row[key]
         if value is not None and not (
             value.__class__ is str and len(value) <= MAX_TEXT_BYTES and value.isascii() and _NUL not in value
         ):
-            row[key] = _cell(trace.id, key, value)
+            row[key] = _cell(record.id, key, value)
     for key in _INTEGERS:
         value = row[key]
         if value is not None and not (value.__class__ is int and _LEAST <= value <= _GREATEST):
-            row[key] = _cell(trace.id, key, value)
+            row[key] = _cell(record.id, key, value)
     for key in _OTHERS:
         if (value := row[key]) is not None:
-            row[key] = _cell(trace.id, key, value)
+            row[key] = _cell(record.id, key, value)
     return row
 
 
@@ -78,21 +84,6 @@ def decode(row: Mapping[str, Cell]) -> ProviderTrace:
         RecordError: a cell is not what :func:`encode` would have put there.
     """
     return ProviderTrace.from_dict({key: _value(key, cell) for key, cell in row.items()})
-
-
-def plain_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
-    """``value`` in ``limit`` bytes, with what some store cannot hold (NUL, lone surrogates) replaced by U+FFFD."""
-    return cut_text(_encodable(value.replace(_NUL, "\ufffd") if _NUL in value else value), limit)
-
-
-def _encodable(value: str) -> str:
-    if value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return _SURROGATE.sub("\ufffd", value)
-    return value
 
 
 def encode_cursor(started_at: int, record_id: str) -> str:
@@ -132,7 +123,7 @@ def _cell(record_id: str, key: str, value: Any) -> Cell:
     if value is None:
         return None
     if key in PAYLOAD_KEYS:
-        return _encodable(str(value))
+        return encodable(str(value))
     if kind == "text":
         return plain_text(str(value), MAX_MESSAGE_BYTES if key == "error_message" else MAX_TEXT_BYTES)
     if kind not in ("integer", "boolean"):

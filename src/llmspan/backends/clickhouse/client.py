@@ -7,14 +7,14 @@ its own, which a forked child leaves to its parent.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
+from ..._fork import ForkGroup
 from ..._native import Lock
-from ...errors import SchemaError
+from ...errors import RetryableError, SchemaError
 from ..driver_errors import masked_errors
 from ..driver_logs import quiet
 from ..rows import Cell
@@ -22,13 +22,17 @@ from .driver import exceptions, open_client
 from .dsn import ClickHouseDsn
 from .errors import translate_errors
 
-__all__ = ["Client", "alive", "parameter", "quoted"]
+if TYPE_CHECKING:
+    from .deadline import Reads
+
+__all__ = ["Client", "clients", "parameter", "quoted"]
 
 #: The default from 25.6 on, and then not sent: FINAL does not keep a look-up from its index.
 _READING: Final = {"use_skip_indexes_if_final": 1}
 #: in seconds
 _CONNECT_TIMEOUT: Final = 10
 _LONGEST_SILENCE: Final = 3600
+_KILL_TIMEOUT: Final = 5
 
 
 def quoted(name: str) -> str:
@@ -38,7 +42,8 @@ def quoted(name: str) -> str:
 
 def parameter(name: str, value: Cell) -> str:
     """How a parameter is written in a query; the server puts the value in."""
-    return f"{{{name}:{'Int64' if isinstance(value, int) else 'String'}}}"
+    kind = "Int64" if isinstance(value, int) else "Float64" if isinstance(value, float) else "String"
+    return f"{{{name}:{kind}}}"
 
 
 class Client:
@@ -52,14 +57,15 @@ class Client:
         self._lock = Lock()
         self._opening = Lock()
         self._open = False
-        _clients[id(self)] = self
+        self._reads: Reads | None = None
+        clients.add(self)
 
     def version(self) -> str:
         """The server's version; connects if that is not done yet.
 
         Raises:
             SettingsError: the place cannot be used as configured.
-            RetryableError: nobody answers now.
+            RetryableError: no server answers now.
         """
         with self._driven() as driver:
             return str(driver.server_version)
@@ -74,8 +80,33 @@ class Client:
         return self._result(sql, values or {}).result_rows
 
     def _result(self, sql: str, values: Mapping[str, Cell]) -> Any:
-        with self._driven() as driver:
-            return driver.query(sql, parameters=dict(values), settings=_READING)
+        with self._driven() as driver, self._cancellable(driver) as settings:
+            return driver.query(sql, parameters=dict(values), settings={**_READING, **settings})
+
+    def cancel(self) -> None:
+        """End the queries that are running, in whatever threads."""
+        reads = self._reads
+        if reads is not None:
+            reads.cancel()
+
+    def limit_reads(self, seconds: float) -> None:
+        """End each query by itself after ``seconds``, where :meth:`cancel` cannot."""
+
+    @contextmanager
+    def _cancellable(self, driver: Any) -> Generator[Mapping[str, Any]]:
+        """The settings of a query that :meth:`cancel` ends: here by its connection, and then on the server."""
+        from .deadline import deadline
+
+        query_id, reads = f"{uuid4()}", self._reads
+        assert reads is not None, "it is connected"
+        is_cancelled: Callable[[], bool] = bool
+        try:
+            with reads.cancellable() as is_cancelled:
+                yield {"query_id": query_id}
+        finally:
+            if is_cancelled():
+                with suppress(exceptions().Error, OSError, RetryableError), deadline(_KILL_TIMEOUT, self.dsn.location):
+                    driver.command("KILL QUERY WHERE query_id = {id:String} ASYNC", parameters={"id": query_id})
 
     def command(
         self, sql: str, values: Mapping[str, Cell] | None = None, settings: Mapping[str, Any] | None = None
@@ -178,33 +209,12 @@ class Client:
             dedicated_pool=True,
             **{"connect_timeout": _CONNECT_TIMEOUT, "compress": "lz4", **dsn.options},
         )
-        from .deadline import watch  # urllib3 comes with the driver
+        from .deadline import Reads, watch  # urllib3 comes with the driver
 
         watch(driver.http)
+        self._reads = Reads()
         return driver
 
 
-_clients: Final[WeakValueDictionary[int, Client]] = WeakValueDictionary()
-
-
-def alive() -> Iterator[Client]:
-    """All clients of this process."""
-    return (client for reference in _clients.valuerefs() if (client := reference()) is not None)
-
-
-def _before_fork() -> None:
-    for client in alive():
-        client.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for client in alive():
-        client.after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    for client in alive():
-        client.after_fork_in_child()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+#: all clients of this process
+clients: Final = ForkGroup["Client"]()

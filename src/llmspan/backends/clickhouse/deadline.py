@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from urllib3.util import wait
 
 from ...errors import RetryableError
 
-__all__ = ["choose_wait", "deadline", "watch"]
+__all__ = ["Reads", "choose_wait", "deadline", "watch"]
 
 _current = threading.local()
 
@@ -40,7 +40,7 @@ def choose_wait() -> None:
 
 @contextmanager
 def deadline(seconds: float, what: str) -> Generator[None]:
-    """The requests of this thread inside the block end after ``seconds``, for ever if that is 0.
+    """The requests of this thread inside the block end after ``seconds``; without a limit if that is 0.
 
     Raises:
         RetryableError: they were ended.
@@ -62,6 +62,35 @@ def deadline(seconds: float, what: str) -> Generator[None]:
     finally:
         timer.cancel()
         _current.call = None
+
+
+class Reads:
+    """The requests that are running and may be cancelled, by whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: set[_Call] = set()
+
+    @contextmanager
+    def cancellable(self) -> Generator[Callable[[], bool]]:
+        """The requests of this thread inside the block end at :meth:`cancel`; gives what says whether they were."""
+        call = _Call()
+        with self._lock:
+            self._calls.add(call)
+        _current.call = call
+        try:
+            yield lambda: call.expired
+        finally:
+            _current.call = None
+            with self._lock:
+                self._calls.discard(call)
+
+    def cancel(self) -> None:
+        """Shut the connections of all that are running."""
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.expire()
 
 
 class _Call:

@@ -2,7 +2,7 @@
 
 A lightweight DELETE would only hide rows. A record may have several rows (it came twice, or by a Collector, too), of
 which queries show one: all of them go, also where only the shown one is meant. Its span in ``otel_traces`` goes first,
-while the record that says which one is still there.
+while the record that says which one is still there, and so do the spans that we wrote of traces that lose all records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ...errors import RetryableError
 from ..query import Query
 from ..rows import Cell
 from .client import Client, quoted
-from .otel import record_id
+from .otel import WRITTEN_SPAN, record_id
+from .schema import ANNOTATIONS
 
 __all__ = ["Deletion"]
 
@@ -50,7 +51,28 @@ class Deletion:
         for ids in _chunks(self._with_other_rows()):
             self._mutate(self._local, f"id IN ({ids})", {})
         self._mutate(self._local, self.where.sql, self.where.values)
+        self._delete_annotations()
         return visible
+
+    def remove_annotations(self) -> bool:
+        """Delete the annotations for which the condition holds; whether there were any."""
+        count = self._count(self._annotations, self.where.sql)
+        if count:
+            self._mutate(self._local_of(ANNOTATIONS), self.where.sql, self.where.values)
+        return count > 0
+
+    def _delete_annotations(self) -> None:
+        """Delete those of records and traces that are gone: the condition itself may have been about annotations."""
+        if not self.client.rows(_TABLES, {"database": self.client.dsn.database, "name": ANNOTATIONS}):
+            return
+        terms: list[str] = []
+        for column, key in (("record_id", "id"), ("trace_id", "trace_id")):
+            annotated = f"SELECT coalesce({column}, '') FROM {self._annotations} WHERE {column} IS NOT NULL"  # noqa: S608 - all ours
+            present = f"SELECT coalesce({key}, '') FROM {self._records} WHERE {key} GLOBAL IN ({annotated})"  # noqa: S608
+            terms.append(f"({column} IS NOT NULL AND coalesce({column}, '') GLOBAL NOT IN ({present}))")
+        condition = " OR ".join(terms)
+        if self._count(self._annotations, condition):
+            self._mutate(self._local_of(ANNOTATIONS), condition, {})
 
     def _with_other_rows(self) -> Sequence[str]:
         """The ids of records that are meant and have rows for which the condition does not hold."""
@@ -62,13 +84,21 @@ class Deletion:
         return [row["id"] for row in rows]
 
     def _delete_spans(self) -> None:
-        tables = self.client.rows(_TABLES, {"database": self.client.dsn.database})
-        if not tables:
+        if not self.client.rows(_TABLES, {"database": self.client.dsn.database, "name": "otel_traces"}):
             return
         spans = self._table("otel_traces")
         condition = f"{record_id()} IN (SELECT id FROM {self._records} FINAL WHERE {self.where.sql})"  # noqa: S608 - all ours
-        if self.cluster or self._count(spans, condition):
-            self._mutate(spans, condition, self.where.values)
+        between = (
+            f"{WRITTEN_SPAN} AND TraceId IN ({self._trace_ids(self.where.sql)})"
+            f" AND TraceId NOT IN ({self._trace_ids(f'NOT coalesce({self.where.sql}, 0)')})"
+        )
+        for rows in (condition, between):
+            if self.cluster or self._count(spans, rows):
+                self._mutate(spans, rows, self.where.values)
+
+    def _trace_ids(self, condition: str) -> str:
+        """The query for the traces of the records for which ``condition`` holds."""
+        return f"SELECT assumeNotNull(trace_id) FROM {self._records} FINAL WHERE {condition} AND isNotNull(trace_id)"  # noqa: S608
 
     def _mutate(self, table: str, condition: str, values: Mapping[str, Cell]) -> None:
         start = self._number("SELECT toUnixTimestamp(now()) AS number")
@@ -111,14 +141,21 @@ class Deletion:
         return self._table("provider_traces")
 
     @property
+    def _annotations(self) -> str:
+        return self._table(ANNOTATIONS)
+
+    @property
     def _local(self) -> str:
-        return self._table("provider_traces_local" if self.cluster else "provider_traces")
+        return self._local_of("provider_traces")
+
+    def _local_of(self, name: str) -> str:
+        return self._table(f"{name}_local" if self.cluster else name)
 
     def _table(self, name: str) -> str:
         return f"{quoted(self.client.dsn.database)}.{name}"
 
 
-_TABLES: Final = "SELECT name FROM system.tables WHERE database = {database:String} AND name = 'otel_traces'"
+_TABLES: Final = "SELECT name FROM system.tables WHERE database = {database:String} AND name = {name:String}"
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[str]:

@@ -83,7 +83,7 @@ def parse_dsn(dsn: str | None) -> ClickHouseDsn:
     if scheme == "chdb":
         return _embedded(dsn)
     if scheme in _NATIVE:
-        raise _wrong(dsn, f"{scheme}:// is not spoken here, but ClickHouse's HTTP interface; write {_SERVER_FORM}")
+        raise _wrong(dsn, f"{scheme}:// is not supported, only ClickHouse's HTTP interface; write {_SERVER_FORM}")
     if scheme not in _PORTS:
         raise _wrong(dsn, f"{scheme}:// is unknown; write {_SERVER_FORM} or {_EMBEDDED_FORM}")
     return _server(dsn)
@@ -147,7 +147,7 @@ def _split(dsn: str) -> SplitResult:
     try:
         return urlsplit(dsn)
     except ValueError:
-        raise _wrong(dsn, f"it is no URL; write {_SERVER_FORM}") from None
+        raise _wrong(dsn, f"it is not a URL; write {_SERVER_FORM}") from None
 
 
 def _query(dsn: str, parts: SplitResult, allowed: set[str]) -> dict[str, str]:
@@ -162,8 +162,8 @@ def _query(dsn: str, parts: SplitResult, allowed: set[str]) -> dict[str, str]:
                 and "password" not in parameters
                 and get_close_matches(name, allowed, cutoff=0.75)
             )
-            called = f"no option is called {name!r}" if is_typo else "an option is unknown"
-            raise _wrong(dsn, f"{called}; there are {', '.join(sorted(allowed))}")
+            unknown = f"unknown option {name!r}" if is_typo else "an option is unknown"
+            raise _wrong(dsn, f"{unknown}; available: {', '.join(sorted(allowed))}")
     return parameters
 
 

@@ -11,14 +11,14 @@ import atexit
 import fcntl
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from ..._directories import make_private_directory
 from ...errors import RetryableError, SettingsError
-from .client import Client, alive
+from .client import Client, clients
 from .driver import exceptions, open_client
 from .dsn import ClickHouseDsn
 from .errors import translate_errors
@@ -26,7 +26,7 @@ from .errors import translate_errors
 __all__ = ["EngineClient"]
 
 #: How long a fork, or the end of the process, may wait for a call of the engine that is running, in seconds.
-_PATIENCE: Final = 5.0
+_IDLE_TIMEOUT: Final = 5.0
 
 #: The process that has started an engine; after a fork it is not this one.
 _started_in: int | None = None
@@ -37,6 +37,7 @@ class EngineClient(Client):
 
     def __init__(self, dsn: ClickHouseDsn, timeout: float) -> None:
         super().__init__(dsn, timeout)
+        self._read_limit: float | None = None
         self._start_free()
 
     def close(self) -> None:
@@ -46,7 +47,7 @@ class EngineClient(Client):
                 super().close()
 
     def end(self) -> None:
-        """Close for good: who comes later is told that the process ends."""
+        """Close permanently: later calls raise an error."""
         self._ended = True
         self._halt()
 
@@ -75,7 +76,7 @@ class EngineClient(Client):
         with self._changed:
             self._halted = True
             self._changed.notify_all()
-            free = self._changed.wait_for(lambda: not self._busy, _PATIENCE)
+            free = self._changed.wait_for(lambda: not self._busy, _IDLE_TIMEOUT)
         if free:
             super().close()
 
@@ -85,7 +86,7 @@ class EngineClient(Client):
             # A plain lock would go to whoever of the callers is quick, and hardly ever to the one who wants to fork.
             self._changed.wait_for(lambda: self._ended or not (self._busy or self._halted))
             if self._ended:
-                raise RetryableError(f"ClickHouse {self.dsn.location}: the process ends, and the engine with it")
+                raise RetryableError(f"ClickHouse {self.dsn.location}: the process is exiting and its engine is closed")
             self._busy = True
         try:
             yield
@@ -98,6 +99,15 @@ class EngineClient(Client):
     def _driven(self) -> Generator[Any]:
         with self._turn(), translate_errors(self.dsn):
             yield self._connected()
+
+    def limit_reads(self, seconds: float) -> None:
+        """End each query by itself after ``seconds``: the engine takes no other call while one runs."""
+        self._read_limit = seconds
+
+    @contextmanager
+    def _cancellable(self, driver: Any) -> Generator[Mapping[str, Any]]:
+        del driver
+        yield {} if self._read_limit is None else {"max_execution_time": self._read_limit}
 
     def _bounded(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -159,7 +169,7 @@ def _wrong(dsn: ClickHouseDsn, reason: str) -> SettingsError:
 
 
 def _at_exit() -> None:
-    for client in alive():
+    for client in clients:
         if isinstance(client, EngineClient):
             client.end()
 

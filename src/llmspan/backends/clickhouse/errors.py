@@ -1,6 +1,6 @@
 """What ClickHouse and its driver say went wrong, in our errors: by the server's code, never by its words.
 
-A code that nobody knows is the fault of the records, so that one of them cannot hold up all others for ever; the lack
+An unknown code is attributed to the records, so that one of them cannot block all others forever; the lack
 of any code is the fault of the way there.
 """
 
@@ -71,7 +71,7 @@ def _ours(dsn: ClickHouseDsn, error: Any) -> BackendError | RefusedError:
     if error.code is None:
         return _without_code(dsn, error, where, reason)
     if error.code in _WHO:
-        return _setting(dsn, f"user {dsn.user or 'default'} is not let in; check user and password")
+        return _setting(dsn, f"user {dsn.user or 'default'} cannot log in; check user and password")
     if error.code in _NOT_ALLOWED:
         return _setting(dsn, f"user {dsn.user or 'default'} may not ({reason}); grant it, or name another user")
     if error.code in _MISSING:
@@ -91,13 +91,13 @@ def _without_code(dsn: ClickHouseDsn, error: Any, where: str, reason: str) -> Ba
     if status == 429:
         return ThrottledError(f"{where}: {reason}", _PAUSE)
     if status in (401, 403):
-        return _setting(dsn, f"user {dsn.user or 'default'} is not let in ({reason}); check user and password")
+        return _setting(dsn, f"user {dsn.user or 'default'} cannot log in ({reason}); check user and password")
     if status in (301, 302, 307, 308, 404):
-        return _setting(dsn, f"what answers there is no ClickHouse ({reason}); name its HTTP port")
+        return _setting(dsn, f"the server there is not ClickHouse ({reason}); name its HTTP port")
     if isinstance(error, exceptions().DataError | exceptions().ProgrammingError) or status in _TOO_LARGE:
         return PermanentError(f"{where}: {reason}")
     if 400 <= status < 500:  # a proxy, or HTTP where TLS is spoken: ClickHouse itself gives a code
-        return _setting(dsn, f"what answers there is no ClickHouse ({reason}); name its HTTP port, https:// for TLS")
+        return _setting(dsn, f"the server there is not ClickHouse ({reason}); name its HTTP port, https:// for TLS")
     return RetryableError(f"{where}: {reason}")
 
 

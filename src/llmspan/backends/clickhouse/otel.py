@@ -6,16 +6,30 @@ reads them by the same names as :func:`llmspan.semconv.from_span`, and gives a s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from ... import _json, semconv
 from ..._version import __version__
+from ...span_record import SpanRecord, SpanStatus
 from ...trace import KEYS, KINDS, ProviderTrace, RecordStatus
 from ...usage import UsageSource
 from ..rows import plain_text
+from ..span_rows import encode_span
 
-__all__ = ["OTEL_COLUMNS", "otel_rows", "record_id", "view_columns", "view_condition"]
+__all__ = [
+    "BETWEEN_CALLS",
+    "OTEL_COLUMNS",
+    "SPAN_SELECTION",
+    "WRITTEN_SPAN",
+    "otel_rows",
+    "record_id",
+    "span_of",
+    "span_rows",
+    "view_columns",
+    "view_condition",
+]
 
 #: the columns of ``otel_traces`` that a record fills; a record has neither events nor links
 OTEL_COLUMNS: Final = (
@@ -33,29 +47,87 @@ _LONGEST: Final = 2**63 - 1
 
 def otel_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
     """A row for each record that is new in ``traces``."""
-    return list({trace.id: _row(trace) for trace in reversed(traces)}.values())[::-1]
+    return list({record.id: _row(record) for record in reversed(traces)}.values())[::-1]
 
 
-def _row(trace: ProviderTrace) -> list[Any]:
-    attributes = {plain_text(name): _text(value) for name, value in semconv.to_attributes(trace).items()}
-    source = plain_text(trace.source or "")
+def _row(record: ProviderTrace) -> list[Any]:
+    attributes = {plain_text(name): _text(value) for name, value in semconv.to_attributes(record).items()}
+    source = plain_text(record.source or "")
     return [
-        max(0, min(trace.started_at, _LAST_SECOND)),
-        plain_text(trace.trace_id or ""),
-        plain_text(trace.span_id or ""),
-        plain_text(trace.parent_span_id or ""),
+        max(0, min(record.started_at, _LAST_SECOND)),
+        plain_text(record.trace_id or ""),
+        plain_text(record.span_id or ""),
+        plain_text(record.parent_span_id or ""),
         "",
-        plain_text(semconv.span_name(trace.operation, trace.request_model)),
+        plain_text(semconv.span_name(record.operation, record.request_model)),
         "Client",
         source,
         {"service.name": source} if source else {},
         "llmspan",
         __version__,
         attributes | {_WRITTEN: "true"},
-        max(0, min(trace.duration_ns, _LONGEST)),
-        "Error" if trace.status == "error" else "Unset",
-        plain_text(trace.error_message or ""),
+        max(0, min(record.duration_ns, _LONGEST)),
+        "Error" if record.status == "error" else "Unset",
+        plain_text(record.error_message or ""),
     ]
+
+
+def span_rows(spans: Sequence[SpanRecord]) -> list[list[Any]]:
+    """A row for each span that is new in ``spans``; the view makes no record of it, whatever it is."""
+    return [_span_row(span) for span in {span.id: span for span in reversed(spans)}.values()][::-1]
+
+
+def _span_row(span: SpanRecord) -> list[Any]:
+    cells = encode_span(span)
+    maps = (json.loads(str(cells[name])) for name in ("resource_attributes", "attributes"))
+    resource_attributes, attributes = ({name: _text(value) for name, value in values.items()} for values in maps)
+    return [
+        max(0, min(span.started_at, _LAST_SECOND)),
+        cells["trace_id"],
+        cells["span_id"],
+        cells["parent_span_id"] or "",
+        cells["trace_state"],
+        cells["name"],
+        cells["kind"],
+        cells["service_name"],
+        resource_attributes,
+        cells["scope_name"],
+        cells["scope_version"],
+        attributes | {_WRITTEN: "true"},
+        max(0, min(span.duration_ns, _LONGEST)),
+        cells["status_code"],
+        cells["status_message"],
+    ]
+
+
+def span_of(row: Mapping[str, Any]) -> SpanRecord:
+    """The span of a row with the columns of :data:`SPAN_SELECTION`."""
+    values = dict(row)
+    for name in ("resource_attributes", "attributes"):
+        values[name] = {str(key): str(value) for key, value in values[name].items() if key != _WRITTEN}
+    values["parent_span_id"] = values["parent_span_id"] or None
+    if values["status_code"] not in get_args(SpanStatus):
+        values["status_code"] = "Unset"
+    return SpanRecord.from_dict(values)
+
+
+#: the columns of a span under the names of :class:`SpanRecord`
+SPAN_SELECTION: Final = ", ".join(
+    f"{column} AS {name}"
+    for name, column in {
+        "trace_id": "TraceId", "span_id": "SpanId", "parent_span_id": "ParentSpanId", "trace_state": "TraceState",
+        "name": "SpanName", "kind": "SpanKind", "service_name": "ServiceName",
+        "resource_attributes": "ResourceAttributes", "scope_name": "ScopeName", "scope_version": "ScopeVersion",
+        "attributes": "SpanAttributes", "started_at": "toUnixTimestamp64Nano(Timestamp)",
+        "duration_ns": "toInt64(Duration)", "status_code": "StatusCode", "status_message": "StatusMessage",
+    }.items()
+)  # fmt: skip
+#: rows that are spans of our own beside the records, and not of a call
+WRITTEN_SPAN: Final = (
+    f"mapContains(SpanAttributes, '{_WRITTEN}') AND NOT mapContains(SpanAttributes, '{semconv.RECORD_ID}')"
+)
+#: rows that are no call's own
+BETWEEN_CALLS: Final = f"NOT mapContains(SpanAttributes, '{semconv.RECORD_ID}')"
 
 
 def _text(value: Any) -> str:

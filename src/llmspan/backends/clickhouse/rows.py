@@ -30,9 +30,9 @@ def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
         PermanentError: a record cannot be stored; the message names it.
     """
     rows: dict[Cell, list[Any]] = {}
-    for trace in traces:
-        cells: list[Any] = list(encode(trace).values())
-        for at, texts in ((_TAGS, trace.agent_tags), (_REASONS, trace.finish_reasons)):
+    for record in traces:
+        cells: list[Any] = list(encode(record).values())
+        for at, texts in ((_TAGS, record.agent_tags), (_REASONS, record.finish_reasons)):
             # Texts as they mostly are need no detour; what is left of others is known after it.
             usual = len(texts) <= _USUAL_ITEMS and all(
                 text is None or (text.__class__ is str and len(text) <= _USUAL_LENGTH and text.isascii())

@@ -14,14 +14,13 @@ from importlib.resources import files
 from string import Template
 from typing import Final
 
-from ...errors import SchemaError, SettingsError
-from ...settings import Settings
+from ...errors import RefusedError, SchemaError, SettingsError
 from ...trace import KEYS
 from .client import Client, quoted
 from .errors import MissingError
 from .otel import view_columns, view_condition
 
-__all__ = ["LAST_TIMESTAMP", "VERSION", "Schema"]
+__all__ = ["ANNOTATIONS", "LAST_TIMESTAMP", "VERSION", "Schema"]
 
 #: the newest schema, that of the last numbered file
 VERSION: Final = 1
@@ -31,10 +30,13 @@ LAST_TIMESTAMP: Final = 4_102_444_800_000_000_000
 _ENGINE: Final = re.compile(r"(Replicated|Shared)?ReplacingMergeTree\s*(?:\((.*)\))?", re.DOTALL)
 _REPLICA: Final = "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'"
 _TABLES: Final = "SELECT name, comment FROM system.tables WHERE database = {database:String}"
+#: the table of notes and scores, without which records are written and read all the same
+ANNOTATIONS: Final = "llmspan_annotations"
 _COLUMNS: Final = "SELECT name FROM system.columns WHERE database = {database:String} AND table = 'provider_traces'"
 _TTL: Final = (
     "SELECT name, extract(engine_full, ' TTL (.*?) SETTINGS') AS ttl FROM system.tables"
-    " WHERE database = {database:String} AND name IN ('provider_traces', 'provider_traces_local')"
+    " WHERE database = {database:String} AND name IN ('provider_traces', 'provider_traces_local',"
+    " 'llmspan_annotations', 'llmspan_annotations_local')"
     " AND engine LIKE '%ReplacingMergeTree'"
 )
 _DATABASES: Final = "SELECT name FROM system.databases WHERE name = {database:String}"
@@ -60,18 +62,6 @@ class Schema:
     #: of the server: the Collector's exporter makes other indexes from 26.2 on
     version: str = "26.2"
 
-    @classmethod
-    def of(cls, database: str, settings: Settings, version: str) -> Schema:
-        """The schema that the settings describe, for a server of this version."""
-        return cls(
-            database=database,
-            cluster=settings.clickhouse_cluster,
-            engine=settings.clickhouse_engine,
-            ttl_days=settings.clickhouse_ttl,
-            otel_traces=settings.clickhouse_otel_traces,
-            version=version,
-        )
-
     def statements(self) -> dict[str, str]:
         """The statement that makes each table, by the table's name, in the order in which they can be made.
 
@@ -84,9 +74,22 @@ class Schema:
                 "0001_provider_traces.sql", table=local, engine=self._replacing(), ttl=self._ttl("timestamp")
             )
         }
-        if self.cluster is not None:
-            definitions["provider_traces"] = self._fill("distributed.sql", cluster=quoted(self.cluster))
+        definitions |= self._distributed("provider_traces")
+        definitions |= self._annotations()
         return definitions | self._spans() if self.otel_traces else definitions
+
+    def _annotations(self) -> dict[str, str]:
+        local = ANNOTATIONS if self.cluster is None else f"{ANNOTATIONS}_local"
+        definition = self._fill(
+            f"{ANNOTATIONS}.sql", table=local, engine=self._like("ReplacingMergeTree"), ttl=self._ttl("timestamp")
+        )
+        return {local: definition} | self._distributed(ANNOTATIONS)
+
+    def _distributed(self, table: str) -> dict[str, str]:
+        """The table in front of those of the shards, on a cluster."""
+        if self.cluster is None:
+            return {}
+        return {table: self._fill("distributed.sql", table=table, cluster=quoted(self.cluster))}
 
     def _spans(self) -> dict[str, str]:
         """The tables of the Collector's exporter, and the view that makes records of what it writes."""
@@ -125,8 +128,8 @@ class Schema:
             self._check_columns(client)
         return [name for name in self.statements() if name not in comments]
 
-    def make(self, client: Client) -> Sequence[str]:
-        """Make what is missing; the names of what was made.
+    def make(self, client: Client, *, needs_all: bool = True) -> Sequence[str]:
+        """Make what is missing; the names of what was made. Unless it ``needs_all``, annotations may be missing.
 
         Raises:
             SettingsError: this user may not.
@@ -141,7 +144,12 @@ class Schema:
             missing = self.missing(client)
         statements = self.statements()
         for name in missing:
-            client.command(statements[name])
+            try:
+                client.command(statements[name])
+            except RefusedError:
+                if needs_all or not name.startswith(ANNOTATIONS):
+                    raise
+                continue
             created.append(name)
         if created:
             client.reopen()
@@ -163,8 +171,8 @@ class Schema:
         version = re.fullmatch(r"llmspan (\d+)", comment)
         if version and int(version[1]) > VERSION:
             raise SchemaError(
-                f"ClickHouse {client.dsn.location}: the schema of {table} is version {version[1]}, this llmspan knows"
-                f" {VERSION}; upgrade llmspan, or name another database"
+                f"ClickHouse {client.dsn.location}: the schema of {table} is version {version[1]}, this llmspan"
+                f" supports {VERSION}; upgrade llmspan, or name another database"
             )
 
     def _check_columns(self, client: Client) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
-from weakref import WeakValueDictionary
 
 import psycopg
 from psycopg import conninfo, pq, sql
@@ -21,6 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.string import TextBinaryLoader, TextLoader
 
 from ..._clock import monotonic
+from ..._fork import ForkGroup
 from ..._native import Lock
 from ...errors import SettingsError
 from ..driver_errors import masked_errors
@@ -83,7 +83,7 @@ class PostgresConnection:
         self._refused_options: str | None = None
         self._connection: Connection | None = None
         self._lock = Lock()
-        _handles[id(self)] = self
+        _handles.add(self)
 
     def run(self, function: Callable[[Connection], T]) -> T:
         """``function`` of the connection; again, on a new one, if the connection turns out to have been lost before.
@@ -107,6 +107,13 @@ class PostgresConnection:
                 return self._once(function)
             except psycopg.Error as error:
                 raise from_statement(error, self._location) from error
+
+    def cancel(self) -> None:
+        """Ask the server to end the statement that is running, in whatever thread."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(psycopg.Error), quiet():
+                connection.cancel_safe(timeout=_GRACE)
 
     def close(self) -> None:
         """Release the connection; the next use makes another."""
@@ -272,12 +279,8 @@ def _connect(options: Mapping[str, Any]) -> Connection:
 
 # -- forks
 
-_handles: Final[WeakValueDictionary[int, PostgresConnection]] = WeakValueDictionary()
+_handles: Final = ForkGroup["PostgresConnection"]()
 _inherited: Final[list[Connection]] = []
-
-
-def _alive() -> Iterator[PostgresConnection]:
-    return (handle for reference in _handles.valuerefs() if (handle := reference()) is not None)
 
 
 def _leave_to_the_parent(connection: Connection) -> None:
@@ -288,11 +291,3 @@ def _leave_to_the_parent(connection: Connection) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(nowhere, connection.fileno(), inheritable=False)
         os.close(nowhere)
-
-
-def _after_fork_in_child() -> None:
-    for handle in _alive():
-        handle.after_fork_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

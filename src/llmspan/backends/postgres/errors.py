@@ -33,7 +33,7 @@ class HangingError(psycopg.OperationalError):
 _UNREADABLE: Final = r"^(?!.*\bFATAL\b).*(invalid .* value|invalid connection option)"
 #: PgBouncer before 1.20, and since; Neon and Supabase say the same
 _TAKES_NO_OPTIONS: Final = r"unsupported (startup parameter:? (in )?options|options startup parameter)"
-#: What a server, a pooler or libpq says, in English, when somebody has to do something. Without a match the remedy is
+#: What a server, a pooler or libpq says, in English, when an operator has to act. Without a match the remedy is
 #: missing.
 _REFUSALS: Final = {
     r"authentication failed|auth failed|no password supplied|wrong password": "give the right user and password",

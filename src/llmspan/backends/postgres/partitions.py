@@ -1,6 +1,6 @@
 """The days in Postgres: a partition each, made ahead of time and dropped when old, by the server's clock alone.
 
-The clock of one program may be wrong by days, and what is made and dropped is everybody's. Records keep the times that
+The clock of one program may be wrong by days, and partitions are shared by all programs. Records keep the times that
 their programs gave them: a record of a day far from the server's goes to the default partition.
 """
 
@@ -17,30 +17,31 @@ from psycopg import sql
 
 from ..._clock import monotonic
 from ..._guard import logger
+from ..._log import WarningsOnce
 from ...errors import BackendError
 from ...trace import ProviderTrace
 from .connection import Connection, transaction
 from .schema import SchemaInfo
 
 __all__ = [
-    "AHEAD",
-    "FURTHEST",
-    "OLDEST",
+    "DAYS_AHEAD",
+    "MIGRATED_DAYS",
+    "OLDEST_DAYS",
     "DayPartitions",
-    "add_days",
+    "add_day_partitions",
     "clock_difference",
     "count_before",
-    "drop_days",
+    "drop_day_partitions",
     "may_delete",
     "server_time",
 ]
 
 #: for how many days after today there are partitions
-AHEAD: Final = 3
-#: for how many `migrate` makes them, for writers who may not
-FURTHEST: Final = 30
-#: days past that still get a partition of their own
-OLDEST: Final = 400
+DAYS_AHEAD: Final = 3
+#: for how many days, today's included, `migrate` makes them, for writers who may not
+MIGRATED_DAYS: Final = 30
+#: age in days up to which a day gets a partition of its own
+OLDEST_DAYS: Final = 400
 
 _DAY_SECONDS: Final = 86_400
 _DAY_NANOSECONDS: Final = 86_400_000_000_000
@@ -67,12 +68,13 @@ class DayPartitions:
     def __init__(self, location: str, retention_days: int | None) -> None:
         self._location = location
         self.retention_days = retention_days
-        self._has_warned = False
+        self._warnings = WarningsOnce()
         self.forget()
 
     def forget(self) -> None:
         """Know nothing of the partitions any more."""
-        self._made: set[int] = set()
+        #: days that need no further look: made, there already, or not ours to make
+        self._handled_days: set[int] = set()
         self._dropped_on: int | None = None
         self._retry_at = 0.0
         self._today = 0
@@ -90,31 +92,31 @@ class DayPartitions:
             self._retry_at = monotonic() + _RETRY_SECONDS
             logger.warning("llmspan: postgres: day partitions could not be kept, will be tried again: %s", error)
 
-    def make_month(self, connection: Connection, info: SchemaInfo) -> None:
+    def make_ahead(self, connection: Connection, info: SchemaInfo) -> None:
         """Make the partitions of a month, for writers who may not, and drop the old ones."""
         today = int(server_time(connection) // _DAY_SECONDS)
         if info.may_add_days:
-            add_days(connection, info, range(today, today + FURTHEST))
+            add_day_partitions(connection, info, range(today, today + MIGRATED_DAYS))
         if self.retention_days is not None and info.may_drop_days:
-            drop_days(connection, info, today - self.retention_days)
+            drop_day_partitions(connection, info, today - self.retention_days)
 
     def _keep(self, connection: Connection, info: SchemaInfo, traces: Sequence[ProviderTrace]) -> None:
         today = self._ask_today(connection)
-        missing = self._days_of(traces, today) - self._made
+        missing = self._days_of(traces, today) - self._handled_days
         is_due = self.retention_days is not None and self._dropped_on != today
         if missing and info.may_add_days:
-            add_days(connection, info, missing)
+            add_day_partitions(connection, info, missing)
         if is_due and info.may_drop_days:
-            drop_days(connection, info, today - (self.retention_days or 0))
+            drop_day_partitions(connection, info, today - (self.retention_days or 0))
         self._warn_of_rights(info, is_due=is_due)
-        self._made |= missing
+        self._handled_days |= missing
         self._dropped_on = today
 
     def _days_of(self, traces: Sequence[ProviderTrace], today: int) -> set[int]:
         """The days of ``traces`` that are to have a partition, and the next ones."""
-        first = today - min(OLDEST, self.retention_days or OLDEST)
-        days = {trace.started_at // _DAY_NANOSECONDS for trace in traces if isinstance(trace.started_at, int)}
-        return {day for day in days if first <= day <= today + AHEAD} | set(range(today, today + AHEAD + 1))
+        first = today - min(OLDEST_DAYS, self.retention_days or OLDEST_DAYS)
+        days = {record.started_at // _DAY_NANOSECONDS for record in traces if isinstance(record.started_at, int)}
+        return {day for day in days if first <= day <= today + DAYS_AHEAD} | set(range(today, today + DAYS_AHEAD + 1))
 
     def _ask_today(self, connection: Connection) -> int:
         """The server's day; it is asked anew every hour, and after its midnight."""
@@ -128,16 +130,15 @@ class DayPartitions:
 
     def _warn_of_clock(self, server_seconds: float) -> None:
         difference = clock_difference(server_seconds)
-        if difference is not None and not self._has_warned:
-            self._has_warned = True
-            logger.warning(
+        if difference is not None:
+            self._warnings.warn(
                 "llmspan: postgres: this machine's clock is %s the server's at %s: records are stored with this"
                 " machine's times, days are made and dropped by the server's. Set the clock that is wrong",
                 difference, self._location,
             )  # fmt: skip
 
     def _warn_of_rights(self, info: SchemaInfo, *, is_due: bool) -> None:
-        if not info.may_add_days and not self._made:
+        if not info.may_add_days and not self._handled_days:
             logger.warning(
                 "llmspan: postgres: the user %r may not make day partitions at %s; records of days that have none go to"
                 " provider_traces_default. See docs/postgres.md, Roles", info.user, self._location,
@@ -164,7 +165,7 @@ def clock_difference(server_seconds: float) -> str | None:
     return f"{amount} {'ahead of' if seconds > 0 else 'behind'}"
 
 
-def add_days(connection: Connection, info: SchemaInfo, days: Iterable[int]) -> None:
+def add_day_partitions(connection: Connection, info: SchemaInfo, days: Iterable[int]) -> None:
     """Make the partitions of ``days`` (since the epoch, UTC) that there are not.
 
     A day of which the default partition has records already stays without a partition.
@@ -176,7 +177,7 @@ def add_days(connection: Connection, info: SchemaInfo, days: Iterable[int]) -> N
         _call(connection, info, "provider_traces_add_day", missing)
 
 
-def drop_days(connection: Connection, info: SchemaInfo, before: int) -> int:
+def drop_day_partitions(connection: Connection, info: SchemaInfo, before: int) -> int:
     """Drop the partitions of the days before ``before``, and the older records of the default one; how many days.
 
     Raises:
@@ -191,7 +192,7 @@ def drop_days(connection: Connection, info: SchemaInfo, before: int) -> int:
     if before <= _BEFORE_ALL:
         return 0
     old = sorted(day for day in _partitioned_days(connection, info) if day < before)
-    for day in old:  # one by one: each holds a lock that everybody waits for
+    for day in old:  # one by one: each holds a lock that blocks all other sessions
         _call(connection, info, "provider_traces_drop_day", [day])
     _call(connection, info, "provider_traces_trim_default", [before])
     return len(old)

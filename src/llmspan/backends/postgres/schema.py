@@ -7,22 +7,25 @@ What changes tables runs in a transaction under one advisory lock, whoever else 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Final
 
 from psycopg import errors, sql
 
 from ...errors import NoTablesError, RefusedError, SchemaError
 from ...trace import KEYS
+from ..migrations import missing_migrations, newest_version
 from .connection import Connection, transaction
 
 __all__ = ["SchemaInfo", "find", "migrate", "outdated", "require_usable"]
 
-#: what everybody locks who changes our tables in this database; the functions in the migrations do, too
+#: the advisory lock of all who change our tables in this database; the functions in the migrations do, too
 _LOCK: Final = 7812739796155067950
 _DDL_TIMEOUT: Final = 10.0
+#: a migration that waits longer for a lock on a table is left for a later try
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '2s'"
 _OLDEST_SERVER: Final = 140000
+#: whose ``sql`` folder has the migrations
+_PACKAGE: Final = "llmspan.backends.postgres"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +36,31 @@ class SchemaInfo:
     schema: str
     #: the version of the tables; 0 if there are none
     version: int
-    #: what somebody else has under our table's name
+    #: another application's object under our table's name
     foreign: bool
     columns: frozenset[str]
     may_insert: bool
     may_select: bool
     may_add_days: bool
     may_drop_days: bool
+    may_insert_spans: bool
+    may_select_spans: bool
     user: str
 
     @property
     def table(self) -> str:
         """The table, as SQL."""
         return f"{_quoted(self.schema)}.provider_traces"
+
+    @property
+    def spans(self) -> str:
+        """The table of the spans, as SQL."""
+        return f"{_quoted(self.schema)}.llmspan_spans"
+
+    @property
+    def annotations(self) -> str:
+        """The table of the annotations, as SQL."""
+        return f"{_quoted(self.schema)}.llmspan_annotations"
 
 
 def find(connection: Connection) -> SchemaInfo:
@@ -61,7 +76,7 @@ def find(connection: Connection) -> SchemaInfo:
 
 def outdated(info: SchemaInfo) -> bool:
     """Whether there are migrations to apply."""
-    return info.version < max(_migrations())
+    return info.version < newest_version(_PACKAGE)
 
 
 def require_usable(info: SchemaInfo) -> SchemaInfo:
@@ -71,7 +86,7 @@ def require_usable(info: SchemaInfo) -> SchemaInfo:
         SchemaError: the tables are not there, not ours, older or newer.
         RefusedError: this user may not read them.
     """
-    newest = max(_migrations())
+    newest = newest_version(_PACKAGE)
     where = f"schema {info.schema!r} of LLMSPAN_POSTGRES_DSN"
     if info.foreign:
         raise SchemaError(
@@ -80,8 +95,8 @@ def require_usable(info: SchemaInfo) -> SchemaInfo:
         )
     if info.version > newest:
         raise SchemaError(
-            f"{where} has version {info.version} of the tables, this llmspan knows {newest}; upgrade llmspan, or name"
-            " another schema with ?options=-csearch_path%3DNAME"
+            f"{where} has version {info.version} of the tables, this llmspan supports {newest}; upgrade llmspan, or"
+            " name another schema with ?options=-csearch_path%3DNAME"
         )
     if info.version < newest:
         has = f"has version {info.version} of the tables" if info.version else "has no tables of llmspan"
@@ -112,6 +127,8 @@ def migrate(connection: Connection) -> list[str]:
     try:
         with transaction(connection, 0):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            # behind a lock on the table that waits for a report or a dump, all readers and writers wait as well
+            connection.execute(_LOCK_TIMEOUT)
             return _apply(connection, _inspect_catalog(connection))
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
         raise RefusedError(
@@ -155,12 +172,15 @@ SELECT nspname::text, ours, current_user::text,
     EXISTS (
         SELECT FROM pg_proc WHERE pronamespace = namespace AND proname = 'provider_traces_drop_day'
             AND has_function_privilege(pg_proc.oid, 'EXECUTE')
-    )
-FROM place LEFT JOIN pg_class AS found ON relnamespace = namespace AND relname = 'provider_traces'
+    ),
+    coalesce(has_table_privilege(spans.oid, 'INSERT'), false),
+    coalesce(has_table_privilege(spans.oid, 'SELECT'), false)
+FROM place LEFT JOIN pg_class AS found ON found.relnamespace = namespace AND found.relname = 'provider_traces'
+    LEFT JOIN pg_class AS spans ON spans.relnamespace = namespace AND spans.relname = 'llmspan_spans'
 """
 
 
-# A pooler may give us a session in which somebody else has set another search path.
+# A pooler may give us a session in which another client has set another search path.
 _SEARCH_PATH_OF_THE_START: Final = (
     "SELECT set_config('search_path', reset_val, true) FROM pg_settings WHERE name = 'search_path'"
 )
@@ -175,7 +195,8 @@ def _inspect_catalog(connection: Connection) -> SchemaInfo:
             "LLMSPAN_POSTGRES_DSN: no schema of the search path exists in the database; CREATE SCHEMA, or name another"
             " with ?options=-csearch_path%3DNAME"
         )
-    schema, is_ours, user, columns, may_insert, may_select, may_add_days, may_drop_days = row
+    schema, is_ours, user, columns, *rights = row
+    may_insert, may_select, may_add_days, may_drop_days, may_insert_spans, may_select_spans = rights
     version = 0
     if is_ours and columns is not None:
         table = sql.Identifier(schema, "llmspan_schema")
@@ -190,30 +211,24 @@ def _inspect_catalog(connection: Connection) -> SchemaInfo:
         may_select=may_select,
         may_add_days=may_add_days,
         may_drop_days=may_drop_days,
+        may_insert_spans=may_insert_spans and may_select_spans,  # ON CONFLICT reads what is there
+        may_select_spans=may_select_spans,
         user=user,
     )
 
 
 def _apply(connection: Connection, info: SchemaInfo) -> list[str]:
-    if info.foreign or info.version > max(_migrations()):
+    if info.foreign or info.version > newest_version(_PACKAGE):
         require_usable(info)  # says what is wrong
     schema = sql.Identifier(info.schema)
     connection.execute(sql.SQL("SET LOCAL search_path = {}, pg_temp").format(schema))
     if not info.version:  # perhaps the table was dropped, and its versions were left
         connection.execute("DROP TABLE IF EXISTS llmspan_schema")
-    missing = {version: migration for version, migration in _migrations().items() if version > info.version}
-    for version, (name, text) in missing.items():
+    missing = missing_migrations(_PACKAGE, info.version)
+    for version, name, text in missing:
         connection.execute(text)  # pyright: ignore[reportCallIssue, reportArgumentType] - ours
         connection.execute("INSERT INTO llmspan_schema (version, name) VALUES (%s, %s)", [version, name])
-    return [name for name, _ in missing.values()]
-
-
-@cache
-def _migrations() -> dict[int, tuple[str, str]]:
-    """Name and text of the migrations, in order: ``0001_name.sql`` makes version 1 of nothing."""
-    folder = files("llmspan.backends.postgres").joinpath("sql")
-    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
-    return {int(name[:4]): (name, folder.joinpath(name).read_text("utf-8")) for name in names}
+    return [migration.name for migration in missing]
 
 
 def _quoted(name: str) -> str:

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import capabilities, errors, sql
 
+from ..._clock import DAY, SECOND
 from ..._guard import logger
+from ..._log import WarningsOnce
 from ...errors import LlmspanError, RefusedError
-from ...trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace
+from ...span_record import SpanRecord
+from ...trace import KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace, datetime_of
 from ..deletion import Step
 from ..payload_pages import Row
+from ..price_columns import PRICE_COLUMNS, with_price_columns
 from ..query import Query
 from ..rows import Cell, encode
-from . import schema
+from ..span_rows import SPAN_COLUMNS, encode_span
+from . import schema, text_index
 from .connection import Connection, PostgresConnection, location, transaction, with_settings
 from .errors import WrongSchemaError
-from .partitions import DayPartitions, clock_difference, count_before, drop_days, may_delete, server_time
+from .partitions import DayPartitions, clock_difference, count_before, drop_day_partitions, may_delete, server_time
 from .schema import SchemaInfo
 
 __all__ = ["Store"]
@@ -32,13 +36,19 @@ __all__ = ["Store"]
 T = TypeVar("T")
 
 _AT: Final = KEYS.index("started_at")
-_COLUMNS: Final = (*KEYS[:_AT], "started_at", "started_at_ns", *KEYS[_AT + 1 :])
+_COLUMNS: Final = (*KEYS[:_AT], "started_at", "started_at_ns", *KEYS[_AT + 1 :], *PRICE_COLUMNS)
 _NAMES: Final = ", ".join(_COLUMNS)
 _STREAM: Final = _COLUMNS.index("stream")
 #: the binary forms: that of json is text, that of a timestamp microseconds
-_TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(KINDS.get(name, "integer"), "text") for name in _COLUMNS]
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY: Final = 86_400_000_000_000
+_KINDS: Final = {**KINDS, "price_facts": "text"}
+_TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(_KINDS.get(name, "integer"), "text") for name in _COLUMNS]
+#: a deletion waits for those who write annotations, and takes theirs along; taken before the statement that looks for
+#: the record, which then holds no lock that the deletion would wait for
+_SHARED_WITH_DELETIONS: Final = "SELECT pg_advisory_xact_lock_shared(7812739796155067951)"
+_MAY_ANNOTATE: Final = (
+    "SELECT has_table_privilege(%s, 'INSERT'), pg_is_in_recovery() OR EXISTS (SELECT FROM pg_settings"
+    " WHERE name = 'default_transaction_read_only' AND setting = 'on')"
+)
 #: 2000-01-01, from where Postgres counts, in microseconds since the epoch
 _SERVERS_EPOCH: Final = 946_684_800_000_000
 #: rows that the driver fetches together where libpq can: few, as a payload may be long
@@ -57,6 +67,15 @@ SELECT (SELECT count(*) FROM chosen), (SELECT count(*) FROM gone), (SELECT max(c
 """
 
 
+_SPAN_COLUMNS: Final = (*SPAN_COLUMNS, "started_at_ns")
+_INSERT_SPAN: Final = (
+    f"INSERT INTO {{table}} ({', '.join(_SPAN_COLUMNS)})"  # noqa: S608 - our names
+    f" VALUES ({', '.join(f'%({name})s' for name in _SPAN_COLUMNS)})"
+    " ON CONFLICT (trace_id, span_id, started_at) DO NOTHING"
+)
+_NOTHING: Final = Query("SELECT 1 WHERE false", {})
+
+
 class Store:
     """Two connections to one database, and what is known of it. Any thread may call."""
 
@@ -71,6 +90,7 @@ class Store:
         self._auto_migrate = auto_migrate
         self._timeout = timeout
         self._schema_info: SchemaInfo | None = None
+        self._warnings = WarningsOnce()
         self._days = DayPartitions(self._location, retention_days)
 
     def open(self) -> None:
@@ -84,6 +104,10 @@ class Store:
         self._writer.close()
         self._forget()
 
+    def cancel(self) -> None:
+        """End the query that is running."""
+        self._reader.cancel()
+
     def check(self) -> str:
         """One line on what answers."""
         self._forget()
@@ -96,7 +120,7 @@ class Store:
             self._forget()
             applied = schema.migrate(connection)
             info = schema.require_usable(schema.find(connection))
-            self._days.make_month(connection, info)
+            self._days.make_ahead(connection, info)
             return applied
 
         return self._close_on_error(work)
@@ -120,6 +144,34 @@ class Store:
 
         if traces:
             self._with_schema(self._writer, work)
+
+    @property
+    def keeps_spans(self) -> bool:
+        """Whether this user may write spans; true until the tables were looked at."""
+        info = self._schema_info
+        if info is None or info.may_insert_spans:
+            return True
+        self._warnings.warn(
+            "llmspan: postgres: the user %r may not write spans at %s, so that trees show calls only; GRANT SELECT,"
+            " INSERT ON %s TO %s", info.user, self._location, info.spans, schema._quoted(info.user),
+        )  # fmt: skip
+        return False
+
+    def write_spans(self, spans: Sequence[SpanRecord]) -> None:
+        """Store all of ``spans`` or none; known ones stay as they are. Nothing where they may not be written."""
+
+        def work(connection: Connection) -> None:
+            info = self._schema_info or self._prepare_schema(connection)
+            if info.may_insert_spans:
+                with transaction(connection, self._timeout), connection.cursor() as cursor:
+                    cursor.executemany(_INSERT_SPAN.format(table=info.spans), rows)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+        rows = [_span_cells(span) for span in spans]
+        self._with_schema(self._writer, work)
+
+    def span_rows(self, ask: Callable[[SchemaInfo], Query]) -> list[dict[str, Any]]:
+        """The spans that answer ``ask``; none where this user may not read them."""
+        return self.rows(lambda info: ask(info) if info.may_select_spans else _NOTHING)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Delete records, where this user may."""
@@ -158,21 +210,79 @@ class Store:
 
         return self._with_schema(self._writer, work)
 
+    def has_text_index(self) -> bool:
+        """Whether there is a text index on all partitions."""
+
+        def work(connection: Connection) -> bool:
+            return text_index.exists(connection, self._schema_info or schema.require_usable(schema.find(connection)))
+
+        return self._with_schema(self._reader, work)
+
+    def index_text(self, progress: Callable[[int], object] | None) -> None:
+        """Make the text index, or what is missing of it."""
+
+        def work(connection: Connection) -> None:
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            text_index.make(connection, info, progress)
+
+        self._with_schema(self._writer, work)
+
+    def drop_text_index(self) -> None:
+        """Remove the text index."""
+
+        def work(connection: Connection) -> None:
+            text_index.drop(connection, self._schema_info or schema.require_usable(schema.find(connection)))
+
+        self._with_schema(self._writer, work)
+
+    def change_annotations(self, statement: Callable[[SchemaInfo], Query], right: str) -> int:
+        """How many rows a statement that changes annotations has changed; ``right``: what it takes, beside SELECT."""
+
+        def work(connection: Connection) -> int:
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            query = statement(info)
+            try:
+                with transaction(connection, self._timeout):
+                    connection.execute(_SHARED_WITH_DELETIONS)
+                    return connection.execute(query.sql, query.values).rowcount  # pyright: ignore[reportCallIssue, reportArgumentType]
+            except errors.InsufficientPrivilege as error:
+                raise RefusedError(self._missing_right(info, right)) from error
+
+        return self._with_schema(self._writer, work)
+
+    def annotation_obstacle(self) -> str | None:
+        """Why this user cannot add annotations, as far as the server says so."""
+
+        def work(connection: Connection) -> str | None:
+            info = self._schema_info or schema.require_usable(schema.find(connection))
+            ((may_insert, is_read_only),) = connection.execute(_MAY_ANNOTATE, [info.annotations]).fetchall()
+            if is_read_only:
+                return f"Postgres at {self._location} only reads now (default_transaction_read_only, or a standby)"
+            return None if may_insert else self._missing_right(info, "INSERT")
+
+        return self._with_schema(self._reader, work)
+
+    def _missing_right(self, info: SchemaInfo, right: str) -> str:
+        return (
+            f"Postgres at {self._location}: the user {info.user!r} may not change annotations; GRANT SELECT,"
+            f" {right} ON {info.annotations} TO {schema._quoted(info.user)}"
+        )
+
     def suspend_retention(self) -> None:
         """Drop no days by the setting from now on."""
         self._days.retention_days = None
 
-    def drop_days(self, until: int) -> int:
+    def delete_whole_days(self, until: int) -> int:
         """Drop the days that are over before ``until``, if this user may drop days and delete; how many records."""
 
         def work(connection: Connection) -> int:
             info = self._schema_info or schema.require_usable(schema.find(connection))
             if not (info.may_drop_days and may_delete(connection, info)):
                 return 0
-            day = min(until // _DAY, int(server_time(connection)) * 1_000_000_000 // _DAY)
+            day = min(until // DAY, int(server_time(connection)) * SECOND // DAY)
             before = count_before(connection, info, day)
             try:
-                drop_days(connection, info, day)
+                drop_day_partitions(connection, info, day)
             except psycopg.Error as error:  # locks that others hold: rows can be deleted all the same
                 if connection.closed:
                     raise
@@ -211,14 +321,14 @@ class Store:
         try:
             return self._writer.run(work)
         except LlmspanError:
-            self._writer.close()  # who may not come in does not stay at the door
+            self._writer.close()  # a user who was refused keeps no connection
             raise
 
     def _with_schema(self, handle: PostgresConnection, work: Callable[[Connection], T]) -> T:
         try:
             return handle.run(work)
-        except WrongSchemaError:
-            self._forget()  # the next try begins with a look at it
+        except (WrongSchemaError, RefusedError):
+            self._forget()  # the next try begins with a look at it: a table may be gone, or a right
             raise
 
     def _prepare_schema(self, connection: Connection) -> SchemaInfo:
@@ -273,14 +383,14 @@ class Store:
         )
         rows = list(self._encoded(traces))
         for row in rows:
-            row[_AT] = _EPOCH + timedelta(microseconds=row[_AT] // 1000)
+            row[_AT] = datetime_of(row[_AT])
         with transaction(connection, self._timeout), connection.cursor() as cursor:
             cursor.executemany(statement, rows)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def _encoded(self, traces: Sequence[ProviderTrace]) -> Iterator[list[Any]]:
         """The cells of each record, ``started_at`` twice, in nanoseconds."""
-        for trace in traces:
-            cells = encode(trace)
+        for record in traces:
+            cells = with_price_columns(record, encode(record))
             if not self._keep_payload:
                 cells |= _NO_PAYLOAD
             row: list[Any] = list(cells.values())
@@ -290,3 +400,9 @@ class Store:
 
 
 _NO_PAYLOAD: Final[Mapping[str, Cell]] = {**dict.fromkeys(PAYLOAD_KEYS), "content": "metadata"}
+
+
+def _span_cells(span: SpanRecord) -> dict[str, Any]:
+    cells: dict[str, Any] = dict(encode_span(span))
+    at = span.started_at
+    return cells | {"started_at": datetime_of(at), "started_at_ns": at}

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
-from weakref import WeakSet
 
 from ..._clock import monotonic
+from ..._fork import ForkGroup
 from ..._guard import logger
+from ..._log import WarningsOnce
 from ..._native import Lock
 from ...errors import (
     BackendError,
@@ -30,10 +31,11 @@ from ...errors import (
 )
 from ...limits import id_key
 from ...settings import Settings, SocketFraming
+from ...span_record import SpanRecord, StoredItem
 from ...trace import ProviderTrace
 from .connection import Link, connect
 from .protocol import MAX_FRAME, VERSION, ProtocolError
-from .records import encode_record, v3_line, without_payload
+from .records import encode_record, encode_span, v3_line, without_payload
 
 __all__ = ["DEFAULT_PATH", "SocketBackend"]
 
@@ -79,11 +81,14 @@ class SocketBackend:
         self._max_frame = max_frame
         self._lock = Lock()
         self._link: Link | None = None
+        #: what the last greeting said; None before the first
+        self._takes_spans: bool | None = None
+        self._warnings = WarningsOnce()
         #: keys of the ids that are safe though their batch failed: it comes again, whole or in parts
         self._safe: set[str] = set()
         #: records that lost their payload because the receiver takes no frame so large
         self.cut = 0
-        _alive.add(self)
+        _backends.add(self)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SocketBackend:
@@ -130,13 +135,31 @@ class SocketBackend:
         Raises:
             PermanentError: a record cannot be sent, or the receiver will never take it; the message names it. Others
                 may have been stored, and are not sent again when they come in another batch.
-            RetryableError: nobody listens, the connection broke, the receiver cannot store now, or it took too long.
+            RetryableError: no process listens, the connection broke, the receiver cannot store now, or a timeout.
         """
         with self._lock, self._translate_errors():
             if self._framing == "v3":
                 self._write_lines(traces)
             else:
                 self._write_frames(traces)
+
+    @property
+    def keeps_spans(self) -> bool:
+        """Whether spans can be sent: with v4, and until a greeting says that the receiver takes none."""
+        if self._framing == "v4" and self._takes_spans is not False:
+            return True
+        reason = "v3 has none" if self._framing == "v3" else "the sidecar there is older, or its stores keep none"
+        self._warnings.warn(
+            "llmspan: socket: %s takes no spans (%s), so that trees show calls only", self._path, reason
+        )
+        return False
+
+    def write_spans(self, spans: Sequence[SpanRecord]) -> None:
+        """Send spans; return when all are acknowledged. Raises as :meth:`write` does."""
+        with self._lock, self._translate_errors():
+            if not self._greeted(self._deadline()).takes_spans:
+                raise RetryableError(f"{self._path}: the receiver takes no spans any more")
+            self._write_frames(spans)
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         """Reading is not possible here."""
@@ -148,13 +171,13 @@ class SocketBackend:
 
     # -- v4 -----------------------------------------------------------------------------------------------------------
 
-    def _write_frames(self, traces: Sequence[ProviderTrace]) -> None:
+    def _write_frames(self, traces: Sequence[StoredItem]) -> None:
         deadline = self._deadline()
-        encoded = [(trace, encode_record(trace)) for trace in traces if id_key(trace.id) not in self._safe]
+        encoded = [(record, _encode(record)) for record in traces if id_key(record.id) not in self._safe]
         if not encoded:
             return
         link = self._greeted(deadline)
-        bodies = [self._fitting(trace, body, link.largest_body) for trace, body in encoded]
+        bodies = [self._fitting(record, body, link.largest_body) for record, body in encoded]
         try:
             link.deliver(bodies, deadline)
         except (OSError, ProtocolError) as error:
@@ -165,47 +188,50 @@ class SocketBackend:
             raise PermanentError(f"record {encoded[at][0].id}: refused at {self._path}: {error}") from error
         finally:
             if link.rejected or link.acked < len(encoded):
-                acknowledged = [trace for at, (trace, _) in enumerate(encoded[: link.acked]) if at not in link.rejected]
-                self._remember(acknowledged)
+                numbered = enumerate(encoded[: link.acked])
+                self._remember([record for at, (record, _) in numbered if at not in link.rejected])
         for at, reason in link.rejected.items():
             raise PermanentError(f"record {encoded[at][0].id}: refused at {self._path}: {reason}")
 
-    def _remember(self, records: Sequence[ProviderTrace]) -> None:
+    def _remember(self, records: Sequence[StoredItem]) -> None:
         if len(self._safe) > _MOST_REMEMBERED:
             self._safe.clear()
-        self._safe |= {id_key(trace.id) for trace in records}
+        self._safe |= {id_key(record.id) for record in records}
 
     def _greeted(self, deadline: float) -> Link:
         if self._link is not None and not self._link.alive():
             self._hang_up()
         if self._link is None:
-            # Somebody may wait for this at the start of a program, and a receiver of v3 would never answer.
+            # A program may wait for this at its start, and a receiver of v3 would never answer.
             self._link = Link(self._path, min(deadline, monotonic() + _GREETING), self._max_frame)
+            self._takes_spans = self._link.takes_spans
         return self._link
 
-    def _fitting(self, trace: ProviderTrace, body: bytes, largest: int) -> bytes:
+    def _fitting(self, record: StoredItem, body: bytes, largest: int) -> bytes:
         if len(body) <= largest:
             return body
-        shorter = encode_record(without_payload(trace))
+        if isinstance(record, SpanRecord):
+            raise PermanentError(f"span {record.id}: {len(body)} bytes; {self._path} takes {largest}")
+        shorter = encode_record(without_payload(record))
         if len(shorter) > largest:
             raise PermanentError(
-                f"record {trace.id}: {len(shorter)} bytes without its payloads; {self._path} takes {largest}"
+                f"record {record.id}: {len(shorter)} bytes without its payloads; {self._path} takes {largest}"
             )
         self.cut += 1
         logger.warning("llmspan: record %s goes to %s without its payloads: with them it has %d bytes, the limit there"
-                       " is %d", trace.id, self._path, len(body), largest)  # fmt: skip
+                       " is %d", record.id, self._path, len(body), largest)  # fmt: skip
         return shorter
 
     # -- v3 -----------------------------------------------------------------------------------------------------------
 
     def _write_lines(self, traces: Sequence[ProviderTrace]) -> None:
         deadline = self._deadline()
-        for at, trace in enumerate(traces):
-            if id_key(trace.id) in self._safe:
+        for at, record in enumerate(traces):
+            if id_key(record.id) in self._safe:
                 continue
-            line = v3_line(trace)
+            line = v3_line(record)
             if len(line) > _LONGEST_LINE:
-                line = v3_line(without_payload(trace))
+                line = v3_line(without_payload(record))
                 self.cut += 1
             try:
                 with connect(self._path, deadline) as connection:
@@ -243,7 +269,7 @@ class SocketBackend:
         if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN:
             if not greeted:
                 limit = min(self._timeout, _GREETING)
-                hint = "if the receiver speaks v3, set LLMSPAN_SOCKET_FRAMING=v3"
+                hint = "if the receiver uses v3, set LLMSPAN_SOCKET_FRAMING=v3"
                 return RetryableError(f"{self._path}: no answer to the greeting within {limit:g} s; {hint}")
             return RetryableError(f"{self._path}: not all was acknowledged within {self._timeout:g} s")
         if error.errno in _WRONG_PLACE:
@@ -252,7 +278,7 @@ class SocketBackend:
             length = len(os.fsencode(self._path))
             return SettingsError(f"LLMSPAN_SOCKET={self._path}: the path has {length} bytes, and the system takes 107")
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-            return RetryableError(f"{self._path}: {reason}; nobody listens there, start `llmspan sidecar`")
+            return RetryableError(f"{self._path}: {reason}; no process listens there; start `llmspan sidecar`")
         return RetryableError(f"{self._path}: {reason}")
 
     def _wire_error(self, error: ProtocolError) -> LlmspanError:
@@ -265,7 +291,7 @@ class SocketBackend:
             return ThrottledError(message, error.retry_after)
         if error.is_reported:
             return RetryableError(message)
-        return self._wrong(f"what listens there does not speak protocol v{VERSION}: {error}")
+        return self._wrong(f"the process that listens there does not use protocol v{VERSION}: {error}")
 
     def _wrong(self, reason: str) -> RefusedError:
         return RefusedError(f"LLMSPAN_SOCKET={self._path}: {reason}")
@@ -277,12 +303,8 @@ class SocketBackend:
         self._hang_up()
 
 
-_alive: Final[WeakSet[SocketBackend]] = WeakSet()
+def _encode(item: StoredItem) -> bytes:
+    return encode_span(item) if isinstance(item, SpanRecord) else encode_record(item)
 
 
-def _after_fork_in_child(backends: Iterator[SocketBackend] | None = None) -> None:
-    for backend in list(backends or _alive):
-        backend.after_fork_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+_backends: Final = ForkGroup["SocketBackend"]()

@@ -1,6 +1,6 @@
 """One connection of protocol v4, seen from the sending end: many frames in one system call, acks read in between.
 
-A link is used up by the first thing that goes wrong with it: after a timeout nobody knows how much of a frame the
+A link is used up by the first thing that goes wrong with it: after a timeout it is unknown how much of a frame the
 other end has, so the only way on is a new connection. Raises ``OSError`` and :class:`ProtocolError` as they come.
 """
 
@@ -76,6 +76,11 @@ class Link:
         return self._sender.peer
 
     @property
+    def takes_spans(self) -> bool:
+        """Whether the other end takes spans."""
+        return self._sender.takes_spans
+
+    @property
     def max_frame(self) -> int:
         """The bytes that a frame may have on this connection."""
         return self._sender.max_frame
@@ -134,7 +139,7 @@ class Link:
         if not has_sent and not has_received:
             self._wait(deadline)
         elif not has_sent and self._sender.acked == acked and monotonic() >= deadline:
-            raise TimeoutError("the other end said much, and acknowledged nothing in time")
+            raise TimeoutError("the other end sent data but acknowledged nothing in time")
 
     def _locate(self, error: ProtocolError, first: int) -> None:
         """Turn the ``seq`` of ``error`` into a position; into none if it names a record that is not under way."""
@@ -153,7 +158,7 @@ class Link:
         except BlockingIOError:
             return False
         except OSError:
-            self._read()  # what the other end said before it hung up tells more than "broken pipe"
+            self._read()  # a frame sent before the connection closed explains more than "broken pipe"
             raise
         self._forget(byte_count)
         return True

@@ -41,7 +41,7 @@ class ProtocolError(BackendError):
     """The other end said, or did, something that ends the connection.
 
     ``code`` is one of those in docs/socket-protocol.md; ``seq`` the record that is meant, if one is;
-    ``retry_after`` the seconds after which another try makes sense, if the other end knows; ``is_reported``
+    ``retry_after`` the seconds after which another try makes sense, if the other end said so; ``is_reported``
     whether the other end has sent it; else it was found here.
     """
 
@@ -61,7 +61,7 @@ class ProtocolError(BackendError):
         self.is_reported = is_reported
 
     def frame(self) -> bytes:
-        """What the other end is told before the connection is closed."""
+        """The frame that is sent before the connection is closed."""
         values = {"type": "error", "code": self.code, "message": str(self)[:_LONGEST_MESSAGE]}
         members = {"seq": self.seq, "retry_after": self.retry_after}
         versions = {"versions": [VERSION]} if self.code == "unsupported_version" else {}

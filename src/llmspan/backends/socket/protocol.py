@@ -116,6 +116,8 @@ class Sender:
         self.ready = False
         self.peer = ""
         self.max_frame = max(LEAST_MAX_FRAME, max_frame)
+        #: whether the receiver takes spans, as its greeting says
+        self.takes_spans = False
         self.sent = 0
         self.acked = 0
         #: ``seq`` and reason of records that the receiver will never take; they count as acknowledged
@@ -160,7 +162,7 @@ class Sender:
         """Take what the receiver says. The last ``unsent`` records have not left yet: it cannot have them.
 
         Raises:
-            ProtocolError: it ended the conversation, or does not speak this protocol.
+            ProtocolError: it ended the connection, or uses another protocol.
         """
         self._transmitted = max(0, self.sent - unsent)
         for frame in self._decoder.feed(data):
@@ -191,6 +193,7 @@ class Sender:
         records = integer_member(values, "window_records", where, WINDOW_RECORDS)
         self._window = (max(1, records), integer_member(values, "window_bytes", where, WINDOW_BYTES))
         self.peer = text_member(values, "software", "unnamed", _LONGEST_NAME)
+        self.takes_spans = values.get("spans") is True
         self.ready = True
 
     def _acknowledged(self, seq: int) -> None:
@@ -220,9 +223,10 @@ class Received:
 
 
 class Receiver:
-    """The end that stores records. One for each connection."""
+    """The end that stores records, and spans if it says so. One for each connection."""
 
-    def __init__(self, software: str, max_frame: int = MAX_FRAME) -> None:
+    def __init__(self, software: str, max_frame: int = MAX_FRAME, *, takes_spans: bool = False) -> None:
+        self._takes_spans = takes_spans
         self.greeted = False
         self.peer = ""
         self.seq = 0
@@ -244,7 +248,7 @@ class Receiver:
         """What ``data`` completes: records, or bytes to answer with at once. Must be iterated to its end.
 
         Raises:
-            ProtocolError: the sender speaks another version or something else; its :meth:`~ProtocolError.frame` is
+            ProtocolError: the sender uses another version or another protocol; its :meth:`~ProtocolError.frame` is
                 the last thing to answer.
         """
         try:
@@ -269,7 +273,7 @@ class Receiver:
         version = values.get("version")
         if version != VERSION:
             raise ProtocolError(
-                "unsupported_version", f"version {quoted(version)} is not spoken here, only version {VERSION}"
+                "unsupported_version", f"version {quoted(version)} is not supported, only version {VERSION}"
             )
         max_frame = integer_member(values, "max_frame", "HELLO")
         self._decoder.max_frame = min(self._own_max_frame, max(LEAST_MAX_FRAME, max_frame))
@@ -277,7 +281,8 @@ class Receiver:
         self.greeted = True
         answer = {"type": "hello", "version": VERSION, "max_frame": self._own_max_frame}
         window = {"window_records": WINDOW_RECORDS, "window_bytes": WINDOW_BYTES}
-        return encode_frame(answer | window | {"software": self._software})
+        spans = {"spans": True} if self._takes_spans else {}
+        return encode_frame(answer | window | spans | {"software": self._software})
 
     def _record(self, frame: bytes) -> Received:
         where = self._decoder.where

@@ -6,9 +6,9 @@ front, so that a reader gets their exact text without looking at each member.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring
 from operator import attrgetter
 from typing import Any, Final
@@ -16,9 +16,20 @@ from typing import Any, Final
 from ... import _json
 from ..._pace import yield_gil
 from ...errors import PermanentError, RecordError
-from ...trace import _USAGE_KEYS, FAILED, KEYS, KINDS, PAYLOAD_KEYS, ProviderTrace, _format_time, _parse_time
+from ...span_record import SpanRecord, StoredItem
+from ...trace import (
+    _USAGE_KEYS,
+    FAILED,
+    KEYS,
+    KINDS,
+    PAYLOAD_KEYS,
+    ProviderTrace,
+    _format_time,
+    _parse_time,
+    datetime_of,
+)
 
-__all__ = ["decode_record", "encode_record", "v3_line", "without_payload"]
+__all__ = ["decode_item", "decode_record", "encode_record", "encode_span", "v3_line", "without_payload"]
 
 _FIELDS: Final = [key for key in KEYS if key not in (*PAYLOAD_KEYS, "id", "started_at")]
 _PREFIXES: Final = [(f'"{key}":', key, KINDS[key]) for key in _FIELDS]
@@ -26,30 +37,30 @@ _values: Final = attrgetter(*(f"usage.{_USAGE_KEYS[key]}" if key in _USAGE_KEYS 
 _INTEGERS: Final = [key for key in KEYS if KINDS[key] == "integer"]
 _EMPTY_BY_DEFAULT: Final = frozenset({"agent_tags", "attributes", "finish_reasons", "usage_details"})
 _FRONT: Final = re.compile(r'"(type|seq|id|request_json|response_json)":(?=\S)')
+_SPAN: Final = re.compile(rb'\{"type":"record","seq":[0-9]{1,18},"id":"[0-9a-f/]{49}","item":"span",')
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _V3_ID: Final = "provider_trace-"
 
 
-def encode_record(trace: ProviderTrace) -> bytes:
+def encode_record(record: ProviderTrace) -> bytes:
     """The body of the record's frame: a JSON object without its opening brace.
 
     Raises:
         PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
     """
     yield_gil()
-    parts = [f'"id":{encode_basestring(trace.id)}']
-    parts.extend(f'"{key}":{text}' for key in PAYLOAD_KEYS if (text := getattr(trace, key)) is not None)
-    _check_integer(trace.id, "started_at", trace.started_at)
-    parts.append(f'"started_at":"{_format_time(trace.started_at)}"')
-    for (prefix, key, kind), value in zip(_PREFIXES, _values(trace), strict=True):
+    parts = [f'"id":{encode_basestring(record.id)}']
+    parts.extend(f'"{key}":{text}' for key in PAYLOAD_KEYS if (text := getattr(record, key)) is not None)
+    _check_integer(record.id, "started_at", record.started_at)
+    parts.append(f'"started_at":"{_format_time(record.started_at)}"')
+    for (prefix, key, kind), value in zip(_PREFIXES, _values(record), strict=True):
         if value is None:
             continue
         if kind == "text":
             parts.append(prefix + encode_basestring(str(value)))
         elif kind == "integer":
-            _check_integer(trace.id, key, value)
+            _check_integer(record.id, key, value)
             parts.append(f"{prefix}{value:d}")
         elif kind == "boolean":
             parts.append(prefix + ("true" if value else "false"))
@@ -83,43 +94,64 @@ def decode_record(frame: bytes) -> ProviderTrace:
     return record
 
 
-def without_payload(trace: ProviderTrace) -> ProviderTrace:
+def encode_span(span: SpanRecord) -> bytes:
+    """The body of the frame of a span, whose first members, ``id`` and ``item``, tell it from a record."""
+    yield_gil()
+    return _utf8(span.to_json()[1:])
+
+
+def decode_item(frame: bytes) -> StoredItem:
+    """The record or the span of a whole frame.
+
+    Raises:
+        RecordError: the frame holds neither; the message names the key or the place.
+    """
+    if not _SPAN.match(frame):
+        return decode_record(frame)
+    try:
+        values = json.loads(frame)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not a span: {error}") from error
+    return SpanRecord.from_dict(values)
+
+
+def without_payload(record: ProviderTrace) -> ProviderTrace:
     """The record with its payloads gone and their sizes kept."""
     return replace(
-        trace,
+        record,
         request_json=None,
         response_json=None,
         content="truncated",
-        request_bytes=_size(trace.request_bytes, trace.request_json),
-        response_bytes=_size(trace.response_bytes, trace.response_json),
+        request_bytes=_size(record.request_bytes, record.request_json),
+        response_bytes=_size(record.response_bytes, record.response_json),
     )
 
 
-def v3_line(trace: ProviderTrace) -> bytes:
+def v3_line(record: ProviderTrace) -> bytes:
     """The record as one line of the older protocol: 17 keys, a newline at the end.
 
     A record that failed or was cancelled has an ``error`` there, and then no ``response``: such a line has no other
     way to say so.
     """
-    failed = trace.status in FAILED or trace.status == "cancelled"
+    failed = record.status in FAILED or record.status == "cancelled"
     values = {
         "protocol_version": 3,
-        "provider_trace_id": trace.id if trace.id.startswith(_V3_ID) else f"{_V3_ID}{trace.id}",
-        "agent_id": trace.agent_id,
-        "run_id": trace.run_id,
-        "step_id": trace.step_id,
-        "tags": list(trace.agent_tags),
-        "type": trace.call_type or "agent_step",
-        "source": trace.source,
-        "request": trace.request_json or "{}",
-        "response": "null" if failed else trace.response_json or "{}",
-        "error": (trace.error_message or trace.error_type or trace.status) if failed else None,
-        "error_type": (trace.error_type or trace.status) if failed else None,
-        "timestamp": (_EPOCH + timedelta(microseconds=(trace.started_at + trace.duration_ns) // 1000)).isoformat(),
-        "org_id": trace.org_id,
-        "user_id": trace.user_id,
-        "compaction_settings": trace.compaction_settings,
-        "llm_config": trace.llm_config,
+        "provider_trace_id": record.id if record.id.startswith(_V3_ID) else f"{_V3_ID}{record.id}",
+        "agent_id": record.agent_id,
+        "run_id": record.run_id,
+        "step_id": record.step_id,
+        "tags": list(record.agent_tags),
+        "type": record.call_type or "agent_step",
+        "source": record.source,
+        "request": record.request_json or "{}",
+        "response": "null" if failed else record.response_json or "{}",
+        "error": (record.error_message or record.error_type or record.status) if failed else None,
+        "error_type": (record.error_type or record.status) if failed else None,
+        "timestamp": datetime_of(record.started_at + record.duration_ns).isoformat(),
+        "org_id": record.org_id,
+        "user_id": record.user_id,
+        "compaction_settings": record.compaction_settings,
+        "llm_config": record.llm_config,
     }
     # Between the tokens of a payload a line break is a space, and inside of JSON strings none can stand.
     members = (

@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 from ..._clock import monotonic, sleep, time_ns
 from ..._setting_values import BadValueError, sqlite_path
-from ...errors import RetryableError, SettingsError
+from ...annotation import Annotation
+from ...errors import BackendError, PermanentError, RetryableError, SettingsError
+from ...query.statistics import PERIODS
 from ...settings import Settings
+from ...span_record import SpanRecord
 from ...trace import KEYS, ProviderTrace
 from .. import query
-from ..base import Filters
+from ..annotation_rows import annotation_insert, missing_subject
+from ..base import Filters, GroupBy
+from ..bounded_classes import BoundedClass
+from ..condition_dialects import SQLITE_CONDITIONS, SQLITE_DAY, SQLITE_MODEL
+from ..conditions import Preselection
 from ..deletion import Step, delete_in_steps
 from ..json_sql import SQLITE, JsonDialect
 from ..payload_pages import Row
+from ..price_columns import PRICE_COLUMNS, with_price_columns
 from ..reads import QueryBuilder, SQLQueryMixin
 from ..rows import Cell, encode, plain_text
+from ..span_rows import SPAN_COLUMNS, decode_span, encode_span, spans_of_traces
+from . import text_index
 from .connection import SQLiteConnection, transaction, translate_errors
-from .deletion import StepSize, can_shrink, delete_step, empty_log, return_free_pages, rewrite
+from .deletion import StepSize, can_shrink, delete_step, empty_log, return_free_pages, rewrite, without_patience
+from .read_only import may_write
 from .retention import Retention
 
 __all__ = ["SQLiteBackend", "default_path"]
@@ -34,32 +46,48 @@ __all__ = ["SQLiteBackend", "default_path"]
 T = TypeVar("T")
 
 # Not OR IGNORE: that would also skip, silently, a row that breaks another rule of the table.
+_COLUMNS: Final = (*KEYS, *PRICE_COLUMNS)
 _INSERT: Final = (
-    f"INSERT INTO provider_traces ({', '.join(KEYS)}) VALUES ({', '.join(f':{key}' for key in KEYS)})"  # noqa: S608 - our names
+    f"INSERT INTO provider_traces ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608
     " ON CONFLICT (id) DO NOTHING"
 )
-#: seconds between the steps of a deletion
+_INSERT_SPAN: Final = (
+    f"INSERT INTO spans ({', '.join(SPAN_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in SPAN_COLUMNS)})"  # noqa: S608
+    " ON CONFLICT (trace_id, span_id) DO NOTHING"
+)
+#: seconds that a search spends on records that are not in the text index yet
+_CATCH_UP_SECONDS: Final = 0.3
+#: seconds between the steps of a deletion, and of making an index
 _STEP_PAUSE: Final = 0.01
-#: seconds that a deletion waits for a moment in which nobody uses the log
-_LOG_PATIENCE: Final = 30.0
+#: seconds that a deletion waits for a moment in which no other process uses the log
+_LOG_TIMEOUT: Final = 30.0
 _DIALECT: Final = query.SqlDialect(
     table="provider_traces",
     parameter=lambda name, _: f":{name}",
-    # Integer division cuts towards zero; a time before 1970 needs the floor.
-    # sum() fails beyond 64 bits; each half of the numbers stays below them for 2**31 records.
-    total=lambda column: f"(sum({column} >> 32) || ':' || sum({column} & 4294967295))",
-    day="date(started_at / 1000000000 - (started_at % 1000000000 < 0), 'unixepoch')",
+    conditions=SQLITE_CONDITIONS,
+    has_lists=True,
+    group_order={"model": SQLITE_MODEL, "day": SQLITE_DAY},
+    # by the index; the columns stand behind the payloads
+    narrow=lambda condition: f"rowid IN (SELECT rowid FROM provider_traces WHERE {condition})",  # noqa: S608
 )
+#: sum() fails beyond 64 bits; each half of the numbers stays below them for 2**31 records, and takes twice as long
+_LARGE_SUMS: Final = replace(_DIALECT, total="(sum({0} >> 32) || ':' || sum({0} & 4294967295))".format)
+#: what the index provider_traces_groups has: other columns are read from rows, and then JSON is as near
+_INDEXED: Final = frozenset({
+    "model", *PERIODS, "response_model", "request_model", "provider", "service_tier", "usage_source", "operation",
+    "status", "started_at", "duration_ns", "time_to_first_chunk_ns", "attempts", "input_tokens", "output_tokens",
+    "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "tokens",
+})  # fmt: skip
 
 
 def default_path() -> Path:
     """``$XDG_DATA_HOME/llmspan/traces.db``, or the same under ``~/.local/share``."""
-    # The one place beside settings.py that reads the environment: these variables are the desktop's, not ours, and
-    # matter only if LLMSPAN_SQLITE_PATH is not set. The XDG specification says to ignore a relative path.
+    # Not a setting of llmspan: the desktop's variable, which matters only if LLMSPAN_SQLITE_PATH is not set. The XDG
+    # specification says to ignore a relative path.
     data = Path(os.environ.get("XDG_DATA_HOME") or "")
     try:
         base = data if data.is_absolute() else Path.home() / ".local" / "share"
-    except RuntimeError:  # nobody's home: opening it will say so
+    except RuntimeError:  # a user without a home: opening it raises
         base = Path("~/.local/share")
     return base / "llmspan" / "traces.db"
 
@@ -70,13 +98,14 @@ class SQLiteBackend(SQLQueryMixin):
     name: ClassVar[str] = "sqlite"
     readable: ClassVar[bool] = True
     _json: ClassVar[JsonDialect | None] = SQLITE
+    _price_keys: ClassVar[Container[str] | None] = _INDEXED
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, busy_timeout: float = 5.0,
         retention_days: int | None = None, max_bytes: int | None = None,
     ) -> None:  # fmt: skip
         """``retention_days`` and ``max_bytes``: what is older or more is deleted after writes; None keeps it."""
-        self._path = _settled(default_path() if path is None else _named(path))
+        self._path = _absolute(default_path() if path is None else _named(path))
         self._writer = SQLiteConnection(self._path, busy_timeout, read_only=False)
         self._reader = SQLiteConnection(self._path, busy_timeout, read_only=True)
         self._retention = Retention(self._path, retention_days, max_bytes)
@@ -119,7 +148,8 @@ class SQLiteBackend(SQLQueryMixin):
     def migrate(self) -> Sequence[str]:
         """Bring the file to the newest schema; what was applied."""
         self._reader.close()
-        applied = self._writer.migrate()
+        with translate_errors(self._path):
+            applied = self._writer.migrate()
         with translate_errors(self._path), self._writer.use() as connection:
             if not can_shrink(connection):  # made by an earlier version
                 rewrite(connection)
@@ -136,13 +166,75 @@ class SQLiteBackend(SQLQueryMixin):
         self._reader.close()
         self._writer.close()
 
+    def cancel(self) -> None:
+        """End the query that is running."""
+        self._reader.interrupt()
+
+    def limit_reads(self, seconds: float) -> None:
+        """Nothing to do: :meth:`cancel` ends every query."""
+        del seconds
+
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are. Then delete some of what may not be kept."""
-        rows = [encode(trace) for trace in traces]
+        rows = [with_price_columns(record, encode(record)) for record in traces]
         self._retention.before_open()
         with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany(_INSERT, rows)
         self._retention.after_write(self._writer, self.now())
+
+    @property
+    def keeps_spans(self) -> bool:
+        """True: the table is one of the schema."""
+        return True
+
+    def write_spans(self, spans: Sequence[SpanRecord]) -> None:
+        """Store all of ``spans`` or none; known ones stay as they are."""
+        rows = [encode_span(span) for span in spans]
+        self._retention.before_open()
+        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
+            connection.executemany(_INSERT_SPAN, rows)
+        self._retention.after_write(self._writer, self.now())
+
+    def spans(self, trace_ids: Sequence[str], limit: int) -> Sequence[SpanRecord]:
+        """The spans of these traces, the earliest first."""
+        dialect = replace(_DIALECT, table="spans")
+        return [decode_span(row) for row in self._rows(lambda _: spans_of_traces(dialect, trace_ids, limit))]
+
+    def annotate(self, annotation: Annotation) -> None:
+        """Store an annotation, if what it is about is in the file."""
+        statement = annotation_insert(_DIALECT, annotation)
+        if self._reader.is_empty():  # no file is made for that
+            raise missing_subject(annotation, self.location)
+        self._retention.before_open()
+        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
+            count = connection.execute(statement.sql, statement.values).rowcount
+        if not count:
+            raise missing_subject(annotation, self.location)
+
+    def remove_annotation(self, annotation_id: str) -> bool:
+        """Take one out; whether it was there."""
+        if self._reader.is_empty():
+            return False
+        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
+            cursor = connection.execute("DELETE FROM annotations WHERE id = ?", [plain_text(annotation_id)])
+        return cursor.rowcount > 0
+
+    def price_bounds(
+        self, group_by: Sequence[GroupBy], filters: Filters | None, *, by_host: bool
+    ) -> Sequence[BoundedClass] | None:
+        """As every store; None for a file without price columns, which nobody may write to and so never got them."""
+        if self._reader.is_empty():  # reading makes no file
+            return []
+        with translate_errors(self._path), self._reader.use() as connection:
+            columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(provider_traces)")}
+        return super().price_bounds(group_by, filters, by_host=by_host) if columns.issuperset(PRICE_COLUMNS) else None
+
+    def annotation_obstacle(self) -> str | None:
+        """That the file, or its directory, may not be written to."""
+        path = self._path.expanduser()
+        if not path.exists() or may_write(path):
+            return None
+        return f"this process may not write to the SQLite file {self._path}, or not to its directory"
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take the records with these ids out."""
@@ -169,6 +261,58 @@ class SQLiteBackend(SQLQueryMixin):
             self._shrink()
         return deleted
 
+    def has_text_index(self) -> bool:
+        """Whether the file has a text index."""
+        if self._reader.is_empty():
+            return False
+        with translate_errors(self._path), self._reader.use() as connection:
+            return text_index.exists(connection)
+
+    def index_text(self, progress: Callable[[int], object] | None = None) -> None:
+        """Make the text index, and take all records into it, in steps between which others write."""
+        with translate_errors(self._path), self._writer.use() as connection:
+            try:
+                text_index.create(connection)
+            except sqlite3.OperationalError as error:
+                if "fts5" not in str(error) and "tokenizer" not in str(error):
+                    raise
+                raise SettingsError(
+                    f"this Python's SQLite {sqlite3.sqlite_version} cannot make a text index ({error}); SQLite 3.34"
+                    " with FTS5 can"
+                ) from error
+        while number := self._index_step():
+            if progress is not None:
+                progress(number)
+            sleep(_STEP_PAUSE)
+
+    def drop_text_index(self) -> None:
+        """Remove the text index."""
+        with translate_errors(self._path), self._writer.use() as connection:
+            text_index.drop(connection)
+
+    def _index_step(self, *, waits: bool = True) -> int:
+        with (
+            translate_errors(self._path),
+            self._writer.use() as connection,
+            nullcontext() if waits else without_patience(connection),
+        ):
+            return text_index.index_step(connection)
+
+    def _preselect(self, asked: Preselection) -> str | None:
+        """Ask the text index, if there is one; before that, take in some of what was written since."""
+        if not self.has_text_index():
+            return None
+        if not self._reader.is_read_only():
+            deadline = monotonic() + _CATCH_UP_SECONDS
+            with suppress(BackendError):  # another process writes: what is not in the index is a candidate
+                while self._index_step(waits=False) and monotonic() < deadline:
+                    pass
+        with translate_errors(self._path), self._reader.use() as connection:
+            return text_index.preselect(connection, asked)
+
+    def _searching(self, dialect: query.SqlDialect) -> query.SqlDialect:
+        return replace(dialect, conditions=replace(SQLITE_CONDITIONS, preselect=self._preselect))
+
     def suspend_retention(self) -> None:
         """Delete nothing by age or size from now on."""
         self._retention.is_suspended = True
@@ -180,11 +324,12 @@ class SQLiteBackend(SQLQueryMixin):
     def _rewrite(self) -> None:
         with self._writer.use() as connection:
             try:
+                text_index.optimize(connection)
                 rewrite(connection)
             except sqlite3.OperationalError as error:
                 raise RetryableError(
                     f"SQLite file {self._path}: the records are deleted, but the file could not be rewritten ({error});"
-                    " unused parts of it may hold copies of them until somebody runs VACUUM on it"
+                    " unused parts of it may hold copies of them until VACUUM is run on it"
                 ) from error
 
     def _shrink(self) -> None:
@@ -194,7 +339,7 @@ class SQLiteBackend(SQLQueryMixin):
             with self._writer.use() as connection:
                 more = return_free_pages(connection)
             sleep(_STEP_PAUSE)
-        deadline = monotonic() + _LOG_PATIENCE
+        deadline = monotonic() + _LOG_TIMEOUT
         while True:
             with self._writer.use() as connection:
                 if empty_log(connection):
@@ -207,7 +352,14 @@ class SQLiteBackend(SQLQueryMixin):
             sleep(_STEP_PAUSE)
 
     def _rows(self, ask: QueryBuilder) -> Sequence[Mapping[str, Cell]]:
-        asked = ask(_DIALECT)
+        try:
+            return self._rows_of(ask(self._searching(_DIALECT)))
+        except PermanentError as error:
+            if "integer overflow" not in str(error):
+                raise
+            return self._rows_of(ask(self._searching(_LARGE_SUMS)))
+
+    def _rows_of(self, asked: query.Query) -> Sequence[Mapping[str, Cell]]:
         if self._reader.is_empty():  # reading makes no file
             return []
         with translate_errors(self._path), self._reader.use() as connection:
@@ -216,7 +368,7 @@ class SQLiteBackend(SQLQueryMixin):
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _consume(self, ask: QueryBuilder, consume_rows: Callable[[Iterable[Row]], T]) -> T:
-        query_text = ask(_DIALECT)
+        query_text = ask(self._searching(_DIALECT))
         if self._reader.is_empty():
             return consume_rows([])
         with (
@@ -234,8 +386,8 @@ def _named(path: str | os.PathLike[str]) -> Path:
         raise SettingsError(f"SQLiteBackend({error.shown or path!r}): {error}") from None
 
 
-def _settled(path: Path) -> Path:
-    """``path`` made independent of the working directory, if there is one; opening it tells if that failed."""
+def _absolute(path: Path) -> Path:
+    """``path`` made independent of the working directory, if there is one; opening it raises if that failed."""
     try:
         return path.expanduser().absolute()
     except (RuntimeError, OSError):

@@ -1,22 +1,21 @@
-"""Whether the clock can be believed when records are to be deleted by their age, for a file that outlives its writers.
+"""Whether the clock can be trusted when records are to be deleted by their age, for a file that outlives its writers.
 
 A machine may come up in the wrong year, and by such a clock all records are old. So the file remembers the time of the
-last look; a clock that has jumped since then is believed when it has stayed where it is for a day.
+last look; a clock that has jumped since then is trusted when it has stayed where it is for a day.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..._clock import DAY, HOUR
+from ...trace import datetime_of
 from .connection import transaction
 
-__all__ = ["DAY", "ClockState", "date_of", "judge", "last_change", "read_state", "write_state"]
+__all__ = ["ClockState", "date_of", "judge", "last_change", "read_state", "write_state"]
 
-DAY: Final = 86_400 * 1_000_000_000
-_HOUR: Final = 3_600 * 1_000_000_000
 _YEAR: Final = 366 * DAY
 #: for how long no program may have written to the file without its clock being doubted
 _USUAL_PAUSE: Final = 7 * DAY
@@ -37,9 +36,9 @@ ON CONFLICT (one) DO UPDATE SET clock = excluded.clock, doubted_since = excluded
 class ClockState(NamedTuple):
     """What the file remembers; nanoseconds since the epoch."""
 
-    #: the time of the last look at which the clock was believed
+    #: the time of the last look at which the clock was trusted
     clock: int
-    #: the first time that was not believed, if the clock is in doubt
+    #: the first time that was not trusted, if the clock is in doubt
     doubted_since: int | None = None
 
     @property
@@ -70,7 +69,7 @@ def judge(state: ClockState | None, now: int, changed_at: int | None, age: int) 
 
 
 def read_state(connection: sqlite3.Connection) -> ClockState | None:
-    """What the file remembers; None if nobody has looked yet."""
+    """The last look that the file has; None if there was none yet."""
     connection.execute(_TABLE)
     row = connection.execute(_READ).fetchone()
     return None if row is None else ClockState(*row)
@@ -78,7 +77,7 @@ def read_state(connection: sqlite3.Connection) -> ClockState | None:
 
 def write_state(connection: sqlite3.Connection, old: ClockState | None, new: ClockState) -> None:
     """Remember ``new``, unless it is about the same as what the file has."""
-    if old is None or old.doubted_since != new.doubted_since or abs(new.clock - old.clock) > _HOUR:
+    if old is None or old.doubted_since != new.doubted_since or abs(new.clock - old.clock) > HOUR:
         with transaction(connection):
             connection.execute(_WRITE, new)
 
@@ -93,4 +92,4 @@ def last_change(path: Path) -> int | None:
 
 def date_of(nanoseconds: int) -> str:
     """The day, for people."""
-    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=nanoseconds // 1_000_000_000):%Y-%m-%d}"
+    return f"{datetime_of(nanoseconds):%Y-%m-%d}"

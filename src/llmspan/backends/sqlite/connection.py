@@ -11,17 +11,17 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
-from weakref import WeakValueDictionary
 
 from ..._clock import monotonic, sleep
 from ..._directories import make_private_directory
+from ..._fork import ForkGroup, after_fork_in_child
 from ..._native import Lock
 from ...errors import PermanentError, RetryableError, SettingsError, WrongFileError
 from ...trace import KEYS
+from ..migrations import missing_migrations, newest_version
+from .groups_index import make_index, make_index_of_small_file
 from .read_only import may_write, open_read_only
 
 __all__ = ["SQLiteConnection", "transaction", "translate_errors"]
@@ -29,7 +29,12 @@ __all__ = ["SQLiteConnection", "transaction", "translate_errors"]
 #: Failures of the machine, not of the place: later it may work.
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
 #: How long a fork may wait for a statement that is running, so that the child does not inherit SQLite's locks.
-_FORK_PATIENCE: Final = 1.0
+_FORK_TIMEOUT: Final = 1.0
+#: the oldest schema that can be read as it is, if nobody may write to the file: later ones only add what sums can do
+#: without (see :meth:`SQLiteBackend.price_bounds`)
+_OLDEST_READ: Final = 3
+#: whose ``sql`` folder has the migrations
+_PACKAGE: Final = "llmspan.backends.sqlite"
 
 # Closing any descriptor of a file ends all POSIX locks that the process has on it, SQLite's among them. So a file that
 # is there is never opened by us, and no connection is made while a new one is still open here.
@@ -48,7 +53,7 @@ class SQLiteConnection:
         self._file: tuple[int, int] | None = None
         self._lock = Lock()
         self._held_for_fork = False
-        _handles[id(self)] = self
+        _handles.add(self)
 
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
@@ -87,8 +92,15 @@ class SQLiteConnection:
         with self._lock:
             self._close()
             before = _schema_of(self._path)
-            self._opened()
-            return [name for version, (name, _) in _migrations().items() if version > before]
+            index = make_index(self._opened())
+            return [*(migration.name for migration in missing_migrations(_PACKAGE, before)), *index]
+
+    def interrupt(self) -> None:
+        """End the statement that is running, in whatever thread."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                connection.interrupt()
 
     def close(self) -> None:
         """Release the connection; the next use opens another."""
@@ -96,7 +108,7 @@ class SQLiteConnection:
             self._close()
 
     def _opened(self) -> sqlite3.Connection:
-        # Somebody may delete the file to start afresh: without this look, all that follows would go to no file.
+        # A user may delete the file to start afresh: without this look, all that follows would go to no file.
         if self._connection is not None and _identity(self._path) != self._file:
             self._close()
         if self._connection is None:
@@ -115,7 +127,7 @@ class SQLiteConnection:
 
     def before_fork(self) -> None:
         """Wait, not for long, until no statement runs."""
-        if self._lock.acquire(timeout=_FORK_PATIENCE):
+        if self._lock.acquire(timeout=_FORK_TIMEOUT):
             self._held_for_fork = True
 
     def after_fork_in_parent(self) -> None:
@@ -172,6 +184,8 @@ def _open(path: Path, busy_timeout: float, *, read_only: bool) -> sqlite3.Connec
         _migrate(connection, path)
         _use_wal(connection, busy_timeout)
         connection.execute("PRAGMA synchronous = NORMAL")
+        if not read_only:
+            make_index_of_small_file(connection)
         connection.execute(f"PRAGMA query_only = {read_only:d}")
         opened, connection = connection, None
         return opened
@@ -189,10 +203,10 @@ def _open_unchanged(path: Path, busy_timeout: float) -> tuple[sqlite3.Connection
     connection = None
     try:
         connection, is_for_one_use = open_read_only(path, busy_timeout)
-        version = _version(connection)
-        if 0 < version < max(_migrations()):
+        version, newest = _version(connection), newest_version(_PACKAGE)
+        if 0 < version < _OLDEST_READ:
             raise WrongFileError(
-                f"LLMSPAN_SQLITE_PATH={path}: its schema is version {version}, this llmspan needs {max(_migrations())};"
+                f"LLMSPAN_SQLITE_PATH={path}: its schema is version {version}, this llmspan needs {newest};"
                 " run `llmspan migrate` as a user who may write to it"
             )
         _check_schema(connection, path)
@@ -206,7 +220,7 @@ def _open_unchanged(path: Path, busy_timeout: float) -> tuple[sqlite3.Connection
 
 
 def _make_file(path: Path) -> None:
-    """Make sure that a file is there which we may read and write, and which, if new, nobody else may."""
+    """Make sure that a file is there which we may read and write, and which, if new, no other user may."""
     try:
         real_path = Path(os.path.realpath(path.expanduser()))
         make_private_directory(real_path.parent)
@@ -216,7 +230,7 @@ def _make_file(path: Path) -> None:
         if error.errno in _PASSING:
             raise RetryableError(f"SQLite file {path}: {error.strerror}") from error
         raise _bad_place(path, error.strerror or str(error)) from error
-    except (RuntimeError, ValueError) as error:  # `~` where nobody has a home, NUL in the name
+    except (RuntimeError, ValueError) as error:  # `~` of a user without a home, NUL in the name
         raise _bad_place(path, str(error)) from error
     if not real_path.is_file() or not os.access(real_path, os.R_OK | os.W_OK):
         raise _bad_place(path, "it is not a file that can be read and written")
@@ -258,21 +272,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Apply the migrations that are missing, each in a transaction; other processes may be doing the same."""
-    migrations = _migrations()
-    for version, (_, sql) in migrations.items():
-        if _version(connection) < version:
-            with transaction(connection):
-                _apply(connection, path, version, sql)
+    for version, _, sql in missing_migrations(_PACKAGE, _version(connection)):
+        with transaction(connection):
+            _apply(connection, path, version, sql)
     _check_schema(connection, path)
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    newest = max(_migrations())
+    newest = newest_version(_PACKAGE)
     if _version(connection) > newest:
         raise WrongFileError(
-            f"LLMSPAN_SQLITE_PATH={path}: its schema is version {_version(connection)}, this llmspan knows"
+            f"LLMSPAN_SQLITE_PATH={path}: its schema is version {_version(connection)}, this llmspan supports"
             f" {newest}; upgrade llmspan, or set the variable to another file"
         )
+    _check_columns(connection, path)
+
+
+def _check_columns(connection: sqlite3.Connection, path: Path) -> None:
     columns = _columns(connection)
     missing = [key for key in KEYS if key not in columns]
     if missing:
@@ -285,17 +301,11 @@ def _apply(connection: sqlite3.Connection, path: Path, version: int, sql: str) -
         return
     if found == 0 and (tables := _tables(connection)):
         raise _not_ours(path, f"it holds {', '.join(tables)}")
+    if found:
+        _check_columns(connection, path)
     for statement in _statements(sql):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {version:d}")
-
-
-@cache
-def _migrations() -> dict[int, tuple[str, str]]:
-    """Name and text of the migrations, in order: ``0001_name.sql`` makes version 1 of nothing."""
-    folder = files("llmspan.backends.sqlite").joinpath("sql")
-    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
-    return {int(name[:4]): (name, folder.joinpath(name).read_text("utf-8")) for name in names}
 
 
 def _statements(sql: str) -> Iterator[str]:
@@ -354,28 +364,10 @@ def _leak(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-_handles: Final[WeakValueDictionary[int, SQLiteConnection]] = WeakValueDictionary()
-
-
-def _alive() -> Iterator[SQLiteConnection]:
-    return (handle for reference in _handles.valuerefs() if (handle := reference()) is not None)
-
-
-def _before_fork() -> None:
-    for handle in _alive():
-        handle.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for handle in _alive():
-        handle.after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
+def _renew_creating() -> None:
     global _creating
     _creating = Lock()
-    for handle in _alive():
-        handle.after_fork_in_child()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+after_fork_in_child(_renew_creating)
+_handles: Final = ForkGroup["SQLiteConnection"]()

@@ -8,6 +8,8 @@ has copies of them in bytes that it does not use. Only rewriting the file (VACUU
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from ..._clock import monotonic
@@ -55,7 +57,7 @@ def delete_step(
 ) -> Step:  # fmt: skip
     """Delete the oldest records that ``filters`` mean: at least one, about ``max_bytes`` at most."""
     condition, values = query.where(dialect, filters)
-    # The search may be long, and holds nobody up. An id, unlike a rowid, cannot become another record's meanwhile.
+    # The search may be long, and blocks no writer. An id, unlike a rowid, cannot become another record's meanwhile.
     rows = connection.execute(
         f"SELECT id, started_at, {_SIZE} FROM provider_traces WHERE {condition}"  # noqa: S608 - all ours
         f" ORDER BY started_at, id LIMIT {size.rows:d}",
@@ -87,15 +89,22 @@ def return_free_pages(connection: sqlite3.Connection) -> bool:
     return 0 < pragma(connection, "freelist_count") < before
 
 
-def empty_log(connection: sqlite3.Connection) -> bool:
-    """Write all of the log to the file and cut it to no bytes; False if somebody reads, or writes, just now."""
+@contextmanager
+def without_patience(connection: sqlite3.Connection) -> Generator[None]:
+    """What is done in the block fails at once if another process writes, and does not wait for it."""
     patience = pragma(connection, "busy_timeout")
-    connection.execute("PRAGMA busy_timeout = 0").fetchall()  # those who come to write would have to wait as long
+    connection.execute("PRAGMA busy_timeout = 0").fetchall()
     try:
-        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not is_busy
+        yield
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience:d}").fetchall()
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Write all of the log to the file and cut it to no bytes; False if another connection reads or writes now."""
+    with without_patience(connection):  # those who come to write would have to wait as long
+        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not is_busy
 
 
 def rewrite(connection: sqlite3.Connection) -> None:

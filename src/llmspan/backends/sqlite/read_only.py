@@ -31,10 +31,10 @@ def open_read_only(path: Path, busy_timeout: float) -> tuple[sqlite3.Connection,
     if log.exists() and index.exists():  # whoever writes now is seen, too
         return _connect(real_path, "mode=ro", busy_timeout), False
     if not log.exists() or log.stat().st_size == 0:
-        # Nobody has it open. That may change, and SQLite would not notice.
+        # No process has it open. That may change, and SQLite would not detect it.
         return _connect(real_path, "mode=ro&immutable=1", busy_timeout), True
-    # Somebody died, or the index was not copied along. One who has the file alone needs no index; nobody else has it
-    # open, or there would be one, so that no lock is needed, either.
+    # A process died, or the index was not copied along. With exclusive access no index is needed; and no other process
+    # has it open, or there would be an index, so no lock is needed either.
     connection = _connect(real_path, "mode=ro&vfs=unix-none", busy_timeout)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
     return connection, True

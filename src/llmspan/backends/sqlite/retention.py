@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ..._clock import monotonic, sleep
+from ..._clock import DAY, monotonic, sleep
 from ..._guard import logger
 from ...errors import LlmspanError
-from .clock import DAY, ClockState, date_of, judge, last_change, read_state, write_state
+from .clock import ClockState, date_of, judge, last_change, read_state, write_state
 from .connection import SQLiteConnection, transaction
 from .deletion import pragma, return_free_pages
 
@@ -29,13 +29,25 @@ _BUDGET: Final = 0.25
 #: seconds between two steps, for others who write
 _STEP_PAUSE: Final = 0.005
 #: milliseconds that a step waits for others: it may as well be done after the next write
-_PATIENCE: Final = 100
+_BUSY_TIMEOUT_MS: Final = 100
 #: seconds until a deletion that failed is tried again
 _RETRY_SECONDS: Final = 600.0
 #: free pages stay in the file for the next records, up to one for so many pages of it
 _PAGES_PER_FREE: Final = 8
 _OLDEST: Final = "SELECT id FROM provider_traces WHERE {condition} ORDER BY started_at, id LIMIT 1000"
 _ANY_OLDER: Final = "SELECT EXISTS (SELECT 1 FROM provider_traces WHERE started_at < ?)"
+_DELETE_SPANS: Final = (
+    "DELETE FROM spans WHERE rowid IN (SELECT rowid FROM spans WHERE started_at < ? ORDER BY started_at LIMIT 1000)"
+)
+#: Spans that are older than all records, and whose trace has none: an agent's span that ended after the records of its
+#: trace were deleted would stay, and new records would be deleted for it.
+_DELETE_ORPHANS: Final = """
+DELETE FROM spans WHERE rowid IN (
+    SELECT rowid FROM spans
+    WHERE started_at < coalesce((SELECT min(started_at) FROM provider_traces), 9223372036854775807)
+        AND NOT EXISTS (SELECT 1 FROM provider_traces WHERE provider_traces.trace_id = spans.trace_id)
+    ORDER BY started_at LIMIT 1000
+)"""
 _UNITS: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 _LEAST: Final = -(2**63)
 
@@ -93,6 +105,7 @@ class Retention:
         if self._days is not None and self._believes(writer, now):
             cutoff = max(_LEAST, now - self._days * DAY)
             steps.append(lambda connection: _delete_older(connection, cutoff))
+            steps.append(lambda connection: _delete_older_spans(connection, cutoff))
         if (limit := self._max_bytes) is not None:
             steps.append(lambda connection: _delete_beyond(connection, limit, now + DAY))
         steps.append(_shrink)
@@ -132,6 +145,15 @@ def _delete_older(connection: sqlite3.Connection, cutoff: int) -> bool:
         return _delete_oldest(connection, "started_at < ?", cutoff)
 
 
+def _delete_older_spans(connection: sqlite3.Connection, cutoff: int) -> bool:
+    """Delete some spans that began before ``cutoff``, also of traces of which no record came."""
+    (is_there,) = connection.execute("SELECT EXISTS (SELECT 1 FROM spans WHERE started_at < ?)", [cutoff]).fetchone()
+    if is_there:
+        with transaction(connection):
+            connection.execute(_DELETE_SPANS, [cutoff])
+    return bool(is_there)
+
+
 def _delete_beyond(connection: sqlite3.Connection, max_bytes: int, ahead: int) -> bool:
     """Delete some records if the file holds more than ``max_bytes``; whether there may be more to delete.
 
@@ -147,6 +169,8 @@ def _delete_beyond(connection: sqlite3.Connection, max_bytes: int, ahead: int) -
     with transaction(connection):
         if is_enough():  # another process was faster
             return False
+        if connection.execute(_DELETE_ORPHANS).rowcount:
+            return True
         return _delete_oldest(connection, "started_at > ?", ahead, is_enough) or _delete_oldest(
             connection, "started_at >= ?", _LEAST, is_enough
         )
@@ -190,12 +214,12 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
 @contextmanager
 def _impatient(connection: sqlite3.Connection) -> Generator[None]:
     """Wait for other writers less long than a write does."""
-    patience = pragma(connection, "busy_timeout")
-    connection.execute(f"PRAGMA busy_timeout = {min(_PATIENCE, patience):d}").fetchall()
+    busy_timeout = pragma(connection, "busy_timeout")
+    connection.execute(f"PRAGMA busy_timeout = {min(_BUSY_TIMEOUT_MS, busy_timeout):d}").fetchall()
     try:
         yield
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience:d}").fetchall()
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout:d}").fetchall()
 
 
 def _readable(size: int) -> str:

@@ -1,4 +1,4 @@
--- The table in front of the shards. By id, so that a record that comes again comes to the same shard.
-CREATE TABLE IF NOT EXISTS $database.provider_traces$on_cluster
-AS $database.provider_traces_local
-ENGINE = Distributed($cluster, $database, provider_traces_local, cityHash64(id))
+-- The table in front of the shards. By id, so that a row that comes again comes to the same shard.
+CREATE TABLE IF NOT EXISTS $database.$table$on_cluster
+AS $database.${table}_local
+ENGINE = Distributed($cluster, $database, ${table}_local, cityHash64(id))

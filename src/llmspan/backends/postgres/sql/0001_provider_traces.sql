@@ -102,7 +102,7 @@ CREATE TABLE provider_traces_default PARTITION OF provider_traces DEFAULT;
 
 -- Make the partition of a day, UTC; whether it was made. Runs with the rights of the table's owner, so that a role that
 -- only inserts can be given the right to call it. It waits for locks no longer than two seconds: while it waits,
--- everybody else waits behind it.
+-- all others wait behind it.
 CREATE OR REPLACE FUNCTION provider_traces_add_day(day date) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '2s' AS $$
 DECLARE

@@ -1,0 +1,98 @@
+"""Latencies and rates of groups, as one query: percentiles by the ranks of values, and the sums that rates are made of.
+
+The percentiles are exact on every store, so that they are those of :func:`llmspan.query.statistics.percentiles`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ..query.statistics import PERCENTS, Measures, check_groups, make_measures, percentiles
+from .base import Filters, GroupBy
+from .conditions import unnested_table
+from .query import Query, SqlDialect, _conditions, _group, _group_expressions, _number, _where
+
+__all__ = ["measures", "measures_row"]
+
+_LATENCIES: Final = ("duration_ns", "time_to_first_chunk_ns")
+_COLUMNS: Final = (*_LATENCIES, "attempts", "input_tokens", "output_tokens", "cache_read_tokens")
+_SPOKEN: Final = "output_tokens IS NOT NULL AND duration_ns > 0"
+_CACHED: Final = "cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL"
+#: what rates are made of, each a sum over the records that it holds for
+_SUMS: Final = {
+    "spoken_tokens": f"(CASE WHEN {_SPOKEN} THEN output_tokens END)",
+    "spoken_ns": f"(CASE WHEN {_SPOKEN} THEN duration_ns END)",
+    "cached_tokens": f"(CASE WHEN {_CACHED} THEN cache_read_tokens END)",
+    "cacheable_tokens": f"(CASE WHEN {_CACHED} THEN input_tokens END)",
+    "retries": "(CASE WHEN attempts > 0 THEN attempts - 1 END)",
+}
+
+
+def measures(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | None) -> Query:
+    """The measures of each group that has records.
+
+    Raises:
+        QueryError: records cannot be grouped by that.
+    """
+    check_groups(group_by)
+    conditions, values = _conditions(dialect, filters)
+    expressions = _group_expressions(dialect, group_by, values)
+    names = [f"group_{at}" for at in range(len(group_by))]
+    groups = [f"{expression} AS {name}" for expression, name in zip(expressions, names, strict=True)]
+    table = unnested_table(dialect.conditions, dialect.table, group_by)
+    tail = f"GROUP BY {', '.join(names)}" if names else "HAVING count(*) > 0"
+    sums = [f"{dialect.total(expression)} AS {name}" for name, expression in _SUMS.items()]
+    if dialect.has_lists:
+        selected = [*groups, *(f"group_concat({key}) AS {key}" for key in _LATENCIES), *sums]
+        return Query(f"SELECT {', '.join(selected)} FROM {table} {_where(conditions)} {tail}", values)  # noqa: S608
+    records = f"SELECT {', '.join([*groups, *_COLUMNS])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
+    percentile = _of_array if dialect.has_arrays else _of_ranks
+    selected = [
+        *names,
+        *(f"{percentile(key, percent)} AS {key}_p{percent}" for key in _LATENCIES for percent in PERCENTS),
+        *sums,
+    ]
+    source = records if dialect.has_arrays else f"SELECT *, {', '.join(_ranks(names))} FROM ({records}) AS rows_read"  # noqa: S608
+    return Query(f"SELECT {', '.join(selected)} FROM ({source}) AS rows_ranked {tail}", values)  # noqa: S608
+
+
+def measures_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> tuple[tuple[str | None, ...], Measures]:
+    """The group of a row of :func:`measures`, and its measures."""
+    sums = {name: _number(row[name]) for name in _SUMS}
+    group_measures = make_measures(
+        {key: _percentiles(key, row) for key in _LATENCIES},
+        speed=(sums["spoken_tokens"], sums["spoken_ns"]),
+        cache=(sums["cached_tokens"], sums["cacheable_tokens"]),
+        retries=sums["retries"],
+    )
+    return tuple(_group(group_by, row).values()), group_measures
+
+
+def _percentiles(key: str, row: Mapping[str, Any]) -> Sequence[int | None]:
+    if key in row:
+        return percentiles(json.loads(f"[{row[key] or ''}]"))
+    return [_number(row[f"{key}_p{percent}"]) for percent in PERCENTS]
+
+
+def _ranks(groups: Sequence[str]) -> list[str]:
+    """For each latency the rank of its value in the group, and how many there are; those without one come last."""
+    partition = f"PARTITION BY {', '.join(groups)}" if groups else ""
+    return [
+        column
+        for key in _LATENCIES
+        for column in (
+            f"row_number() OVER ({partition} ORDER BY {key} NULLS LAST) AS {key}_rank",
+            f"count({key}) OVER ({partition}) AS {key}_count",
+        )
+    ]
+
+
+def _of_ranks(key: str, percent: int) -> str:
+    return f"max(CASE WHEN {key}_rank = ({percent} * {key}_count + 99) / 100 THEN {key} END)"
+
+
+def _of_array(key: str, percent: int) -> str:
+    position = f"intDiv({percent} * count({key}) + 99, 100)"
+    return f"if(count({key}) = 0, NULL, arraySort(groupArray({key}))[{position}])"
