@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.text import Text
 
+from llmspan.backends.base import NO_RECORDS
 from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.cli import COMMANDS, main, options, run, tail
-from llmspan.cli.run import command_line, prepare, service_name
+from llmspan.cli import COMMANDS, main, options, tail
 from llmspan.demo.server import DemoServer
-from llmspan.errors import RetryableError, SettingsError
+from llmspan.errors import RetryableError
+from llmspan.query.statistics import PERIODS, Measures
 from llmspan.reader import Reader
 from llmspan.trace import ProviderTrace, new_id
 from llmspan.usage import Usage
@@ -102,11 +105,11 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["show", "--backend", "nope"], 2, "no backend is called 'nope'"),
+        (["show", "--backend", "nope"], 2, "unknown backend 'nope'"),
         (["show", "--db", "/nope.db"], 2, "does not exist"),
-        (["stats", "--by", "colour"], 2, "cannot group by 'colour'"),
+        (["stats", "--by", "statsu"], 2, "cannot group by 'statsu'"),
         (["stats", "--since", "yesterday"], 2, "'yesterday'"),
-        (["tail", "--once", "--where", "colour=red"], 2, "KEY=VALUE"),
+        (["tail", "--once", "--where", "tokens>red"], 2, "'red' is not a whole number"),
         (["show"], 1, "no calls in sqlite"),
     ],
 )
@@ -147,6 +150,53 @@ def test_show_without_words_is_the_last(db: str) -> None:
     assert FAILED.id in call("show", "--db", db, "--last").output
     result = call("show", "--db", db, "--json")
     assert ProviderTrace.from_json(result.stdout) == FAILED
+
+
+def test_show_the_newest_of_some(db: str) -> None:
+    """`--where` shows the newest call that it means, `--failed` the newest that failed; both together are both."""
+    assert lines(call("show", "--db", db, "--where", "step:step-1", "--json"))[0]["id"] == MESSAGE.id
+    assert lines(call("show", "--db", db, "--where", "-model:claude*", "--where", "cached:none", "--json"))[0]
+    assert lines(call("show", "--db", db, "--failed", "--json"))[0]["id"] == FAILED.id
+    assert lines(call("show", "--db", db, "--last", "--where", '"hello"', "--all", "--json"))[0]["id"] == CHAT.id
+    result = call("show", "--db", db, "--failed", "--where", "provider:anthropic")
+    assert (result.exit_code, "no such calls in sqlite" in result.stderr) == (1, True)
+    assert call("show", "--db", db, "--failed", CHAT.id).exit_code == 2
+
+
+def test_words_around_a_match(db: str) -> None:
+    """A text that is searched for is shown in its place, by `tail` below the call and by `show` above it."""
+    query = "--db", db, "--where", '"HELLO"', "--all"
+    for command in (("tail", "--once"), ("show",)):
+        shown = [line.strip() for line in call(*command, *query).output.splitlines()]
+        assert [line for line in shown if line.startswith("request: ")] == ["request: Hello there"]
+
+
+def test_text_index(db: str) -> None:
+    """With an index, free text needs neither a time nor `--all`; without it again, it does."""
+    assert "has text index" in call("index", "--text", "--db", db).output
+    assert [one["id"] for one in lines(call("tail", "--once", "--db", db, "--where", '"hello"', "--json"))] == [CHAT.id]
+    assert json.loads(call("index", "--text", "--drop", "--db", db, "--json").stdout)["text_index"] is False
+    assert call("tail", "--once", "--db", db, "--where", '"hello"').exit_code == 2
+    assert call("index", "--db", db).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["show", "tail", "stats", "export", "delete"])
+def test_free_text_has_a_bound(db: str, command: str) -> None:
+    """What would read every payload there is says so, and takes a time, or `--all` where it deletes nothing."""
+    refusal = call(command, "--db", db, "--where", '"hello"')
+    assert refusal.exit_code == 2
+    remedy = "as in since:7d" if command == "delete" else "as in since:7d, or give --all"
+    assert f"free text would be looked for in all payloads; name a time, {remedy}" in " ".join(refusal.stderr.split())
+    if command in ("stats", "export"):
+        assert call(command, "--db", db, "--where", '"hello"', "--all").exit_code == 0
+        assert call(command, "--db", db, "--where", '"hello" since:2026-01-31').exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "stats", "delete"])
+def test_an_empty_query(db: str, command: str) -> None:
+    """An empty `--where`, which a program may make of an empty variable, never means all calls."""
+    result = call(command, "--db", db, "--where", " ")
+    assert (result.exit_code, "would mean all calls" in " ".join(result.stderr.split())) == (2, True)
 
 
 def test_show_says_what_it_did_not_find(db: str) -> None:
@@ -219,12 +269,72 @@ def test_stats_are_sums(db: str) -> None:
     assert "calls without usage, in no sum: 1" in table
 
 
+def test_stats_with_percentiles(db: str) -> None:
+    """Latencies and rates stand in place of tokens, fit 80 columns, and are all in the JSON."""
+    table = call("stats", "--db", db, "--by", "provider", "--percentiles").output.splitlines()
+    assert table[0].split("  ")[0] == "provider"
+    assert " ".join(table[0].split()) == (
+        "provider calls fail % p50 ms p95 ms p99 ms ttfc50 ttfc95 ttfc99 tok/s cache % retries"
+    )
+    assert table[1].split() == ["anthropic", "1", "0.0", "1.0", "1.0", "1.0", "-", "-", "-", "0.0", "60.0", "-"]
+    rows = lines(call("stats", "--db", db, "--by", "provider", "--percentiles", "--json"))
+    assert (rows[1]["failure_rate"], rows[1]["duration_ns_p99"], rows[1]["retries"]) == (0.5, 1_000_000, None)
+    assert "duration_ns_p50" not in lines(call("stats", "--db", db, "--json"))[0]
+
+
+def test_a_narrow_terminal_has_fewer_latencies() -> None:
+    """Columns that there is no room for are left out, the least needed first, and named."""
+    from llmspan.cli.stats import _latencies, _left_out
+    from llmspan.cli.sums import Sums
+
+    measures = Measures(duration_ns_p50=10**9, duration_ns_p95=10**10, duration_ns_p99=10**11, retries=5)
+    row = replace(NO_RECORDS, group={"model": "a-model-of-20-letters"}, calls=1_000, measures=measures)
+    left_out = _left_out({"model": [Text("a-model-of-20-letters")]}, Sums([row], None), _latencies, 80)
+    assert left_out == ["retries", "ttfc99", "ttfc95", "cache %"]
+
+
+def test_a_series_without_gaps(db: str) -> None:
+    """`--fill` has a row for each day between the calls; a group with a key's name keeps its value."""
+    rows = lines(call("stats", "--db", db, "--by", "day", "--fill", "--utc", "--json", "--until", "2026-02-05"))
+    assert [row["calls"] for row in rows] == [1, 1, 1, 0, 0]
+    assert rows[4] | {"day": None} == rows[3] | {"day": None}
+    grouped = lines(call("stats", "--db", db, "--by", "input", "--json"))
+    assert [row["input"] for row in grouped] == [None, "10", "1000"]
+    assert list(lines(call("stats", "--db", db, "--by", "calls,input_tokens", "--json"))[1])[:2] == [
+        "calls",
+        "input_tokens",
+    ]
+
+
 def test_stats_can_be_filtered(db: str) -> None:
     """Times and values choose what is summed."""
     (row,) = lines(call("stats", "--db", db, "--by", "", "--since", "2026-02-01", "--until", "2026-02-02", "--json"))
     assert row["calls"] == 1
     (row,) = lines(call("stats", "--db", db, "--by", "", "--where", "step_id=step-1", "--json"))
     assert row["calls"] == 2
+
+
+@pytest.mark.parametrize("zone", [[], ["--utc"]])
+@pytest.mark.parametrize(
+    ("period", "since"),
+    [("week", "999999w"), ("day", "0001-01-01"), ("hour", "1900-01-01"), ("month", "0001-01-01"), ("month", "999999w")],
+)
+def test_too_many_periods_are_an_error(db: str, period: str, since: str, zone: list[str]) -> None:
+    """A series that cannot be filled from that early on is one clear line, also where no calendar has the year."""
+    result = call("stats", "--db", db, "--by", period, "--fill", "--since", since, *zone)
+    assert result.exit_code == 2
+    assert f"more than 10000 of {period}" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("zone", [[], ["--utc"]])
+def test_series_of_early_years(tmp_path: Path, zone: list[str]) -> None:
+    """Years are written with four digits, as databases do, and a series may have the early ones."""
+    words = ["stats", "--db", store(tmp_path / "old.db", CHAT), "--by", "month", "--fill", "--since", "1500-01-01"]
+    rows = lines(call(*words, "--json", *zone))
+    assert (rows[0]["month"], len(rows)) == ("1500-01", 526 * 12 + 1)
+    assert [PERIODS[name](datetime(7, 8, 9, 1, tzinfo=UTC)) for name in PERIODS] == [
+        "0007-08-09T01:00", "0007-08-09", "0007-08-06", "0007-08",
+    ]  # fmt: skip
 
 
 def test_stats_with_cost(db: str) -> None:
@@ -255,150 +365,6 @@ def test_moments_are_ages_or_dates() -> None:
     assert options.parse_time("2026-01-31T12:00") == NOON
     assert options.parse_time("2026-01-31T13:00:00.000001+01:00") == NOON + 1_000
     assert 0 < options.parse_time("1w") < options.parse_time("7h") < options.parse_time("1s")
-
-
-# -- run ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_command_line_is_a_script_a_module_or_a_program(tmp_path: Path) -> None:
-    """Scripts and modules run on this Python, all else is looked for on the PATH."""
-    script = tmp_path / "app.py"
-    script.touch()
-    assert command_line(str(script), ["-x"]) == [sys.executable, str(script), "-x"]
-    assert command_line("pkg", ["-x"], as_module=True) == [sys.executable, "-m", "pkg", "-x"]
-    assert command_line("true", []) == [subprocess.check_output(["which", "true"], text=True).strip()]
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ("/usr/bin/python3 -u bots/helper.py --m -m x", "helper"),
-        ("/usr/bin/python3.11 -m pkg.mod a.py", "pkg.mod"),
-        ("/bin/gunicorn -m app:app", "gunicorn"),
-        ("/bin/uv run app.py", "app"),
-        ("/usr/bin/python3", "python3"),
-    ],
-)
-def test_a_service_is_named_after_what_is_started(command: str, name: str) -> None:
-    """The script, else the module, else the program."""
-    assert service_name(command.split()) == name
-
-
-def test_run_sets_only_what_is_not_set() -> None:
-    """Exporters are off without an endpoint, and what the user set stays."""
-    environ = {"OTEL_METRICS_EXPORTER": "console", "PYTHONPATH": "/mine"}
-    assert prepare(environ, ["app.py"]) == []
-    first, here, mine = environ.pop("PYTHONPATH").split(os.pathsep)
-    assert Path(first, "sitecustomize.py").is_file()
-    assert (here, mine) == (str(Path.cwd()), "/mine")
-    assert environ == {
-        "OTEL_TRACES_EXPORTER": "none",
-        "OTEL_METRICS_EXPORTER": "console",
-        "OTEL_LOGS_EXPORTER": "none",
-        "OTEL_SERVICE_NAME": "app.py",
-        "LLMSPAN_SUMMARY": "1",
-    }
-    named = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=mine", "LLMSPAN_SUMMARY": "0"}
-    prepare(named, ["app.py"])
-    assert "OTEL_SERVICE_NAME" not in named
-    assert named["LLMSPAN_SUMMARY"] == "0"
-
-
-def test_run_twice_puts_one_path_in_front() -> None:
-    """A program that is started by another one under `run` gets the same PYTHONPATH."""
-    environ: dict[str, str] = {}
-    prepare(environ, ["a"])
-    once = dict(environ)
-    prepare(environ, ["a"])
-    assert environ == once
-
-
-GRPC, HTTP = "otlp_proto_grpc", "otlp_proto_http"
-
-
-@pytest.mark.parametrize(
-    ("installed", "given", "exporter", "protocol"),
-    [
-        ({HTTP}, None, "otlp", "http/protobuf"),
-        ({GRPC, HTTP}, None, "otlp", None),
-        ({GRPC}, None, "otlp", None),
-        ({HTTP}, "http/protobuf", "otlp", None),
-        ({HTTP}, "grpc", "none", None),
-        (set[str](), None, "none", None),
-    ],
-)
-def test_otlp_goes_by_what_is_installed(
-    monkeypatch: pytest.MonkeyPatch, installed: set[str], given: str | None, exporter: str, protocol: str | None
-) -> None:
-    """With an endpoint OTLP is used if an exporter for the protocol is there; if not, the user is told."""
-    monkeypatch.setattr(run, "_installed", lambda group: installed if group.endswith("exporter") else {"configurator"})
-    environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318"}
-    if given:
-        environ["OTEL_EXPORTER_OTLP_PROTOCOL"] = given
-    notices = prepare(environ, ["app.py"])
-    assert environ["OTEL_TRACES_EXPORTER"] == exporter
-    assert environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") == protocol
-    assert environ["OTEL_METRICS_EXPORTER"] == "none"
-    assert ["no traces to http://collector:4318" in notice for notice in notices] == [True] * (exporter == "none")
-
-
-def test_otlp_needs_the_distro(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a configurator nothing would export: one notice for all signals says so."""
-    monkeypatch.setattr(run, "_installed", lambda group: {HTTP} if group.endswith("exporter") else set[str]())
-    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
-    (notice,) = prepare(environ, ["app.py"])
-    assert "no traces, metrics, logs" in notice
-    assert "opentelemetry-distro is not installed" in notice
-
-
-def test_run_checks_the_settings_first() -> None:
-    """A program whose settings are wrong is not started."""
-    with pytest.raises(SettingsError, match="LLMSPAN_CONTENT=all"):
-        prepare({"LLMSPAN_CONTENT": "all"}, ["app.py"])
-    result = call("run", "--backends", "nope", "python", "-c", "print('started')")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert call("run", "no-such-program-anywhere").exit_code == 127
-    assert call("run", "no_such_script.py").exit_code == 127
-
-
-def test_run_options_are_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The options win over the environment; the program's own options are not ours."""
-    started: list[Any] = []
-    monkeypatch.setattr(run, "_exec", lambda command, environ: started.append((command, environ)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMSPAN_CONTENT", "full")
-    words = ["--backends", "sqlite,memory", "--db", "x.db", "--content", "metadata", "--no-summary"]
-    result = call("run", *words, "-m", "pkg", "--db", "mine", "--", "-x")
-    assert result.exit_code == 0
-    ((command, environ),) = started
-    assert command == [sys.executable, "-m", "pkg", "--db", "mine", "--", "-x"]
-    assert {name: environ[name] for name in environ if name.startswith("LLMSPAN_")} == {
-        "LLMSPAN_BACKENDS": "sqlite,memory",
-        "LLMSPAN_SQLITE_PATH": "x.db",
-        "LLMSPAN_CONTENT": "metadata",
-        "LLMSPAN_SUMMARY": "0",
-    }
-
-
-def test_the_program_takes_our_place() -> None:
-    """Exit codes and signals are the program's own, and SIGPIPE is as a shell would leave it."""
-    script = "import os, signal, sys; os.write(1, b'%d' % os.getpid()); {}"
-
-    def status(action: str) -> tuple[int, int, int]:
-        command = [sys.executable, "-m", "llmspan.cli", "run", "--", sys.executable, "-c", script.format(action)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        output, _ = process.communicate()
-        return process.pid, int(output), process.returncode
-
-    pid, told, code = status("sys.exit(7)")
-    assert (pid, code) == (told, 7)
-    assert status("os.kill(os.getpid(), signal.SIGTERM)")[2] == -signal.SIGTERM
-    piped = [sys.executable, "-m", "llmspan.cli", "run", "sh", "-c", "kill -PIPE $$"]
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPIPE})  # ClickHouse's engine blocks it in our thread
-    try:
-        assert subprocess.run(piped, check=False, capture_output=True).returncode == -signal.SIGPIPE
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # -- programs and demo ----------------------------------------------------------------------------------------------

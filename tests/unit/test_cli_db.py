@@ -38,7 +38,7 @@ def test_urls(path, command):
     ("given", "reason"),
     [
         ("sqlite://x.db", "sqlite://x.db: a path begins after three slashes"),
-        ("sqlite:///x.db?mode=ro", "options are not taken"),
+        ("sqlite:///x.db?mode=ro", "options are not supported"),
         (":memory:", "it names no file"),
         ("postgresql://user:topsecret@host/db", "postgresql://...: postgresql:// does not name a SQLite file"),
     ],

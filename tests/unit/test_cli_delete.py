@@ -95,7 +95,7 @@ def test_confirmed(db: str) -> None:
     assert f"sqlite ({db}): 4 such calls" in shown
     assert "2026-01-31 12:00:00 +00:00  id-4  openai chat m\\x1b[31m" in shown
     assert "... and 1 older" in shown
-    assert "Delete them for good? [y/N]" in shown
+    assert "Delete them permanently? [y/N]" in shown
     assert "sqlite: 4 deleted" in shown
     assert count(db) == 1
 
@@ -123,7 +123,7 @@ def test_confirmed_with_json(db: str) -> None:
         "backend": "sqlite", "location": db, "matched": 1, "deleted": 1, "dry_run": False
     }  # fmt: skip
     assert "1 such call\n" in done.stderr
-    assert "Delete it for good?" in done.stderr
+    assert "Delete it permanently?" in done.stderr
 
 
 def test_nothing_to_ask_about(db: str) -> None:
@@ -169,13 +169,13 @@ def test_dry_run_wins(db: str) -> None:
         (["delete", "--yes"], "or else --all for all of them"),
         (["delete", "--yes", "--all", "--where", "id=x"], "or else --all for all of them"),
         (["delete", "--yes", "--where", "status=eror"], "status=eror: no record has that; choose from ok"),
-        (["delete", "--yes", "--where", "user=ann"], "'user=ann' is not KEY=VALUE"),
+        (["delete", "--yes", "--where", "usre=ann"], "usre is not a key; did you mean user?"),
         (["delete", "--yes", "--since", "yesterday"], "'yesterday'"),
         (["prune", "--yes"], "--older-than"),
         (["prune", "--yes", "--older-than", "30"], "'30': expected 30s, 15m"),
         (["prune", "--yes", "--older-than", "-3d"], "'-3d': expected 30s, 15m"),
         (["prune", "--yes", "--older-than", "3d", "--since", "1d"], "No such option"),
-        (["prune", "--yes", "--older-than", "3d", "--backend", "nope"], "no backend is called 'nope'"),
+        (["prune", "--yes", "--older-than", "3d", "--backend", "nope"], "unknown backend 'nope'"),
     ],
 )
 def test_mistakes(db: str, words: list[str], message: str) -> None:

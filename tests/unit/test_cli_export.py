@@ -87,13 +87,14 @@ _SENDS_ITSELF_A_SIGNAL = """
 import os, sys
 from llmspan.backends.base import JsonPage
 from llmspan.backends.sqlite import SQLiteBackend
-from llmspan.cli import export, main
+from llmspan import export_formats
+from llmspan.cli import main
 number, read = int(sys.argv.pop(1)), SQLiteBackend.list_json
 def interrupted(*arguments, cursor=None, **more):
     if cursor is not None:
         os.kill(os.getpid(), number)
     return read(*arguments, cursor=cursor, **more)
-SQLiteBackend.list_json, export._PAGE = interrupted, 1
+SQLiteBackend.list_json, export_formats._PAGE = interrupted, 1
 main()
 """
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from llmspan.cli import render
-from llmspan.cli.conversation import Turn, request_turns, response_turns
+from llmspan.conversation import Turn, request_turns, response_turns
 from llmspan.usage import Usage
 from records import full_trace, make_trace
 
@@ -67,7 +67,7 @@ def test_a_chat_is_told_turn_by_turn() -> None:
         ("tool", "result", "call_1"),
         ("system", "note", "tools"),
     ]
-    assert "5,022 characters" in turns[2].text
+    assert "image/png, 3,750 bytes" in turns[2].text
     assert (turns[3].text, turns[4].text, turns[5].text) == ('{"city":"Oslo"}', "7 degrees", "weather, web_search")
 
 

@@ -85,6 +85,32 @@ def test_days_on_which_clocks_are_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("zone")
+def test_hours_weeks_and_months_are_local(tmp_path: Path) -> None:
+    """The other periods are those of the zone as well, and their latencies are of the local period."""
+    db = store(tmp_path / "a.db", "2026-02-01T04:30:00", "2026-02-01T05:30:00", "2026-02-02T04:59:59",
+               "2026-02-02T05:00:00", "2026-03-01T04:59:59")  # fmt: skip
+
+    def by(name: str, *words: str) -> dict[str, int]:
+        rows = [json.loads(line) for line in run("stats", "--db", db, "--by", name, "--json", *words).splitlines()]
+        return {row[name]: row["calls"] for row in rows}
+
+    assert by("month") == {"2026-01": 1, "2026-02": 4}
+    assert by("month", "--utc") == {"2026-02": 4, "2026-03": 1}
+    assert by("week") == {"2026-01-26": 3, "2026-02-02": 1, "2026-02-23": 1}
+    assert by("hour", "--until", "2026-02-02") == {"2026-01-31T23:00": 1, "2026-02-01T00:00": 1, "2026-02-01T23:00": 1}
+    filled = by("week", "--fill", "--percentiles", "--since", "2026-01-20")
+    assert filled == {
+        "2026-01-19": 0,
+        "2026-01-26": 3,
+        "2026-02-02": 1,
+        "2026-02-09": 0,
+        "2026-02-16": 0,
+        "2026-02-23": 1,
+    }
+    assert "month -05:00" in run("stats", "--db", db, "--by", "month").splitlines()[0]
+
+
+@pytest.mark.usefixtures("zone")
 def test_groups_beside_days(tmp_path: Path) -> None:
     """Sums, prices and estimates are of the local day, in the order of the groups."""
     pytest.importorskip("genai_prices")

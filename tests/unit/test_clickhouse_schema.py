@@ -8,7 +8,6 @@ import pytest
 
 from llmspan.backends.clickhouse.schema import Schema
 from llmspan.errors import SettingsError
-from llmspan.settings import Settings
 from llmspan.trace import KEYS
 from stores import clickhouse
 
@@ -39,13 +38,13 @@ def test_statements_are_sql(file):
 
 def test_tables_by_settings():
     """One table if nothing else is asked for; on a cluster a local one and, in front of it, the one that is used."""
-    one = Schema.of("d", Settings(), "26.9.1.1")
-    assert list(one.statements()) == ["provider_traces"]
-    assert list(Schema.of("d", Settings(clickhouse_cluster="c"), "26.9").statements()) == [
-        "provider_traces_local", "provider_traces",
+    one = Schema(database="d", ttl_days=30, version="26.9.1.1")
+    assert list(one.statements()) == ["provider_traces", "llmspan_annotations"]
+    assert list(Schema(database="d", cluster="c", version="26.9").statements()) == [
+        "provider_traces_local", "provider_traces", "llmspan_annotations_local", "llmspan_annotations",
     ]  # fmt: skip
     assert "TTL toDateTime(timestamp) + INTERVAL 30 DAY\n" in text(one)
-    assert "TTL" not in text(Schema.of("d", Settings(clickhouse_ttl=None), "26.9"))
+    assert "TTL" not in text(Schema(database="d", ttl_days=None, version="26.9"))
 
 
 def test_every_key_has_a_column():

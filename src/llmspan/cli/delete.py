@@ -77,7 +77,7 @@ def delete(
     ctx: click.Context, *, since: str | None, until: str | None, where: tuple[str, ...], everything: bool,
     backend: str | None, db: str | None, yes: bool, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Delete calls for good, payloads and all, from every store.
+    """Delete calls permanently, with payloads, from every store.
 
     They are counted and shown first. What waits in a spool, dead letters, and what Collectors and backups have, stay
     (docs/privacy.md).
@@ -86,7 +86,7 @@ def delete(
         raise click.UsageError("say which calls, by --where, --since and --until, or else --all for all of them")
     filters = options.filters(since, until, where)
     with _backends(backend, db) as backends:
-        plans = [_plan(one, lambda _: filters, thorough=True) for one in backends]
+        plans = [_plan(store, lambda _: filters, thorough=True) for store in backends]
         ctx.exit(_run(plans, _Consent(yes, dry_run, as_json)))
 
 
@@ -109,10 +109,11 @@ def prune(
     filters = options.filters(None, None, where)
 
     def older(backend: DeletableBackend) -> Filters:
-        return replace(filters, until=_cutoff(older_than, backend))
+        cutoff = _cutoff(older_than, backend)
+        return replace(filters, until=cutoff if filters.until is None else min(filters.until, cutoff))
 
     with _backends(backend, db) as backends:
-        ctx.exit(_run([_plan(one, older, thorough=False) for one in backends], _Consent(yes, dry_run, as_json)))
+        ctx.exit(_run([_plan(store, older, thorough=False) for store in backends], _Consent(yes, dry_run, as_json)))
 
 
 @contextmanager
@@ -123,8 +124,8 @@ def _backends(backend: str | None, db: str | None) -> Generator[Sequence[Deletab
     try:
         yield backends
     finally:
-        for one in backends:
-            one.shutdown()
+        for store in backends:
+            store.shutdown()
 
 
 def _cutoff(age: str, backend: DeletableBackend) -> int:
@@ -144,7 +145,7 @@ def _plan(backend: DeletableBackend, make_filters: Callable[[DeletableBackend], 
         filters = make_filters(backend)
         matched = backend.count(filters)
         newest = backend.list(filters, limit=_SHOWN).traces if matched else []
-    except NoTablesError:  # should somebody make them now, nothing in them was counted
+    except NoTablesError:  # if another process makes them now, nothing in them was counted
         return _Plan(backend, Filters(id=OneOf(())), 0, [], thorough)
     return _Plan(backend, filters, matched, newest, thorough)
 
@@ -184,9 +185,10 @@ def _delete_all(plans: Sequence[_Plan], consent: _Consent) -> list[LlmspanError]
 def _show(plan: _Plan, *, to_stderr: bool) -> None:
     calls = f"{plan.matched} such call{'' if plan.matched == 1 else 's'}"
     echo(f"{plan.backend.name} ({plan.backend.location}): {calls}", err=to_stderr)
-    for trace in plan.newest:
-        model = trace.response_model or trace.request_model or "-"
-        echo(f"  {clock_time(trace.started)}  {trace.id}  {trace.provider} {trace.operation} {model}", err=to_stderr)
+    for record in plan.newest:
+        model = record.response_model or record.request_model or "-"
+        call = f"{record.provider} {record.operation} {model}"
+        echo(f"  {clock_time(record.started)}  {record.id}  {call}", err=to_stderr)
     if plan.matched > len(plan.newest) > 0:
         echo(f"  ... and {plan.matched - len(plan.newest)} older", err=to_stderr)
 
@@ -194,11 +196,11 @@ def _show(plan: _Plan, *, to_stderr: bool) -> None:
 def _is_confirmed(matched: int) -> bool:
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "standard input is no terminal, so that nobody can be asked: nothing is deleted. Add --yes to delete, or"
-            " --dry-run to look only"
+            "standard input is not a terminal, so the deletion cannot be confirmed: nothing is deleted. Add --yes to"
+            " delete, or --dry-run to look only"
         )
     # Without any, the deletion still clears what one that was interrupted has left in a log.
-    return not matched or click.confirm(f"Delete {'it' if matched == 1 else 'them'} for good?", err=True)
+    return not matched or click.confirm(f"Delete {'it' if matched == 1 else 'them'} permanently?", err=True)
 
 
 def _delete(plan: _Plan) -> int:

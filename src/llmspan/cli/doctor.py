@@ -24,7 +24,7 @@ _MARKS: Final = {"ok": ("✓", "+", "green"), "note": ("!", "!", "yellow"), "pro
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: bool) -> None:
-    """Check the set-up, backends and all.
+    """Check the set-up and the backends.
 
     A record is written to each backend and read back. A call by each SDK is made to a local server, without a key or
     network, to see what the installed instrumentations make of it. The exit code is 1 if there is a problem.
@@ -39,10 +39,12 @@ def doctor(ctx: click.Context, *, backend: str | None, db: str | None, as_json: 
     for finding in chain(run_checks(settings, backends, os.environ, recorded), trials):
         problems += finding.level == "problem"
         if as_json:
-            echo(json.dumps(asdict(finding)))
+            echo(json.dumps({**asdict(finding), "help_url": finding.help_url}))
         else:
             *marks, colour = _MARKS[finding.level]
             echo(f"{finding.check}: {finding.message}", mark=f"{click.style(symbol(*marks), fg=colour)} ")
+            if finding.help_url:
+                echo(f"  {finding.help_url}")
     if not as_json:
         echo(f"{problems} problem{'' if problems == 1 else 's'}" if problems else "all is well")
     ctx.exit(1 if problems else 0)

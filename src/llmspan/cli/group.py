@@ -1,4 +1,4 @@
-"""The group of all commands. It only knows their names: each is imported when it is called for.
+"""The group of all commands. It has only their names: each is imported when it is called.
 
 ``llmspan run`` stands before every start of a program, so nothing heavy is imported here or at the top of a command's
 module: rich, OpenTelemetry, SQLite and SDKs come in inside the functions that use them.
@@ -27,12 +27,19 @@ COMMANDS: Final = {
     "show": "llmspan.cli.show:show",
     "tail": "llmspan.cli.tail:tail",
     "stats": "llmspan.cli.stats:stats",
+    "ui": "llmspan.cli.ui:ui",
+    "diff": "llmspan.cli.diff:diff",
+    "annotate": "llmspan.cli.annotate:annotate",
     "export": "llmspan.cli.export:export",
     "delete": "llmspan.cli.delete:delete",
     "prune": "llmspan.cli.delete:prune",
+    "status": "llmspan.cli.status:status",
+    "index": "llmspan.cli.index:index",
     "doctor": "llmspan.cli.doctor:doctor",
     "migrate": "llmspan.cli.migrate:migrate",
     "sidecar": "llmspan.cli.sidecar:sidecar",
+    "mcp": "llmspan.cli.mcp:mcp",
+    "dashboards": "llmspan.cli.dashboards:dashboards",
     "import-letta": "llmspan.cli.import_letta:import_letta",
 }
 
@@ -85,9 +92,9 @@ def _discard_output() -> None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Every openai and anthropic call: one exact span, one stored record.
+    """Record every openai, anthropic and google-genai call: one span, one stored record.
 
     `llmspan run app.py` starts a program with all of its calls recorded; `llmspan show` shows the last one.
 
-    Exit codes: 1 not found or not well, 2 wrong usage or settings, 3 a backend cannot be reached.
+    Exit codes: 1 not found or a problem, 2 wrong usage or settings, 3 a backend cannot be reached.
     """

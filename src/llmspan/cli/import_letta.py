@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["import_letta"]
 
-#: what is counted, in the order in which it is told
+#: what is counted, in the order in which it is printed
 _COUNTS: Final = ("rows", "imported", "failures", "without_usage", "present", "deleted", "skipped")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: the first moment that Python and Postgres have, from the epoch
@@ -52,7 +52,7 @@ def import_letta(
 ) -> None:
     """Import the calls that Letta recorded.
 
-    Rows that cannot be converted are named and passed over. Doing it again imports what has come since.
+    Rows that cannot be converted are reported and skipped. Running it again imports what has come since.
     """
     from .letta_table import LettaTable
 
@@ -90,18 +90,18 @@ def _converted(page: Sequence[Mapping[str, Any]], counts: Counter[str]) -> list[
             counts["deleted"] += 1
             continue
         try:
-            trace = to_record(row)
+            record = to_record(row)
         except RecordError as error:
             counts["skipped"] += 1
             echo(f"skipped {row['id']}: {error}", err=True)
             continue
-        traces.append(trace)
+        traces.append(record)
     return traces
 
 
 def _missing(backends: Sequence[Backend], traces: Sequence[ProviderTrace], counts: Counter[str]) -> list[ProviderTrace]:
     """The records that a backend does not have yet; the others are counted as present."""
-    missing = [trace for trace in traces if not all(_has(backend, trace.id) for backend in backends)]
+    missing = [record for record in traces if not all(_has(backend, record.id) for backend in backends)]
     counts["present"] += len(traces) - len(missing)
     return missing
 
@@ -118,8 +118,8 @@ def _has(backend: Backend, record_id: str) -> bool:
 
 def _count_imported(traces: Sequence[ProviderTrace], counts: Counter[str]) -> None:
     counts["imported"] += len(traces)
-    counts["failures"] += sum(trace.status != "ok" for trace in traces)
-    counts["without_usage"] += sum(trace.usage.source == "none" for trace in traces)
+    counts["failures"] += sum(record.status != "ok" for record in traces)
+    counts["without_usage"] += sum(record.usage.source == "none" for record in traces)
 
 
 def _write(backend: Backend, traces: Sequence[ProviderTrace], counts: Counter[str]) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from .. import _json, wire
-from ..content import Policy
+from ..content import ContentPolicy
 from ..errors import RecordError
 from ..trace import ProviderTrace, RecordStatus, nanoseconds_of
 from ..usage import Usage
@@ -24,7 +24,7 @@ from ..wire import PARSERS, Reply, read_error
 __all__ = ["COLUMNS", "record_id", "to_record"]
 
 #: nothing is cut: what is imported was small enough for where it was. Credentials are masked, as ever.
-_WHOLE: Final = Policy(max_bytes=1 << 62, max_media_bytes=1 << 62)
+_WHOLE: Final = ContentPolicy(max_bytes=1 << 62, max_media_bytes=1 << 62)
 
 #: what is read of a row, if the table has it: it grew over the years
 COLUMNS: Final = (
@@ -58,7 +58,7 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
     reply = _reply(api, response)
     error_type, error_message = _error(response, reply)
     created = _moment(row)
-    trace = ProviderTrace(
+    record = ProviderTrace(
         id=record_id(str(row["id"]), created),
         step_id=row.get("step_id"),
         run_id=row.get("run_id"),
@@ -92,7 +92,7 @@ def to_record(row: Mapping[str, Any]) -> ProviderTrace:
         compaction_settings=_value(row, "compaction_settings"),
         billing_context=_value(row, "billing_context"),
     )
-    return _WHOLE.apply_to_record(trace)
+    return _WHOLE.apply_to_record(record)
 
 
 def record_id(letta_id: str, created: int) -> str:

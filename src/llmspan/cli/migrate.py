@@ -19,7 +19,7 @@ __all__ = ["migrate"]
 def migrate(*, backend: str | None, db: str | None, as_json: bool) -> None:
     """Make or update the tables of the backends.
 
-    One that fails does not keep the others from being brought up to date.
+    If one fails, the others are still updated.
     """
     _, backends = options.load(backend, db)
     failures: list[LlmspanError] = []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .zone import utc_option, zoned
+from .zone import is_utc, utc_option
 
 if TYPE_CHECKING:
     from ..backends.base import Backend, Filters
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DB_HELP",
     "SQLitePath",
+    "all_option",
     "as_json",
     "chosen_backends",
     "filters",
@@ -36,9 +38,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: a key, how it is compared, and values
 _TERM: Final = re.compile(r"(\w+)(!?=)(.*)", re.DOTALL)
-_COMMA: Final = re.compile(r"(?<!\\),")
+_ALL: Final = "llmspan.all"
+#: whether free text is searched for without a time
+_UNBOUNDED: Final = "llmspan.unbounded"
 DB_HELP: Final = "The SQLite file: LLMSPAN_SQLITE_PATH."
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class SQLitePath(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - none in older versions of click
@@ -72,7 +75,7 @@ def store(command: F) -> F:
 
 
 def chosen_backends(command: F) -> F:
-    """Add ``--backend`` and ``--db`` to a command that is about all backends, unless told otherwise."""
+    """Add ``--backend`` and ``--db`` to a command that is about all backends by default."""
     command = click.option("--db", type=SQLitePath(), metavar="PATH", help=DB_HELP)(command)
     return click.option("--backend", metavar="NAME", help="Only this one of LLMSPAN_BACKENDS, or another.")(command)
 
@@ -90,20 +93,56 @@ def record_filters(command: F) -> F:
     return click.option("--since", metavar="WHEN", help=since)(command)
 
 
+def all_option(command: F) -> F:
+    """Add ``--all``, which :func:`filters` looks up itself."""
+    text = "Search the payloads of all calls, of whatever age, for free text."
+    return click.option("--all", is_flag=True, expose_value=False, callback=_remember_all, help=text)(command)
+
+
+def _remember_all(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    context.meta[_ALL] = value
+
+
 def where_option(command: F) -> F:
     """Add ``--where``."""
     text = (
-        "Only calls with this value, e.g. status=error. KEY=A,B, or KEY twice, means either; KEY!=A,B neither;"
-        " different keys must all hold. A comma in a value is written \\,."
+        "Only such calls: 'status:error model:claude* tokens>1000 duration>2s tenant=acme -user:bot \"free text\"'."
+        " A,B means either, - or != neither, KEY:none not reported; all terms must hold. See docs/querying.md."
     )
-    return click.option("--where", multiple=True, metavar="KEY=VALUE", help=text)(command)
+    return click.option("--where", multiple=True, metavar="QUERY", help=text)(command)
+
+
+def cost(command: F) -> F:
+    """Add ``--cost``."""
+    text = 'Add what the calls cost; needs `pip install "llmspan[cost]"` or own prices (LLMSPAN_PRICES).'
+    return click.option("--cost", is_flag=True, help=text)(command)
+
+
+def require_prices(reader: Reader) -> None:
+    """Raise :class:`SettingsError` if there are no prices at all."""
+    from ..cost import available
+    from ..errors import SettingsError
+
+    if not available(reader.own_prices):
+        raise SettingsError(
+            '--cost needs prices: those of genai-prices (pip install "llmspan[cost]"), or your own (LLMSPAN_PRICES)'
+        )
 
 
 def open_reader(backend: str | None, db: str | None) -> Reader:
     """The reader that the options ask for; ``--db`` alone means the SQLite backend. Reading makes no store."""
     from ..reader import Reader
 
-    return Reader.from_env(makes=False, backends=backend or ("sqlite" if db else None), sqlite_path=db)
+    reader = Reader.from_env(makes=False, backends=backend or ("sqlite" if db else None), sqlite_path=db)
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(_UNBOUNDED, False):
+        return reader
+    with closing(reader):
+        has_index = reader.has_text_index()  # opens the store; who goes on opens it anew
+    if not has_index:
+        raise _unbounded_search(", or give --all; `llmspan index --text` makes an index, with which neither is needed")
+    return reader
 
 
 def nothing(reader: Reader, *, chosen: bool) -> str:
@@ -123,35 +162,71 @@ def load(backend: str | None, db: str | None) -> tuple[Settings, list[Backend]]:
 
 def filters(since: str | None, until: str | None, where: tuple[str, ...] = ()) -> Filters:
     """The filters that the options ask for."""
+    begin = None if since is None else parse_time(since, "--since")
+    end = None if until is None else parse_time(until, "--until")
+    chosen = _parse_where(where)
+    bounded = replace(chosen, since=_both(max, chosen.since, begin), until=_both(min, chosen.until, end))
+    _check_search(bounded)
+    return bounded
+
+
+def _check_search(filters: Filters) -> None:
+    """Raise unless the payloads that free text is looked for in have a bound, or all are asked for.
+
+    Of a command that has ``--all``, it is left to :func:`open_reader`, as an index may be bound enough.
+    """
+    from ..query.keys import TEXT
+
+    context = click.get_current_context(silent=True)
+    everything = context is not None and context.meta.get(_ALL, False)
+    if filters.since is None and not everything and any(condition.key == TEXT.name for condition in filters.conditions):
+        if context is None or _ALL not in context.meta:
+            raise _unbounded_search("")
+        context.meta[_UNBOUNDED] = True
+
+
+def _unbounded_search(remedy: str) -> click.BadParameter:
+    text = f"free text would be looked for in all payloads; name a time, as in since:7d{remedy}"
+    return click.BadParameter(text, param_hint="--where")
+
+
+def _both(choose: Callable[[int, int], int], first: int | None, second: int | None) -> int | None:
+    return choose(first, second) if first is not None and second is not None else first if second is None else second
+
+
+def _parse_where(where: tuple[str, ...]) -> Filters:
+    """The filters of all ``--where``, each in the query language.
+
+    A value may have spaces without quotes where the language cannot mean anything by them: ``user_id=Ann Smith``.
+    """
     from ..backends.base import Filters
     from ..errors import SettingsError
 
-    begin = None if since is None else parse_time(since, "--since")
-    end = None if until is None else parse_time(until, "--until")
+    zone = UTC if is_utc() else None
+    texts: list[str] = []
+    for text in where:
+        if not text.strip():
+            raise click.BadParameter("it is empty, which would mean all calls", param_hint="--where")
+        try:
+            Filters.parse(text, zone=zone)
+            texts.append(text)
+        except SettingsError as error:
+            quoted = _with_quotes(text)
+            if quoted is None:
+                raise click.BadParameter(f"{error}", param_hint="--where") from None
+            texts.append(quoted)
     try:
-        return Filters(**_wanted(where), since=begin, until=end)
+        return Filters.parse(*texts, zone=zone)
     except SettingsError as error:
         raise click.BadParameter(f"{error}", param_hint="--where") from None
 
 
-def _wanted(where: tuple[str, ...]) -> dict[str, Any]:
-    """By key, the one filter that all terms about it come to."""
-    from ..backends.base import Filters, NoneOf, OneOf
-
-    keys = [name for name in Filters.__dataclass_fields__ if name not in ("since", "until")]
-    either: dict[str, list[str]] = {}
-    neither: dict[str, list[str]] = {}
-    for term in where:
-        match = _TERM.fullmatch(term)
-        if match is None or match[1] not in keys:
-            expected = f"KEY=VALUE or KEY!=VALUE with a KEY of {', '.join(keys)}"
-            raise click.BadParameter(f"{term!r} is not {expected}", param_hint="--where")
-        values = [value.replace(r"\,", ",") for value in _COMMA.split(match[3])]
-        (either if match[2] == "=" else neither).setdefault(match[1], []).extend(values)
-    filters: dict[str, Any] = {key: NoneOf(tuple(values)) for key, values in neither.items()}
-    for key, values in either.items():  # of a key with both, what is left
-        filters[key] = OneOf(tuple(value for value in values if value not in neither.get(key, [])))
-    return filters
+def _with_quotes(text: str) -> str | None:
+    """``KEY=VALUE`` with the value in quotes, if the value has spaces and is nothing else in the language."""
+    match = _TERM.fullmatch(text)
+    if match is None or not re.search(r"\s", match[3]) or re.search(r"\s\S*[:=<>]", match[3]):
+        return None
+    return match[1] + match[2] + re.sub(r'([\s"])', r"\\\1", match[3])
 
 
 def parse_time(text: str, option: str = "--since", *, now: int | None = None) -> int:
@@ -159,13 +234,11 @@ def parse_time(text: str, option: str = "--since", *, now: int | None = None) ->
 
     ``now``: from when so long ago is counted; by this machine's clock if not given.
     """
-    if ago := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
-        return (time.time_ns() if now is None else now) - int(ago[1]) * _SECONDS[ago[2]] * 1_000_000_000
-    try:
-        when = datetime.fromisoformat(text.strip())
-    except ValueError:
-        expected = "expected 30s, 15m, 24h, 7d, 2w or a time such as 2026-01-31T12:00"
-        raise click.BadParameter(f"{text!r}: {expected}", param_hint=option) from None
-    from ..trace import nanoseconds_of
+    from ..errors import QueryError
+    from ..query.values import period
 
-    return nanoseconds_of(when if when.tzinfo else zoned(when))
+    try:
+        begin, _ = period(text, now=now, zone=UTC if is_utc() else None)
+    except QueryError as error:
+        raise click.BadParameter(f"{error}", param_hint=option) from None
+    return begin

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for commands that take long; nothing at all where nobody looks at it.
+"""A progress bar on standard error, for commands that take long; nothing where standard error is not a terminal.
 
 It is shown only if standard error is a terminal. Where standard output is one too, the records that scroll by show the
 progress, and a bar would stand between them.

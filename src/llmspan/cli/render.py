@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -17,14 +18,16 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from ..conversation import Turn, request_turns, response_turns
+from ..cost import Cost
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from ..printable import printable, printable_lines
+from ..query.snippets import Snippet
 from ..semconv import CAUSED_BY
 from ..trace import ProviderTrace
 from ..usage import Usage
-from .conversation import Turn, request_turns, response_turns
+from ..usage_notes import SOURCE_NOTES, usage_note
 from .output import symbol
-from .usage_notes import SOURCE_NOTES, usage_note
 from .zone import clock_time
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "failure_of",
     "milliseconds",
     "model_of",
+    "money",
+    "snippet_text",
     "status_of",
     "terminal",
     "timing",
@@ -45,7 +50,7 @@ __all__ = [
 
 #: columns of what is printed to no terminal
 _PLAIN_WIDTH: Final = 120
-#: so many characters of an id (a UUIDv7) tell a call from all others but in the same millisecond
+#: so many characters of an id (a UUIDv7) distinguish calls of different milliseconds
 SHORT_ID: Final = 18
 _BAR: Final = 40
 _LEAST_BAR: Final = 4
@@ -68,18 +73,21 @@ def terminal(minimum_width: int = 0) -> Console:
     return Console(width=max(console.width if console.is_terminal else _PLAIN_WIDTH, minimum_width))
 
 
-def call(trace: ProviderTrace, *, longest: int | None = None, full_tools: bool = False) -> RenderableType:
+def call(
+    record: ProviderTrace, *, longest: int | None = None, full_tools: bool = False, cost: Cost | None = None
+) -> RenderableType:
     """A call; ``longest`` cuts each turn to so many characters, ``full_tools`` shows the definitions of tools."""
-    failure = _error(trace)
-    response = [turn for turn in response_turns(trace.response_json) if not (failure and _is_odd(turn))]
-    request = _turns(request_turns(trace.request_json, full_tools=full_tools), longest)
+    failure = _error(record)
+    response = [turn for turn in response_turns(record.response_json) if not (failure and _is_odd(turn))]
+    request = _turns(request_turns(record.request_json, full_tools=full_tools), longest)
     answered = _turns(response, longest)
-    if trace.request_json is None and trace.response_json is None:
-        request = [clean(f"The payload was not stored (content: {trace.content}).", "dim italic")]
+    if record.request_json is None and record.response_json is None:
+        request = [clean(f"The payload was not stored (content: {record.content}).", "dim italic")]
     if answered:
         answered = [Rule(style="dim"), *answered]
-    numbers = usage(trace.usage, usage_note(trace)), timing(trace)
-    return Group(_heading(trace), *_facts(trace), Text(), *request, *answered, *failure, Text(), *numbers)
+    price = [] if cost is None else [_price_line(cost)]
+    numbers = usage(record.usage, usage_note(record)), *price, timing(record)
+    return Group(_heading(record), *_facts(record), Text(), *request, *answered, *failure, Text(), *numbers)
 
 
 def usage(used: Usage, note: str | None = None) -> RenderableType:
@@ -104,15 +112,33 @@ def usage(used: Usage, note: str | None = None) -> RenderableType:
     return Group(table, *([clean(note, "dim italic")] if note else []), *([clean(details, "dim")] if details else []))
 
 
-def timing(trace: ProviderTrace) -> Text:
+def snippet_text(snippet: Snippet) -> Text:
+    """Where a call contains the text that was searched for: ``request: ... the weather in ...``."""
+    before, match, after = (printable(piece) for piece in (snippet.before, snippet.match, snippet.after))
+    return Text.assemble((f"{snippet.part}: ", "dim"), before, (match, "bold"), after)
+
+
+def money(amount: Decimal, currency: str) -> str:
+    """An amount to the millionth: ``$0.005575``, or with its currency behind it."""
+    return f"${amount:,.6f}" if currency == "USD" else f"{amount:,.6f} {currency}"
+
+
+def _price_line(cost: Cost) -> Text:
+    where = ", ".join(filter(None, [cost.price, cost.version]))
+    if cost.amount is None or cost.currency is None:
+        return clean(f"cost not known: {cost.reason}" + (f" ({where})" if where else ""), "dim")
+    return Text.assemble("cost ", (money(cost.amount, cost.currency), "bold"), clean(f"  {where}", "dim"))
+
+
+def timing(record: ProviderTrace) -> Text:
     """When, how long, how many chunks."""
-    parts = [clock_time(trace.started), f"{milliseconds(trace.duration_ns)} ms"]
-    if trace.time_to_first_chunk_ns is not None:
-        parts.append(f"first chunk after {milliseconds(trace.time_to_first_chunk_ns)} ms")
-    if trace.chunk_count is not None:
-        parts.append(f"{trace.chunk_count:,} chunks")
-    if (trace.attempts or 1) > 1:
-        parts.append(f"{trace.attempts} attempts")
+    parts = [clock_time(record.started), f"{milliseconds(record.duration_ns)} ms"]
+    if record.time_to_first_chunk_ns is not None:
+        parts.append(f"first chunk after {milliseconds(record.time_to_first_chunk_ns)} ms")
+    if record.chunk_count is not None:
+        parts.append(f"{record.chunk_count:,} chunks")
+    if (record.attempts or 1) > 1:
+        parts.append(f"{record.attempts} attempts")
     return Text("  ".join(parts), "dim")
 
 
@@ -156,37 +182,41 @@ def _count_or_estimate(used: Usage, value: int | None, name: str) -> str:
     return f"~{estimate:,}" if value is None and estimate is not None else count(value)
 
 
-def model_of(trace: ProviderTrace) -> Text:
+def model_of(record: ProviderTrace) -> Text:
     """The model that answered, else the one that was asked for."""
-    return clean(trace.response_model or trace.request_model or "-", "bold")
+    return clean(record.response_model or record.request_model or "-", "bold")
 
 
-def status_of(trace: ProviderTrace) -> Text:
+def status_of(record: ProviderTrace) -> Text:
     """The status in its colour."""
-    return clean(trace.status, _STATUS.get(trace.status, ""))
+    return clean(record.status, _STATUS.get(record.status, ""))
 
 
-def _heading(trace: ProviderTrace) -> Rule:
-    title = [clean(f"{trace.provider} {trace.operation}"), model_of(trace), status_of(trace)]
+def _heading(record: ProviderTrace) -> Rule:
+    title = [clean(f"{record.provider} {record.operation}"), model_of(record), status_of(record)]
     return Rule(Text("  ").join(title), style="dim")
 
 
-def _facts(trace: ProviderTrace) -> list[Text]:
-    asked_for = trace.request_model if trace.response_model not in (None, trace.request_model) else None
+def _facts(record: ProviderTrace) -> list[Text]:
+    asked_for = record.request_model if record.response_model not in (None, record.request_model) else None
     rows: list[dict[str, Any]] = [
-        {"id": trace.id, "api": trace.api, "asked for": asked_for, "stream": "yes" if trace.stream else None},
+        {"id": record.id, "api": record.api, "asked for": asked_for, "stream": "yes" if record.stream else None},
         {
-            "step": trace.step_id,
-            "run": trace.run_id,
-            "agent": trace.agent_id,
-            "conversation": trace.conversation_id,
-            "user": trace.user_id,
-            "org": trace.org_id,
-            "tags": ", ".join(trace.agent_tags),
-            "source": trace.source,
+            "step": record.step_id,
+            "run": record.run_id,
+            "agent": record.agent_id,
+            "conversation": record.conversation_id,
+            "user": record.user_id,
+            "org": record.org_id,
+            "tags": ", ".join(record.agent_tags),
+            "source": record.source,
         },
-        {"response": trace.response_id, "request": trace.request_id, "trace": trace.trace_id},
-        {"finish": ", ".join(str(r) for r in trace.finish_reasons if r), "tier": trace.service_tier, "sdk": trace.sdk},
+        {"response": record.response_id, "request": record.request_id, "trace": record.trace_id},
+        {
+            "finish": ", ".join(str(r) for r in record.finish_reasons if r),
+            "tier": record.service_tier,
+            "sdk": record.sdk,
+        },
     ]
     lines = ("  ".join(f"{name} {value}" for name, value in row.items() if value) for row in rows)
     return [clean(text, "dim") for text in lines if text]
@@ -222,22 +252,22 @@ def _body(turn: Turn, longest: int | None) -> Text:
     return text
 
 
-def _error(trace: ProviderTrace) -> list[RenderableType]:
-    if trace.error_type is None and trace.error_message is None:
+def _error(record: ProviderTrace) -> list[RenderableType]:
+    if record.error_type is None and record.error_message is None:
         return []
-    status = f"HTTP {trace.http_status} " if trace.http_status else ""
-    head = clean(f"{status}{trace.error_type or ''}", "bold red")
-    return [Text(), head, Padding(clean_lines(trace.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
+    status = f"HTTP {record.http_status} " if record.http_status else ""
+    head = clean(f"{status}{record.error_type or ''}", "bold red")
+    return [Text(), head, Padding(clean_lines(record.error_message or "", "red"), (0, 0, 0, 2), expand=False)]
 
 
-def failure_of(trace: ProviderTrace) -> Text | None:
+def failure_of(record: ProviderTrace) -> Text | None:
     """Why a call failed, on one line; None if it did not."""
-    return clean(f"{trace.error_type}{_cause(trace)}", "red") if trace.error_type else None
+    return clean(f"{record.error_type}{_cause(record)}", "red") if record.error_type else None
 
 
-def _cause(trace: ProviderTrace) -> str:
+def _cause(record: ProviderTrace) -> str:
     """Why a connection failed, in few words: the innermost exception that says something."""
-    value = trace.error_json.get(CAUSED_BY) if isinstance(trace.error_json, dict) else None
+    value = record.error_json.get(CAUSED_BY) if isinstance(record.error_json, dict) else None
     causes: list[Any] = value if isinstance(value, list) else []
     pairs = [(cause.get("type"), cause.get("message")) for cause in causes if isinstance(cause, dict)]
     messages = [f"{kind}: {message}" for kind, message in pairs if message]

@@ -41,7 +41,9 @@ llmspan run -- gunicorn app:app"""
 @click.option("-m", "as_module", is_flag=True, help="The program is a Python module, as in `python -m`.")
 @click.option("--backends", metavar="NAMES", help="Where to write: LLMSPAN_BACKENDS.")
 @click.option("--db", type=options.SQLitePath(), metavar="PATH", help=options.DB_HELP)
-@click.option("--content", metavar="full|metadata", help="Store requests and responses or not: LLMSPAN_CONTENT.")
+@click.option(
+    "--content", metavar="full|metadata", help="Store requests and responses or not: LLMSPAN_CAPTURE_PAYLOADS."
+)
 @click.option("--no-summary", is_flag=True, help="No line at exit: LLMSPAN_SUMMARY=0.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -59,10 +61,10 @@ def run(
     own_options = {
         "LLMSPAN_BACKENDS": backends,
         "LLMSPAN_SQLITE_PATH": db,
-        "LLMSPAN_CONTENT": content,
+        "LLMSPAN_CAPTURE_PAYLOADS": content,
         "LLMSPAN_SUMMARY": "0" if no_summary else None,
     }
-    environ = dict(os.environ) | {key: value for key, value in own_options.items() if value is not None}
+    environ = _with_options(os.environ, own_options)
     command = command_line(program, arguments, as_module=as_module)
     for notice in prepare(environ, command):
         echo(f"llmspan: {notice}", err=True)
@@ -84,7 +86,7 @@ def command_line(program: str, arguments: Sequence[str], *, as_module: bool = Fa
 
 
 def prepare(environ: Environ, command: Sequence[str]) -> list[str]:
-    """Check the settings and complete ``environ``; returns what the user should be told.
+    """Check the settings and complete ``environ``; returns the notices for the user.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -96,6 +98,15 @@ def prepare(environ: Environ, command: Sequence[str]) -> list[str]:
     environ.setdefault("LLMSPAN_SUMMARY", "1")
     environ["PYTHONPATH"] = _python_path(environ.get("PYTHONPATH", ""))
     return notices
+
+
+def _with_options(environ: Mapping[str, str], own_options: Mapping[str, str | None]) -> dict[str, str]:
+    """``environ`` with the options that are given, and without older names of the same settings."""
+    from ..settings import TABLE
+
+    chosen = {name: value for name, value in own_options.items() if value is not None}
+    replaced = {alias for setting in TABLE if setting.env in chosen for alias in setting.aliases}
+    return {name: value for name, value in environ.items() if name not in replaced} | chosen
 
 
 def service_name(command: Sequence[str]) -> str:
@@ -120,7 +131,7 @@ class _MissingProgramError(click.ClickException):
 def _check(environ: Mapping[str, str]) -> None:
     """Raise what the program would run into: it would go on, but without llmspan.
 
-    A store that cannot be reached now is not that: the program tells of it, and tries again.
+    A store that cannot be reached now is no such error: the program logs it, and tries again.
     """
     from ..backends import load_backends, open_backend
     from ..settings import Settings

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..backends.base import Backend
     from ..pipeline import BackendStatus
     from ..settings import Settings
+    from ..sidecar import RecordStore, Sidecar
 
 __all__ = ["sidecar"]
 
@@ -35,11 +36,18 @@ __all__ = ["sidecar"]
     "--allow-uid", type=int, multiple=True, metavar="UID",
     help="A user who may send, besides root and the one this runs as; may be given several times.",
 )  # fmt: skip
-@click.option("--max-frame", type=click.IntRange(64 * 1024, 2**31), metavar="BYTES", help="The largest record to take.")
+@click.option(
+    "--max-frame", type=click.IntRange(64 * 1024, 2**31), metavar="BYTES", help="The largest record to accept."
+)
 @click.option(
     "--max-clients", type=click.IntRange(1), default=1000, show_default=True,
-    help="Senders at a time; beyond, the one that has been idle for longest is closed for the new one.",
+    help="Senders at a time; beyond that, the longest idle one is closed.",
 )  # fmt: skip
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65_535), metavar="PORT",
+    help="Serve /metrics (Prometheus' text) and /healthz there; 0 chooses a free port.",
+)  # fmt: skip
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="At this address.")
 def sidecar(
     *,
     path: str | None,
@@ -48,8 +56,10 @@ def sidecar(
     allow_uid: Sequence[int],
     max_frame: int | None,
     max_clients: int,
+    metrics_port: int | None,
+    metrics_host: str,
 ) -> None:
-    """Take records from a socket and store them.
+    """Receive records on a socket and store them.
 
     A record is acknowledged when the first backend has stored it; the others get it by queues of their own. SIGTERM
     and SIGINT end it when all that was taken is written.
@@ -65,22 +75,41 @@ def sidecar(
     listener = bind_socket(settings.socket or DEFAULT_PATH)
     try:
         _reject_self_reference(stores, listener.path)
-        archive = RecordStore(stores, settings)
+        record_store = RecordStore(stores, settings)
         server = Sidecar(
-            listener, archive, allowed={0, os.getuid(), *allow_uid}, max_frame=max_frame or MAX_FRAME,
+            listener, record_store, allowed={0, os.getuid(), *allow_uid}, max_frame=max_frame or MAX_FRAME,
             max_clients=max_clients,
         )  # fmt: skip
         signals.call(server.stop)
         where = ", ".join(f"{store.name} ({store.location})" for store in stores)
-        echo(f"llmspan: listening at {listener.path}, writing to {where}", err=True)
-        server.serve()
+        observing = _observing(server, record_store, settings, metrics_host, metrics_port)
+        with server.stopping_at_signals(), observing as port:
+            metrics = "" if port is None else f", metrics at http://{metrics_host}:{port}/metrics"
+            echo(f"llmspan: listening at {listener.path}, writing to {where}{metrics}", err=True)
+            server.serve()
     finally:
         listener.close()
-    is_complete = archive.close(settings.exit_timeout)
-    for status in archive.status():
+    is_complete = record_store.close(settings.exit_timeout)
+    for status in record_store.status():
         echo(f"llmspan: {_format_status(status)}", err=True)
-    if not is_complete and any(status.queued or status.dropped.get("shutdown") for status in archive.status()):
-        raise click.ClickException("not everything was written before LLMSPAN_EXIT_TIMEOUT was over")
+    if not is_complete and any(status.queued or status.dropped.get("shutdown") for status in record_store.status()):
+        raise click.ClickException("LLMSPAN_EXIT_TIMEOUT passed before everything was written")
+
+
+@contextmanager
+def _observing(
+    server: Sidecar, record_store: RecordStore, settings: Settings, host: str, port: int | None
+) -> Generator[int | None]:
+    """Keep the status file, and serve metrics if there is a port for them."""
+    from ..pipeline.status_file import ProcessStatus, describe_process, status_directory
+    from ..sidecar.metrics_server import publish_file, serve_metrics
+
+    def describe() -> ProcessStatus:
+        return describe_process("sidecar", record_store.status(), record_store.sizes(), server.sender_count)
+
+    address = None if port is None else (host, port)
+    with publish_file(status_directory(settings.status_dir), describe), serve_metrics(address, describe) as bound:
+        yield bound
 
 
 def _set_up_logging() -> None:
@@ -94,11 +123,11 @@ def _set_up_logging() -> None:
 def _prepare(path: str | None, backends: str | None, db: str | None) -> tuple[Settings, list[Backend]]:
     """The settings, and the backends that they name, opened."""
     from ..backends import open_backends
-    from ..content import Policy
+    from ..content import ContentPolicy
     from ..settings import Settings
 
     settings = Settings.from_env(socket=path, backends=backends, sqlite_path=db)
-    Policy.from_settings(settings).redact.check()  # a function that is missing would withhold every payload
+    ContentPolicy.from_settings(settings).redact.check()  # a function that is missing would withhold every payload
     return settings, open_backends(settings)
 
 

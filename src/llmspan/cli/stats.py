@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..errors import SettingsError
+from ..bills import Bill, Group
+from ..query.statistics import PERCENTS, PERIODS, Measures
 from . import options
-from .bills import Bill, Group
 from .output import echo
-from .sums import ESTIMATES, Sums, offset_of_days, sums_of
+from .sums import ESTIMATES, Extras, Sums, offset_of_periods, sums_of
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from rich.text import Text
 
     from ..backends.base import StatsRow
 
 __all__ = ["stats"]
+
+#: the cells of the columns with numbers, by their heads
+Columns = Callable[[Sequence["StatsRow"]], dict[str, list[str]]]
 
 _SUMS: Final = {
     "calls": "calls",
@@ -38,8 +39,9 @@ _SUMS: Final = {
     "output": "output_tokens",
     "reasoning": "reasoning_tokens",
 }
+_NESTED: Final = ("group", "details", "measures")
 #: what a terminal without room for all of them does without, first the first
-_OPTIONAL: Final = ("reasoning", "written", "cached")
+_OPTIONAL: Final = ("reasoning", "written", "cached", "retries", "ttfc99", "ttfc95", "cache %", "tok/s")
 #: characters of a group's value that stay on one line, if it has so many
 _READABLE: Final = 20
 #: and so many where there would be no room for the numbers else
@@ -50,11 +52,18 @@ _UNBOUNDED: Final = 100_000
 
 @click.command()
 @click.option(
-    "--by", default="model", show_default=True, metavar="NAMES", help="Comma list: model, day, provider, status, ..."
+    "--by",
+    default="model",
+    show_default=True,
+    metavar="NAMES",
+    help="Comma list: keys of the record, model, tag, attributes, and one of hour, day, week, month.",
 )
-@click.option("--cost", is_flag=True, help='Add US dollars; needs `pip install "llmspan[cost]"`.')
+@options.cost
 @click.option("--with-estimates", is_flag=True, help="Add llmspan's estimates where providers reported nothing.")
+@click.option("--percentiles", is_flag=True, help="Latencies and rates instead of tokens: p50, p95, p99, ...")
+@click.option("--fill", is_flag=True, help="With a row for each hour, day, week or month that has no calls.")
 @options.record_filters
+@options.all_option
 @options.as_json
 @options.store
 def stats(
@@ -62,6 +71,8 @@ def stats(
     by: str,
     cost: bool,
     with_estimates: bool,
+    percentiles: bool,
+    fill: bool,
     since: str | None,
     until: str | None,
     where: tuple[str, ...],
@@ -70,60 +81,52 @@ def stats(
     db: str | None,
 ) -> None:
     """Sum up calls and tokens."""
-    from ..backends.base import check_groups
+    from ..query.statistics import check_groups
 
     names: Any = list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
     check_groups(names)
     chosen = options.filters(since, until, where)
-    if cost:
-        _need_prices()
     with options.open_reader(backend, db) as reader:
-        sums = sums_of(reader, names, chosen, cost=cost, estimates=with_estimates)
+        if cost:
+            options.require_prices(reader)
+        extras = Extras(cost=cost, estimates=with_estimates, measures=percentiles)
+        sums = sums_of(reader, names, chosen, extras, fill=fill)
         if not any(row.calls for row in sums.rows):
             echo(options.nothing(reader, chosen=bool(where or since or until)), err=True)
     if as_json:
         for row in sums.rows:
             echo(json.dumps(_plain(row, sums.bills)))
         return
-    _print(names, sums)
-
-
-def _need_prices() -> None:
-    from ..cost import available
-
-    if not available():
-        raise SettingsError('--cost needs the prices of genai-prices; pip install "llmspan[cost]"')
+    _print(names, sums, _latencies if percentiles else _tokens)
 
 
 def _plain(row: StatsRow, priced: Mapping[Group, Bill] | None) -> dict[str, Any]:
-    values = {**row.group, **{key: value for key, value in asdict(row).items() if key not in ("group", "details")}}
+    sums = {key: value for key, value in asdict(row).items() if key not in _NESTED}
+    values: dict[str, Any] = {**row.group, **sums, **row.group}  # the group first, also where it is by a key with a sum
+    values |= {} if row.measures is None else {"failure_rate": row.failure_rate, **asdict(row.measures)}
     values |= {name: row.details[name] for name in ESTIMATES if name in row.details}
     if priced is not None:
+        from ..cost import plain_amount
+
         bill = _bill(priced, row)
-        values |= {"cost_usd": _plain_amount(bill.amount) if bill.priced else None, "without_price": bill.unpriced}
+        amounts = {currency: plain_amount(amount) for currency, amount in sorted(bill.amounts.items())}
+        values |= {"cost_usd": amounts.get("USD"), "cost": amounts, "without_price": bill.unpriced}
     return values
-
-
-def _plain_amount(amount: Decimal) -> str:
-    """All digits, without an exponent and without zeros at the end: the same for the same sum, however it was made."""
-    from ..cost import EXACT
-
-    return f"{amount.normalize(EXACT):f}"
 
 
 def _bill(priced: Mapping[Group, Bill], row: StatsRow) -> Bill:
     return priced.get(tuple(row.group.values()), Bill())
 
 
-def _print(names: Sequence[str], sums: Sums) -> None:
+def _print(names: Sequence[str], sums: Sums, columns: Columns) -> None:
     from rich.table import Table
 
     from .render import clean, terminal
 
     console = terminal()
     groups = _groups(names, sums)
-    left_out = _left_out(groups, sums, console.width) if console.is_terminal else ()
-    numbers = _numbers(sums, left_out)
+    left_out = _left_out(groups, sums, columns, console.width) if console.is_terminal else ()
+    numbers = _numbers(sums, columns, left_out)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in groups:
         table.add_column(head, overflow="fold")
@@ -137,12 +140,13 @@ def _print(names: Sequence[str], sums: Sums) -> None:
         console.print(clean(note, "dim"))
 
 
-def _left_out(groups: Mapping[str, Sequence[Text]], sums: Sums, width: int) -> Sequence[str]:
+def _left_out(groups: Mapping[str, Sequence[Text]], sums: Sums, columns: Columns, width: int) -> Sequence[str]:
     """The sums that there is no room for."""
-    for number in range(len(_OPTIONAL)):
-        if _least_width(groups, _numbers(sums, _OPTIONAL[:number]), _READABLE) <= width:
-            return _OPTIONAL[:number]
-    return _OPTIONAL
+    optional = [name for name in _OPTIONAL if name in columns(sums.rows)]
+    for number in range(len(optional)):
+        if _least_width(groups, _numbers(sums, columns, optional[:number]), _READABLE) <= width:
+            return optional[:number]
+    return optional
 
 
 def _least_width(groups: Mapping[str, Sequence[Text]], numbers: Mapping[str, Sequence[str]], folded: int) -> int:
@@ -159,26 +163,62 @@ def _groups(names: Sequence[str], sums: Sums) -> dict[str, list[Text]]:
     from .render import clean
 
     return {
-        f"day {offset_of_days(sums.rows)}" if name == "day" else name: [
+        f"{name} {offset_of_periods(sums.rows, name)}" if name in PERIODS else name: [
             clean("-" if row.group[name] is None else row.group[name]) for row in sums.rows
         ]
         for name in names
     }
 
 
-def _numbers(sums: Sums, left_out: Sequence[str]) -> dict[str, list[str]]:
+def _numbers(sums: Sums, columns: Columns, left_out: Sequence[str]) -> dict[str, list[str]]:
     """The cells of the columns with numbers, by their heads."""
+    numbers = {name: cells for name, cells in columns(sums.rows).items() if name not in left_out}
+    for currency in _currencies(sums):
+        numbers[f"cost {currency}"] = [_money(_bill(sums.bills or {}, row), currency) for row in sums.rows]
+    return numbers
+
+
+def _tokens(rows: Sequence[StatsRow]) -> dict[str, list[str]]:
     from .render import count
 
-    shown = {name: key for name, key in _SUMS.items() if name not in left_out}
-    columns = {name: [count(getattr(row, key)) for row in sums.rows] for name, key in shown.items()}
-    if sums.bills is not None:
-        columns["cost $"] = [_money(_bill(sums.bills, row)) for row in sums.rows]
-    return columns
+    return {name: [count(getattr(row, key)) for row in rows] for name, key in _SUMS.items()}
 
 
-def _money(bill: Bill) -> str:
-    return f"{bill.amount:,.6f}" + ("+" if bill.unpriced else "") if bill.priced else "-"
+def _latencies(rows: Sequence[StatsRow]) -> dict[str, list[str]]:
+    """Milliseconds, rates in hundredths, and tokens a second."""
+    from .render import count, milliseconds
+
+    measures = [Measures() if row.measures is None else row.measures for row in rows]
+    columns = {"calls": [count(row.calls) for row in rows], "fail %": [_hundredths(row.failure_rate) for row in rows]}
+    for head, key in (("p{} ms", "duration_ns"), ("ttfc{}", "time_to_first_chunk_ns")):
+        for percent in PERCENTS:
+            columns[head.format(percent)] = [
+                milliseconds(getattr(measure, f"{key}_p{percent}")) for measure in measures
+            ]
+    speeds = [measure.output_tokens_per_second for measure in measures]
+    return columns | {
+        "tok/s": ["-" if speed is None else f"{speed:,.1f}" for speed in speeds],
+        "cache %": [_hundredths(measure.cache_hit_ratio) for measure in measures],
+        "retries": [count(measure.retries) for measure in measures],
+    }
+
+
+def _hundredths(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.1%}".removesuffix("%")
+
+
+def _currencies(sums: Sums) -> list[str]:
+    """The currencies of all bills, US dollars first; those alone if nothing has a price."""
+    if sums.bills is None:
+        return []
+    currencies = {currency for bill in sums.bills.values() for currency in bill.amounts} or {"USD"}
+    return sorted(currencies, key=lambda currency: (currency != "USD", currency))
+
+
+def _money(bill: Bill, currency: str) -> str:
+    if currency not in bill.amounts:
+        return "-"
+    return f"{bill.amounts[currency]:,.6f}" + ("+" if bill.unpriced else "")
 
 
 def _notes(sums: Sums) -> list[str]:
@@ -187,4 +227,5 @@ def _notes(sums: Sums) -> list[str]:
     reasons: Counter[str] = Counter()
     for bill in (sums.bills or {}).values():
         reasons.update(bill.unpriced)
-    return [*notes, *(f"calls without a price, {reason}: {number}" for reason, number in sorted(reasons.items()))]
+    notes += [f"calls without a price, {reason}: {number}" for reason, number in sorted(reasons.items())]
+    return [*notes, *([f"prices of {sums.prices}"] if sums.prices else [])]

@@ -25,7 +25,7 @@ __all__ = ["recorded_sdks", "trial_calls", "trial_environ"]
 #: seconds for all calls, imports of instrumentations included
 _TIMEOUT: Final = 60.0
 #: settings that say what is made of a call; all others (stores, content, spool, ...) do not reach the process
-_OBEYED: Final = ("anthropic_native", "semconv_compat")
+_OBEYED: Final = ("anthropic_native_spans", "semconv_compat")
 #: how spans are sampled and sent, which has checks of its own; without them every span is seen here, and none is sent
 _DROPPED: Final = (
     "OTEL_BSP_", "OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE", "OTEL_EXPORTER_", "OTEL_SDK_DISABLED",
@@ -37,7 +37,8 @@ def trial_calls(settings: Settings, sdks: Sequence[str], environ: Mapping[str, s
     """Make one call by each of ``sdks`` and say how many records and spans with usage there are."""
     trials = _run(sdks, environ) if sdks else {}
     if isinstance(trials, str):
-        yield Finding("calls", "problem", f"the trial calls were not made: {trials}")
+        message = f"the trial calls were not made: {trials}"
+        yield Finding("calls", "problem", message, "the-trial-calls-were-not-made")
         return
     for sdk, trial in trials.items():
         yield _judge(sdk, trial, settings)
@@ -51,9 +52,7 @@ def recorded_sdks(sdks: Sequence[str], environ: Mapping[str, str]) -> list[str]:
 
 def trial_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of the process: those of ``environ`` that say which instrumentations are loaded, and how."""
-    own_variables = {
-        name for setting in TABLE if setting.name not in _OBEYED for name in (setting.env, *setting.aliases)
-    }
+    own_variables = {name for setting in TABLE if setting.name not in _OBEYED for name in setting.variables}
     environment = {
         name: value for name, value in environ.items() if name not in own_variables and not name.startswith(_DROPPED)
     }
@@ -89,19 +88,20 @@ def _run(sdks: Sequence[str], environ: Mapping[str, str]) -> dict[str, Trial] | 
 def _judge(sdk: str, trial: Trial, settings: Settings) -> Finding:
     counts = f"a trial call by {sdk} made {_count(trial.records, 'record')} and {_spans(trial.spans)}"
     if trial.error is not None:
-        return Finding("calls", "problem", f"a trial call by {sdk} failed: {trial.error}")
+        return Finding("calls", "problem", f"a trial call by {sdk} failed: {trial.error}", "a-trial-call-failed")
     if trial.suppressed and not trial.records:
-        return Finding("calls", "problem", f"{counts}: another instrumentation suppresses instrumentation during it")
+        message = f"{counts}: another instrumentation suppresses instrumentation during it"
+        return Finding("calls", "problem", message, "instrumentation-is-suppressed")
     if trial.records != 1:
-        return Finding("calls", "problem", f"{counts}: another instrumentation is in the way, or llmspan's is switched"
-                       " off (docs/one-span.md)")  # fmt: skip
+        return Finding("calls", "problem", f"{counts}: another instrumentation interferes, or llmspan's is switched"
+                       " off (docs/one-span.md)", "calls-are-not-recorded-once")  # fmt: skip
     if len(trial.spans) == 1:
         return Finding("calls", "ok", counts)
     if not trial.spans:
-        return Finding("calls", "note", f"{counts}: its usage is in the record only")
-    is_asked_for = sdk == "anthropic" and settings.anthropic_native == "both"
+        return Finding("calls", "note", f"{counts}: its usage is in the record only", "no-span-has-the-usage")
+    is_asked_for = sdk == "anthropic" and settings.anthropic_native_spans == "both"
     return Finding("calls", "note" if is_asked_for else "problem", f"{counts}: a sum over spans counts it"
-                   f" {len(trial.spans)} times (docs/one-span.md)")  # fmt: skip
+                   f" {len(trial.spans)} times (docs/one-span.md)", "several-spans-have-the-usage")  # fmt: skip
 
 
 def _spans(scopes: Sequence[str]) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trial", "main"]
 
+#: the modules of SDKs whose distribution has another name
+_MODULES: Final = {"google-genai": "google.genai"}
 #: seconds in which records that are in memory are there
 _FLUSH_TIMEOUT: Final = 5.0
 
@@ -72,13 +74,13 @@ def _collect_spans() -> InMemorySpanExporter:
 
 
 def _try(name: str, call: Call, base_url: str, exporter: InMemorySpanExporter) -> Trial:
-    from .. import pipeline, wiring
+    from .. import lifecycle, pipeline
     from ..instrumentation import suppressed_calls
 
     exporter.clear()
     before, suppressed = _record_count(pipeline.shared().backends), suppressed_calls()
-    error = exception_of(lambda: call(import_module(name), base_url))
-    wiring.flush(_FLUSH_TIMEOUT)
+    error = exception_of(lambda: call(import_module(_MODULES.get(name, name)), base_url))
+    lifecycle.flush(_FLUSH_TIMEOUT)
     return Trial(
         records=_record_count(pipeline.shared().backends) - before,
         spans=[_scope(span) for span in exporter.get_finished_spans() if _has_usage(span)],
@@ -94,11 +96,11 @@ def _record_count(backends: Sequence[object]) -> int:
 
 
 def _has_usage(span: ReadableSpan) -> bool:
-    from .. import foreign
+    from .. import span_import
 
-    if not foreign.is_model_call(span):
+    if not span_import.is_model_call(span):
         return False
-    usage = foreign.to_record(span).usage
+    usage = span_import.to_record(span).usage
     return usage.input_tokens is not None or usage.output_tokens is not None
 
 
