@@ -15,11 +15,18 @@ from typing import Final
 
 from ._native import original_module
 
-__all__ = ["monotonic", "perf_counter", "sleep", "time_ns"]
+__all__ = ["DAY", "HOUR", "SECOND", "monotonic", "perf_counter", "process_time", "sleep", "thread_time", "time_ns"]
 
 _time: Final = original_module("time")
 
 monotonic: Final[Callable[[], float]] = _time.monotonic
 perf_counter: Final[Callable[[], float]] = _time.perf_counter
+process_time: Final[Callable[[], float]] = _time.process_time
 sleep: Final[Callable[[float], None]] = _time.sleep
+thread_time: Final[Callable[[], float]] = _time.thread_time
 time_ns: Final[Callable[[], int]] = _time.time_ns
+
+#: in nanoseconds, as the times and durations of a record are
+SECOND: Final = 1_000_000_000
+HOUR: Final = 3_600 * SECOND
+DAY: Final = 24 * HOUR

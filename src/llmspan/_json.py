@@ -44,12 +44,31 @@ def canonical(body: bytes | str) -> str:
         text = body if isinstance(body, str) else body.decode()
     except UnicodeDecodeError:
         return dumps({"base64": base64.b64encode(body).decode()})  # type: ignore[arg-type]
-    constants: list[str] = []  # NaN and the like, read as null: append returns None
     try:
-        value = json.loads(text, parse_constant=constants.append)
+        value = decoder.decode(text)
+    except _NotStrictError:  # NaN and the like become null
+        return _without_constants(text)
     except (ValueError, RecursionError):
         return dumps(text)
-    return dumps(value) if constants or _has_lone_surrogate(text, value) else text.strip(" \t\r\n")
+    return dumps(value) if _has_lone_surrogate(text, value) else text.strip(" \t\r\n")
+
+
+def _without_constants(text: str) -> str:
+    try:
+        return dumps(json.loads(text, parse_constant=lambda _: None))
+    except (ValueError, RecursionError):
+        return dumps(text)
+
+
+def canonical_object(body: bytes) -> str:
+    """:func:`canonical` of a body that was parsed as a JSON object: not parsed again unless it may not be strict."""
+    if body[:1] != b"{" or b"NaN" in body or b"Infinity" in body:
+        return canonical(body)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return canonical(body)
+    return canonical(text) if _SURROGATE_ESCAPE.search(text) else text.strip(" \t\r\n")
 
 
 def members(text: str) -> Iterator[tuple[str, Any, str]]:
@@ -121,7 +140,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 def _described(value: object) -> object:
-    """What an object says of itself; anything may go wrong in it."""
+    """The text of an unknown object; its own code may raise anything."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if callable(dump) else str(value)
 

@@ -1,7 +1,7 @@
 """llmspan's logger. Where the program's threads are greenlets, a line of our own threads is written by a greenlet.
 
 Log handlers have a lock of the program's kind, and gevent's and eventlet's locks are made for one thread of the system:
-with a second one, both wait for ever or the lock breaks. So the line waits for the next call or the end of the program.
+with a second one, both wait forever or the lock breaks. So the line waits for the next call or the end of the program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from ._native import cooperative_sleep, is_own_thread, spawn
 from .printable import printable, printable_traceback
 
-__all__ = ["PrintableFilter", "emit_held", "emit_soon", "logger"]
+__all__ = ["PrintableFilter", "WarningsOnce", "emit_held", "emit_soon", "logger"]
 
 #: older lines go first
 _MOST_HELD: Final = 1000
@@ -43,7 +43,7 @@ def _printable_argument(value: object) -> object:
 
 
 class _Holding(logging.Filter):
-    """Keeps back what a thread of ours logs, until a greenlet can write it."""
+    """Holds the log records of our own threads until a greenlet can write them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +60,23 @@ _holding: Final = _Holding()
 logger: Final = logging.getLogger("llmspan")
 logger.addFilter(PrintableFilter())
 logger.addFilter(_holding)
+
+
+class WarningsOnce:
+    """Warnings of which each is given once, by its owner: a store, or a module."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def warn(self, message: str, *arguments: object, key: str | None = None) -> None:
+        """Log ``message``, unless it was logged before, with whatever arguments, or the other that has this ``key``."""
+        if (key or message) not in self._given:
+            self._given.add(key or message)
+            logger.warning(message, *arguments)
+
+    def reset(self) -> None:
+        """Give each once more."""
+        self._given.clear()
 
 
 def emit_held() -> None:

@@ -1,7 +1,7 @@
 """Locks, threads and waits that keep working when gevent or eventlet replaces those of the standard library.
 
 A lock made before the replacement belongs to the operating system's threads, one made after it to greenlets, and either
-blocks for ever when the other kind waits for it. Our workers are threads of the system in any case, and share only
+blocks forever when the other kind waits for it. Our workers are threads of the system in any case, and share only
 locks of the system with the program. No greenlet switch may happen under such a lock: so nothing under it starts a
 thread, waits, logs or does I/O. Whoever ends a call takes none of them, but leaves its work to the thread inside.
 """
@@ -94,7 +94,7 @@ class Condition:
         return bool(self._waiters)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Let go of the lock until :meth:`notify_all`, or for ``timeout`` seconds."""
+        """Release the lock until :meth:`notify_all`, or for ``timeout`` seconds."""
         waiter = allocate_lock()
         waiter.acquire()
         self._waiters.append(waiter)
@@ -171,7 +171,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release it."""
         self._lock.release()
 
     def __enter__(self) -> None:
@@ -182,7 +182,7 @@ class Lock:
 
 
 class SerialExecutor:
-    """Runs functions one at a time, in their order, and nobody waits: who finds a thread inside leaves it his function.
+    """Runs functions one at a time, in their order; a caller that finds a thread inside leaves its function to it.
 
     So it can be called by a greenlet, a signal handler or a finaliser, also while the same thread is inside. The
     functions are a few lines that raise nothing.
@@ -203,12 +203,12 @@ class SerialExecutor:
         self._run_all()
 
     def __exit__(self, *_: object) -> None:
-        """Let go, and do what was left to us."""
+        """Leave, and run the functions that were left to this thread."""
         self._lock.release()
         self._run_while_free()
 
     def _run_while_free(self) -> None:
-        # The second look comes after the lock is free: a function that came before it would be left to nobody.
+        # The second look comes after the lock is free: a function that came before it would not run.
         while self._functions and self._lock.acquire(blocking=False):
             try:
                 self._run_all()

@@ -1,8 +1,8 @@
 """Cooperative scheduling of worker threads: one thread of a process holds the GIL, and the program's own go first.
 
 The interpreter lets a busy thread run for 5 ms before it takes the GIL away, so a worker that never sleeps makes an
-event loop wait that long, again and again. Our workers run for a fraction of a millisecond at a time, and sleep for
-longer if another thread was running when they woke up.
+event loop wait that long, again and again. Our workers look around every fraction of a millisecond, and sleep if
+another thread has run or has begun to wait for the GIL: both show as CPU time of the process that is not the worker's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
-from ._clock import perf_counter, sleep
+from ._clock import perf_counter, process_time, sleep, thread_time
 from ._native import local
 
 __all__ = ["cooperative", "yield_gil"]
@@ -19,6 +19,10 @@ __all__ = ["cooperative", "yield_gil"]
 #: seconds
 _RUN_SECONDS: Final = 100e-6
 _PROBE_SLEEP: Final = 20e-6
+#: what a thread spends at least to wake up and find the GIL taken
+_ACTIVITY_SECONDS: Final = 3e-6
+#: a worker that sees no other thread sleeps this often all the same: a system's clocks may be coarse
+_MAX_RUN_SECONDS: Final = 2e-3
 _BACKOFF_SLEEP: Final = 1e-3
 #: a short sleep takes as long as the timer is late; if it takes longer, another thread was running
 _CONTENTION_THRESHOLD: Final = 250e-6
@@ -29,17 +33,29 @@ class _Pace:
 
     def __init__(self, is_urgent: Callable[[], bool]) -> None:
         self._is_urgent = is_urgent
-        self._since = perf_counter()
+        self._since = self._slept_at = perf_counter()
+        self._others = _cpu_of_others()
 
     def yield_gil(self) -> None:
         now = perf_counter()
         if now - self._since < _RUN_SECONDS:
             return
-        if not self._is_urgent():
+        if not self._is_urgent() and (self._are_others_active() or now - self._slept_at > _MAX_RUN_SECONDS):
             sleep(_PROBE_SLEEP)
             if perf_counter() - now > _CONTENTION_THRESHOLD:
                 sleep(_BACKOFF_SLEEP)
+            self._slept_at = perf_counter()
         self._since = perf_counter()
+
+    def _are_others_active(self) -> bool:
+        """Whether another thread has run, or tried to, since the last look: also while this one slept after it."""
+        before, self._others = self._others, _cpu_of_others()
+        return self._others - before > _ACTIVITY_SECONDS
+
+
+def _cpu_of_others() -> float:
+    """The CPU seconds of all other threads of the process."""
+    return process_time() - thread_time()
 
 
 class _Local(local):

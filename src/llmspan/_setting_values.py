@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 __all__ = [
     "REDACTIONS",
-    "AnthropicNative",
+    "AnthropicNativeSpans",
     "BadValueError",
     "Capture",
     "ContentMode",
@@ -22,7 +22,7 @@ __all__ = [
     "SemconvCompat",
     "SocketFraming",
     "SpanContentFormat",
-    "SpoolFull",
+    "SpoolFullPolicy",
     "SpoolSync",
     "capture",
     "count",
@@ -48,17 +48,17 @@ __all__ = [
 
 ContentMode = Literal["full", "metadata"]
 _CONTENT: Final = ("full", "metadata")
-#: the patterns of ``redaction.py``, by name
+#: the patterns of ``redaction/patterns.py``, by name
 REDACTIONS: Final = ("keys", "email", "cards")
 Capture = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
 SpanContentFormat = Literal["json", "structured"]
 SemconvCompat = Literal["off", "beside", "instead"]
 SocketFraming = Literal["v4", "v3"]
 SpoolSync = Literal["always", "group", "none"]
-SpoolFull = Literal["drop_oldest", "drop_new"]
+SpoolFullPolicy = Literal["drop_oldest", "drop_new"]
 #: a list names hosts; ``auto`` in it stands for those of OpenAI and Azure
 IncludeUsage = Literal["auto", "off", "on"] | tuple[str, ...]
-AnthropicNative = Literal["suppress", "adopt", "both"]
+AnthropicNativeSpans = Literal["suppress", "adopt", "both"]
 
 #: a host name, the names below one (``*.example.com``) or an address, with or without a port
 _HOST: Final = re.compile(r"(?:\*\.)?(?:[a-z0-9_-]+\.)*[a-z0-9_-]+(?::\d{1,5})?|\[[0-9a-f:.]+\](?::\d{1,5})?")
@@ -85,10 +85,10 @@ def names(value: Any) -> tuple[str, ...]:
     if not any(parsed):
         raise BadValueError("it is empty")
     if "" in parsed:
-        raise BadValueError("there is nothing between two commas")
+        raise BadValueError("one of the names is empty")
     repeated = sorted({name for name in parsed if parsed.count(name) > 1})
     if repeated:
-        raise BadValueError(f"{', '.join(repeated)} is there twice")
+        raise BadValueError(f"{', '.join(repeated)} is given twice")
     return parsed
 
 
@@ -99,11 +99,11 @@ def include_usage(value: Any) -> str | tuple[str, ...]:
         return hosts[0]
     for host in hosts:
         if host in ("off", "on"):
-            raise BadValueError(f"{host!r} stands alone")
+            raise BadValueError(f"{host!r} cannot be combined with hosts")
         if not _HOST.fullmatch(host):
             raise BadValueError(f"{host!r} is not a host name; leave out scheme and path")
         if host not in ("auto", "localhost") and "." not in host and ":" not in host:
-            raise BadValueError(f"{host!r} is none of the words; a host without a dot needs its port, as {host}:8000")
+            raise BadValueError(f"{host!r} is not off, auto or on; a host without a dot needs its port, as {host}:8000")
     return hosts
 
 
@@ -132,7 +132,7 @@ def sqlite_path(value: Any) -> Path:
         url = text.strip()[len(name) + 1 :]
         text = _file_url_path(url) if name == "file" else _sqlite_url_path(name, url)
     if text.strip() in ("", ":memory:"):
-        raise BadValueError("it names no file; a database in memory could be read by nobody else")
+        raise BadValueError("it names no file; other processes cannot read a database in memory")
     return Path(text).expanduser()
 
 
@@ -146,7 +146,7 @@ def _sqlite_url_path(scheme: str, url: str) -> str:
         raise BadValueError("a path begins after three slashes, an absolute one with the fourth")
     path = url[3:]
     if "?" in path:
-        raise BadValueError("options are not taken; leave out what follows the ?")
+        raise BadValueError("options are not supported; leave out what follows the ?")
     if re.search("%[0-9a-f]{2}", path, re.IGNORECASE):
         raise BadValueError("%-escapes are not decoded in this form; write the characters themselves")
     return f"/{path.lstrip('/')}" if path.startswith("/") else path
@@ -157,11 +157,11 @@ def _file_url_path(url: str) -> str:
     try:
         parts = urlsplit(f"file:{url}")
     except ValueError:
-        raise BadValueError("it is no URL") from None
+        raise BadValueError("it is not a URL") from None
     if parts.netloc.lower() not in ("", "localhost"):
         raise BadValueError("the file is on another host; an absolute path begins after three slashes")
     if "?" in url or "#" in url:
-        raise BadValueError("options are not taken; leave out what follows the ? or #")
+        raise BadValueError("options are not supported; leave out what follows the ? or #")
     return unquote(parts.path)
 
 
@@ -263,6 +263,13 @@ def seconds(value: Any) -> float:
     return number
 
 
+def linger(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 60:
+        raise ValueError(value)
+    return number
+
+
 def flag(value: Any) -> bool:
     word = str(value).strip().lower()
     if word not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
@@ -280,6 +287,10 @@ def path(value: Any) -> Path:
     if not str(value).strip():
         raise BadValueError("it is empty")
     return Path(value).expanduser()
+
+
+def directory_or_off(value: Any) -> Path | Literal["off"]:
+    return "off" if str(value).strip().lower() == "off" else path(value)
 
 
 def text(value: Any) -> str | None:

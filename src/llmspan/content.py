@@ -1,16 +1,12 @@
 """What of a payload is kept: capture policy, credentials, media, redaction, size cap, in this order.
 
 Everything that goes to a store, on a span or into an event goes through here first. A payload that is cut stays valid
-JSON and says so; usage and metadata are never dropped for its sake. What cannot be redacted is withheld.
+JSON and is marked ``truncated``; usage and metadata are never dropped for it. What cannot be redacted is withheld.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -20,6 +16,7 @@ from . import _json
 from ._guard import exception_of, report_internal_error
 from .errors import SettingsError
 from .limits import MAX_JSON_BYTES, MAX_TEXT_BYTES, cut_json, cut_text, truncated
+from .media import MediaDescriptions
 from .redaction import (
     MASK,
     ExactMask,
@@ -39,7 +36,7 @@ from .redaction import (
 from .settings import Settings
 from .trace import KEYS, KINDS, PAYLOAD_KEYS, Content, ProviderTrace
 
-__all__ = ["MASK", "Policy"]
+__all__ = ["MASK", "ContentPolicy"]
 
 WITHHELD: Final = "[withheld by llmspan: it could not be redacted]"
 #: characters of an error's message that a record holds
@@ -62,24 +59,10 @@ _NO_CREDENTIALS: Final = ExactMask()
 #: characters that are within the limit in any script
 _SHORT: Final = MAX_TEXT_BYTES // 4
 
-#: members that hold bare base64 (anthropic sources, openai audio, files and images, parts of the GenAI conventions)
-_MEDIA_MEMBERS: Final = frozenset({"data", "file_data", "b64_json", "partial_image_b64", "result", "content"})
 #: what is in a payload's text if there is any base64 to be expected; reading it all to find none is not cheap
 _MEDIA_SIGNS: Final = ("base64", "b64_json", "partial_image_b64", '"audio"', '"input_audio"', '"file_data"',
-                       '"image_generation_call"', '"blob"')  # fmt: skip
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_\s-]++={0,2}\s*", re.ASCII)
-_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[^,;]*)*?;base64,", re.ASCII)
-#: how the bytes of a kind of media begin
-_MAGIC: Final = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF8": "image/gif",
-    b"%PDF-": "application/pdf",
-    b"OggS": "audio/ogg",
-    b"fLaC": "audio/flac",
-    b"ID3": "audio/mpeg",
-}
-_RIFF: Final = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
+                       '"image_generation_call"', '"blob"', '"inlineData"', '"inline_data"', '"bytesBase64Encoded"',
+                       '"mime_type"')  # fmt: skip
 
 
 class _StoredText(NamedTuple):
@@ -88,7 +71,7 @@ class _StoredText(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ContentPolicy:
     """Which payloads are kept, and up to which size (bytes of JSON text, each)."""
 
     keep: bool = True
@@ -98,27 +81,27 @@ class Policy:
     redact: Redactor = field(default_factory=Redactor)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Policy:
+    def from_settings(cls, settings: Settings) -> ContentPolicy:
         """The policy that the settings describe."""
         return cls(
-            keep=settings.content == "full",
+            keep=settings.capture_payloads == "full",
             max_bytes=settings.max_payload_bytes,
             max_media_bytes=settings.max_media_bytes,
             redact=Redactor(settings.redact_patterns, settings.redact),
         )
 
-    def apply_to_record(self, trace: ProviderTrace) -> ProviderTrace:
-        """``trace``, whose values are still as they came, as it may be stored."""
-        failed = trace.status == "error"
+    def apply_to_record(self, record: ProviderTrace) -> ProviderTrace:
+        """``record``, whose values are still as they came, as it may be stored."""
+        failed = record.status == "error"
         request_json, response_json, content = self.apply_to_payloads(
-            trace.request_json, trace.response_json, failed=failed
+            record.request_json, record.response_json, failed=failed
         )
         if request_json is None and response_json is None:
             content = "metadata"
-        if trace.content == "truncated":
+        if record.content == "truncated":
             content = "truncated"
-        values = self._cleaned(trace)
-        return replace(trace, **values, request_json=request_json, response_json=response_json, content=content)
+        values = self._cleaned(record)
+        return replace(record, **values, request_json=request_json, response_json=response_json, content=content)
 
     def enforce(self, record: ProviderTrace) -> ProviderTrace:
         """``record`` of another process, which has a policy of its own, as this one lets it be stored. Never raises.
@@ -150,7 +133,7 @@ class Policy:
         *,
         failed: bool = False,
     ) -> tuple[str | None, str | None, Content]:
-        """The texts to store for a request (as sent) and a response (JSON text), and what became of them.
+        """The texts to store for a request (as sent) and a response (JSON text), and the value of ``content``.
 
         ``credentials`` are those that the call was made with. What the provider says of a call that ``failed`` is
         masked like an error.
@@ -190,13 +173,18 @@ class Policy:
         cleaned = _result(self._clean_context, mask_errors(value), None)
         return cleaned if isinstance(cleaned, str) else None
 
+    def clean_attributes(self, attributes: Mapping[str, str]) -> dict[str, Any]:
+        """What may be kept of a span's attributes; nothing if they cannot be redacted."""
+        cleaned = _result(self._clean_context, dict(attributes), None)
+        return cleaned if isinstance(cleaned, dict) else {}
+
     def _clean_errors(self, facts: dict[str, Any], credentials: ExactMask) -> None:
         def cleaned(value: Any) -> Any:
             masked = mask_strings(_readable(value), credentials.on_errors)
             return self._cut(self._redacted(mask_credential_members(masked, MASK)))
 
         for key in _FROM_ERRORS:
-            if facts[key] is not None:
+            if facts.get(key) is not None:
                 facts[key] = _result(cleaned, facts[key], WITHHELD if key == "error_message" else None)
 
     def _clean_context(self, value: Any) -> Any:
@@ -270,7 +258,7 @@ class _Masks:
 
 
 def _may_hold_credentials(record: ProviderTrace) -> bool:
-    """Whether a payload of ``record`` may hold what is masked in any case; most are told by their members' names."""
+    """Whether a payload of ``record`` may hold what is masked in any case; recognised by members' names."""
     return record.status == "error" or any(
         text is not None and (text.startswith(('"', '{"base64":"')) or has_credential_members(text))
         for text in (record.request_json, record.response_json)
@@ -335,55 +323,6 @@ def _without_media(text: str, limit: int) -> tuple[str, bool]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text, False
-    media = _Media(limit)
+    media = MediaDescriptions(limit)
     value = map_json(value, leaf=media.described)
     return (_json.dumps(value), True) if media.replaced_count else (text, False)
-
-
-class _Media:
-    """Replaces base64 of more than ``limit`` bytes by what it was; counts what it replaced."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._shortest = limit * 4 // 3
-        self.replaced_count = 0
-
-    def described(self, text: Any, name: str, container: Any) -> Any:
-        """A string that is media as an object that describes it; anything else as it is."""
-        if not isinstance(text, str) or len(text) <= self._shortest:
-            return text
-        url = _DATA_URL.match(text)
-        if url is None and (name not in _MEDIA_MEMBERS or not _BASE64.fullmatch(text)):
-            return text
-        try:
-            content = _decoded(text[url.end() :] if url else text)
-        except (ValueError, binascii.Error):
-            return text
-        if len(content) <= self._limit:
-            return text
-        self.replaced_count += 1
-        kind = (
-            (url[1] if url else None)
-            or _declared_media_type(container if isinstance(container, Mapping) else {})
-            or _detected_media_type(content)
-        )
-        return {"type": kind, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _decoded(text: str) -> bytes:
-    plain = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
-    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-
-
-def _declared_media_type(container: Mapping[str, Any]) -> str | None:
-    """The media type that stands beside the data; OpenAI's audio has only a ``format``."""
-    for key in ("media_type", "mime_type"):
-        if isinstance(container.get(key), str):
-            return container[key]
-    return f"audio/{container['format']}" if isinstance(container.get("format"), str) else None
-
-
-def _detected_media_type(content: bytes) -> str:
-    if content.startswith(b"RIFF"):
-        return _RIFF.get(content[8:12], "application/octet-stream")
-    return next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), "application/octet-stream")

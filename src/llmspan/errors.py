@@ -1,8 +1,9 @@
 """Every exception llmspan raises on purpose.
 
     LlmspanError
-    ├── SettingsError        a setting (environment variable or argument) is wrong; the program can be told at start
-    │   └── RefusedError         ... or the store that it names refuses us as it is now; that may be put right there
+    ├── SettingsError        a setting (environment variable or argument) is wrong; reported at start
+    │   ├── RefusedError         ... or the store that it names refuses us as it is now; that may be put right there
+    │   └── QueryError           a filter or a group cannot be: no such key, no such value, or not on this backend
     ├── RecordError          bytes or rows that should be a record are not one
     └── BackendError         a trace backend could not do what was asked
         ├── PermanentError   the same write will never succeed: set the record aside
@@ -26,6 +27,7 @@ __all__ = [
     "LlmspanError",
     "NoTablesError",
     "PermanentError",
+    "QueryError",
     "RecordError",
     "RefusedError",
     "RetryableError",
@@ -54,6 +56,19 @@ class RefusedError(SettingsError):
     The setting can be read, and the store may be put right without the program: it is tried again, never an error at
     start.
     """
+
+
+class QueryError(SettingsError):
+    """A filter or a group cannot be. The message names the part that is wrong, where it is, and what would be right.
+
+    ``token`` is that part, and ``position`` where it begins, counted in characters from 1, if it was part of a text.
+    """
+
+    def __init__(self, message: str, token: str = "", position: int | None = None) -> None:
+        where = f"{token}: " if token else ""
+        super().__init__(f"{where}{message}" + ("" if position is None else f" (character {position})"))
+        self.token = token
+        self.position = position
 
 
 class RecordError(LlmspanError, ValueError):

@@ -2,7 +2,7 @@
 
 Making one adds its backend to the pipeline, so our own records reach it complete, whatever the sampler or attribute
 limits do to their spans; those spans are therefore skipped when they come by. GenAI spans of other instrumentations
-become records with what their attributes tell. Making one neither connects nor raises: an exporter that fails to
+become records filled from their attributes. Making one neither connects nor raises: an exporter that fails to
 construct would switch off all of auto-instrumentation.
 """
 
@@ -16,15 +16,18 @@ from typing import ClassVar, Final, Unpack
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from . import foreign, pipeline, semconv
+from . import pipeline, semconv, span_import
+from ._bounded import drop_oldest
+from ._fork import after_fork_in_child
 from ._guard import guarded, logger
 from ._native import Lock
 from .backends import load_backend
-from .content import Policy
+from .content import ContentPolicy
 from .errors import SettingsError
 from .instrumentation import is_recorded, is_response_recorded
 from .settings import ContentMode, Settings, SocketFraming
 from .settings_arguments import SettingsArguments
+from .span_processor import select_spans, submit_ended_span
 
 __all__ = [
     "BackendSpanExporter",
@@ -56,15 +59,16 @@ class BackendSpanExporter(SpanExporter):
         self._error: SettingsError | None = None
         try:
             own_settings = Settings.from_env(**settings)
-            policy = Policy.from_settings(own_settings)
+            policy = ContentPolicy.from_settings(own_settings)
             backend = load_backend(self.backend, own_settings, named_by=type(self).__name__)
         except SettingsError as error:
             self._error = error
             logger.error("llmspan: %s. This exporter writes nothing.", error)
             return
-        line = pipeline.shared()
-        line.policy = line.policy or policy
-        line.add(backend)
+        shared = pipeline.shared()
+        shared.policy = shared.policy or policy
+        shared.add(backend)
+        select_spans(own_settings, shared.policy)
 
     @property
     def error(self) -> SettingsError | None:
@@ -234,12 +238,11 @@ class _SeenSpans:
 
 def _remember(keys: OrderedDict[_Key, None], key: _Key) -> None:
     keys[key] = None
-    if len(keys) > _REMEMBERED:
-        keys.popitem(last=False)
+    drop_oldest(keys, _REMEMBERED)
 
 
 _seen_spans: Final = _SeenSpans()
-os.register_at_fork(after_in_child=_seen_spans.forget)
+after_fork_in_child(_seen_spans.forget)
 
 
 def _has_record(span: ReadableSpan) -> bool:
@@ -247,7 +250,7 @@ def _has_record(span: ReadableSpan) -> bool:
     attributes = span.attributes or {}
     if semconv.RECORD_ID in attributes or is_recorded(span.get_span_context()):
         return True
-    # Logfire tells of a stream in a log, a span of no length, when the span around the call has long ended
+    # Logfire reports a stream in a log, a span of no length, when the span around the call has long ended
     is_log = attributes.get("logfire.span_type") == "log"
     return is_log and is_response_recorded(attributes.get("gen_ai.response.id"))
 
@@ -255,7 +258,10 @@ def _has_record(span: ReadableSpan) -> bool:
 def _take(span: ReadableSpan) -> None:
     if _has_record(span):
         _seen_spans.take(span)
-    elif foreign.is_model_call(span) and _seen_spans.take(span):
-        line = pipeline.shared()
+    elif span_import.is_model_call(span) and _seen_spans.take(span):
+        shared = pipeline.shared()
         size = sum(len(value) for value in (span.attributes or {}).values() if isinstance(value, str))
-        line.submit(pipeline.PrebuiltRecord(lambda: foreign.to_record(span), line.policy or Policy(), size))
+        policy = shared.policy or ContentPolicy()
+        shared.submit(pipeline.PrebuiltRecord(lambda: span_import.to_record(span), policy, size))
+        return
+    submit_ended_span(span)

@@ -8,6 +8,7 @@ the same text is always cut to the same, so that a filter still matches.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -22,7 +23,9 @@ __all__ = [
     "cut_at_space",
     "cut_json",
     "cut_text",
+    "encodable",
     "id_key",
+    "plain_text",
     "truncated",
 ]
 
@@ -41,6 +44,8 @@ _MARK: Final = "llmspan.truncated"
 _MOST_BYTES_PER_CHARACTER: Final = 4
 #: characters of an id that is remembered as it is; shorter than the key of a longer one, so that no two are the same
 _LONGEST_KEY: Final = 64
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NUL: Final = "\0"
 
 
 def cut_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
@@ -52,6 +57,22 @@ def cut_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
         return value
     ending = f"...[{len(content)} bytes, sha256 {sha256(content).hexdigest()[:16]}]"
     return content[: limit - len(ending)].decode("utf-8", "ignore") + ending
+
+
+def plain_text(value: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """``value`` in ``limit`` bytes, with what some store cannot hold (NUL, lone surrogates) replaced by U+FFFD."""
+    return cut_text(encodable(value.replace(_NUL, "\ufffd") if _NUL in value else value), limit)
+
+
+def encodable(value: str) -> str:
+    """``value`` with U+FFFD for each lone surrogate, of which UTF-8 has none."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", value)
+    return value
 
 
 def cut_at_space(text: str, limit: int) -> str:

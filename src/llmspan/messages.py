@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from . import gemini_messages
 from .wire.finish_reasons import normalized, response_reason
 from .wire.reply import JsonObject, obj, objects, string, text
 
@@ -46,16 +47,16 @@ _ROLES: Final = {"function": "tool"}
 def content_attributes(request: Any, response: Any) -> dict[str, Any]:
     """The conventions' content attributes, structured, of a request and a response as JSON values.
 
-    They are told apart by their shape, which is that of chat completions, Responses, messages or completions; what is
-    in none of these shapes has no attributes.
+    Their shape decides: that of chat completions, Responses, messages or completions, or of Google's APIs; what is in
+    none of these shapes has no attributes.
     """
     request_body, response_body = obj(request), obj(response)
     instructions = [*_instructions(request_body.get("system")), *_instructions(request_body.get("instructions"))]
     attributes = {
-        INSTRUCTIONS: instructions,
-        INPUT: [*_input(request_body)],
-        TOOLS: [*_tools(request_body)],
-        OUTPUT: [*_output(response_body)],
+        INSTRUCTIONS: [*instructions, *gemini_messages.instructions(request_body)],
+        INPUT: gemini_messages.input_messages(request_body) or [*_input(request_body)],
+        TOOLS: gemini_messages.tools(request_body) or [*_tools(request_body)],
+        OUTPUT: gemini_messages.output_messages(response_body) or [*_output(response_body)],
     }
     return {name: value for name, value in attributes.items() if value}
 

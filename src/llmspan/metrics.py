@@ -37,7 +37,7 @@ _MODALITY: Final = "gen_ai.token.modality"
 
 
 class CallMetrics:
-    """The instruments, and what they are told of a call.
+    """The instruments, and what they record of a call.
 
     Args:
         meter_provider: where points go; the global one by default, which may be set later than this is made.
@@ -59,7 +59,7 @@ class CallMetrics:
         Args:
             call: its record.
             gaps: the nanoseconds between pieces of its output.
-            is_timed: whether its duration is how long somebody waited for it; that of a batch's result is not.
+            is_timed: whether its duration is how long a caller waited for it; that of a batch's result is not.
             fingerprint: what OpenAI calls the ``system_fingerprint`` of the response.
         """
         if not self._is_listened_to():
@@ -114,7 +114,7 @@ class CallMetrics:
             self._time("gen_ai.client.operation.time_per_output_chunk", gap, common, span_context)
 
     def _is_listened_to(self) -> bool:
-        """Whether somebody has set up a provider: that of the API alone does nothing."""
+        """Whether a meter provider is set up: that of the API alone does nothing."""
         provider = self._given or metrics.get_meter_provider()
         return not type(provider).__module__.startswith("opentelemetry.metrics")
 

@@ -2,7 +2,7 @@
 
 A batch of 512 spans that carry message content is larger than the 4 MiB that a gRPC receiver takes; it is refused
 whole, and retried in vain. The size of a span is bounded from above without encoding it, so that nothing is encoded
-twice. The records of trace backends do not pass here and are never cut for OTLP's sake.
+twice. The records of trace backends do not pass here and are never cut to the limits of OTLP.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from . import _json
 from ._guard import guarded
+from ._log import WarningsOnce
 from ._native import Lock
 from .errors import SettingsError
 from .limits import truncated
@@ -62,7 +63,7 @@ class SizeLimitedSpanExporter(SpanExporter):
         self._exporter = exporter
         self._max_bytes = max_bytes
         self._max_span_bytes = max_span_bytes
-        self._warned = False
+        self._warnings = WarningsOnce()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send all batches; FAILURE if one of them failed. The others have been sent all the same."""
@@ -104,18 +105,16 @@ class SizeLimitedSpanExporter(SpanExporter):
         if size <= limit:
             return span, size
         smaller = guarded("otlp.cut", _cut, span, size, limit) or span
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "llmspan: span %r has %d bytes, more than the %d that LLMSPAN_OTLP_MAX_SPAN_BYTES and"
-                " LLMSPAN_OTLP_MAX_BYTES allow; its longest attributes are cut, and so are those of later ones."
-                " Message content on spans does not fit into OTLP: the whole of it is in the records of"
-                " LLMSPAN_BACKENDS. To keep it off spans, set"
-                " OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=NO_CONTENT.",
-                span.name,
-                size,
-                limit,
-            )
+        self._warnings.warn(
+            "llmspan: span %r has %d bytes, more than the %d that LLMSPAN_OTLP_MAX_SPAN_BYTES and"
+            " LLMSPAN_OTLP_MAX_BYTES allow; its longest attributes are cut, and so are those of later ones."
+            " Message content on spans does not fit into OTLP: the whole of it is in the records of"
+            " LLMSPAN_BACKENDS. To keep it off spans, set"
+            " OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=NO_CONTENT.",
+            span.name,
+            size,
+            limit,
+        )
         return smaller, size_of(smaller)
 
 
@@ -172,13 +171,13 @@ class OTLPSpanExporter(SpanExporter):
                 self._exporter.shutdown()
 
     def _opened(self) -> SpanExporter | None:
-        """The exporter, made when the first spans come: after a fork, and where an error can be told."""
+        """The exporter, made when the first spans come: after a fork, and where an error can be logged."""
         with self._lock:
             settings = self._settings
             if self._exporter is None and settings is not None and not self._closed:
                 self._exporter = _make(settings, self._options)
                 if self._exporter is None:
-                    self._settings = None  # told; not again for every batch
+                    self._settings = None  # logged once, not for every batch
             return self._exporter
 
 

@@ -18,14 +18,15 @@ from typing import Any, Final, ParamSpec
 
 from opentelemetry import trace as otel_trace
 
-from . import _json, pipeline, scope, wire
+from . import _json, call_context, pipeline, wire
 from ._clock import monotonic
 from ._native import Lock
 from .backends import load_backends
 from .backends.base import Backend
-from .content import Policy
+from .content import ContentPolicy
 from .errors import BackendError, RecordError
 from .pipeline import Pipeline
+from .pipeline.status_file import status_directory
 from .settings import Settings
 from .trace import ProviderTrace, RecordStatus, nanoseconds_of, new_id
 from .usage import Usage
@@ -111,18 +112,18 @@ def record(
         RecordError: a value cannot be in a record; the message names it.
         SettingsError: nothing has been set up yet, and the environment's settings are wrong.
     """
-    line = _line()
+    shared = _shared_pipeline()
     started, lasted = _times(started_at, duration)
-    call_context = scope.current()
+    context = call_context.current()
     span_context = otel_trace.get_current_span().get_span_context()
     raised = error if isinstance(error, BaseException) else None
     values: dict[str, Any] = {
-        **{f.name: getattr(call_context, f.name) for f in fields(call_context)},
+        **{f.name: getattr(context, f.name) for f in fields(context)},
         "id": id or new_id(),
         "trace_id": f"{span_context.trace_id:032x}" if span_context.is_valid else None,
         "parent_span_id": f"{span_context.span_id:016x}" if span_context.is_valid else None,
-        "attributes": _copied({**call_context.attributes, **(attributes or {})}),
-        "source": source or line.source,
+        "attributes": _copied({**context.attributes, **(attributes or {})}),
+        "source": source or shared.source,
         "provider": provider,
         "operation": operation,
         "api": api or operation,
@@ -146,13 +147,15 @@ def record(
         "duration_ns": lasted,
         "time_to_first_chunk_ns": None if time_to_first_chunk is None else _nanoseconds(time_to_first_chunk),
     }
-    brief = replace(ProviderTrace.from_dict(values), usage=_usage(usage))
+    metadata = replace(ProviderTrace.from_dict(values), usage=_usage(usage))
     request_text, response_text = _text(request), _text(response)
     size = len(request_text or "") + len(response_text or "")
-    line.submit(
-        pipeline.PrebuiltRecord(lambda: _whole(brief, request_text, response_text), line.policy or Policy(), size)
+    shared.submit(
+        pipeline.PrebuiltRecord(
+            lambda: _with_payloads(metadata, request_text, response_text), shared.policy or ContentPolicy(), size
+        )
     )
-    return brief.id
+    return metadata.id
 
 
 def _awaited(function: Callable[P, str]) -> Callable[P, Coroutine[Any, Any, str]]:
@@ -179,24 +182,24 @@ record_async = _awaited(record)
 create = record_async
 
 
-async def _stored(line: Pipeline, record_id: str) -> None:
-    """Wait until all that had been accepted is settled, which this record is a part of, and see what became of it."""
-    before = line.status()
+async def _stored(shared: Pipeline, record_id: str) -> None:
+    """Wait until all records accepted so far are settled, this one among them; raise if it was not stored."""
+    before = shared.status()
     deadline = monotonic() + Settings.from_env().write_timeout
     pause = 0.001
-    while not _settled(line, [state.accepted for state in before]):
+    while not _are_settled(shared, [state.accepted for state in before]):
         if monotonic() > deadline:
-            raise BackendError(f"record {record_id} is not stored yet; it stays queued: {_troubles(line)}")
+            raise BackendError(f"record {record_id} is not stored yet; it stays queued: {_last_errors(shared)}")
         await sleep(pause)
         pause = min(pause * 2, 0.05)
-    primary = line.backends[0]
+    primary = shared.backends[0]
     if primary.readable and not await to_thread(_has, primary, record_id):
-        raise BackendError(f"record {record_id} was not stored: {_troubles(line)}")
+        raise BackendError(f"record {record_id} was not stored: {_last_errors(shared)}")
 
 
-def _settled(line: Pipeline, accepted: list[int]) -> bool:
+def _are_settled(shared: Pipeline, accepted: list[int]) -> bool:
     """Whether each backend is done with as many records as it had accepted: they are taken in their order."""
-    settled_counts = (state.accepted - state.queued - state.spooled for state in line.status())
+    settled_counts = (state.accepted - state.queued - state.spooled for state in shared.status())
     return all(count >= accepted_count for count, accepted_count in zip(settled_counts, accepted, strict=False))
 
 
@@ -205,35 +208,38 @@ def _has(backend: Backend, record_id: str) -> bool:
         return backend.get(record_id) is not None
 
 
-def _troubles(line: Pipeline) -> str:
-    errors = (f"{state.backend}: {state.last_error}" for state in line.status() if state.last_error)
+def _last_errors(shared: Pipeline) -> str:
+    errors = (f"{state.backend}: {state.last_error}" for state in shared.status() if state.last_error)
     return "; ".join(errors) or "the backends report no error"
 
 
-def _line() -> Pipeline:
-    """The pipeline, with the backends of the environment if nobody has named any."""
-    line = pipeline.shared()
+def _shared_pipeline() -> Pipeline:
+    """The pipeline, with the backends of the environment if none was added."""
+    shared = pipeline.shared()
     with _lock:
-        if line.policy is None:
+        if shared.policy is None:
             settings = Settings.from_env()
-            line.policy, line.source = Policy.from_settings(settings), settings.source
-        if not line.backends:
+            shared.policy, shared.source = ContentPolicy.from_settings(settings), settings.service_name
+        if not shared.backends:
             settings = Settings.from_env()
-            line.configure(settings)
+            shared.configure(settings)
+            shared.status_file.set_directory(status_directory(settings.status_dir))
             for backend in load_backends(settings):
-                line.add(backend)
-            atexit.register(line.flush, settings.exit_timeout)
-    return line
+                shared.add(backend)
+            atexit.register(shared.flush, settings.exit_timeout)
+    return shared
 
 
-def _whole(brief: ProviderTrace, request_text: str | bytes | None, response_text: str | bytes | None) -> ProviderTrace:
-    """The record with its payloads, and with what these tell where nothing was said. Slow; for the worker."""
+def _with_payloads(
+    record: ProviderTrace, request_text: str | bytes | None, response_text: str | bytes | None
+) -> ProviderTrace:
+    """The record with its payloads, and facts from them for keys that were not given. Slow; for the worker."""
     request_json = None if request_text is None else _json.canonical(request_text)
-    response_json, facts = _read(brief.api, response_text)
-    missing = {key: value for key, value in facts.items() if value and not getattr(brief, key)}
-    usage = brief.usage if brief.usage.source != "none" else facts.get("usage") or Usage()
+    response_json, facts = _read(record.api, response_text)
+    missing = {key: value for key, value in facts.items() if value and not getattr(record, key)}
+    usage = record.usage if record.usage.source != "none" else facts.get("usage") or Usage()
     return replace(
-        brief,
+        record,
         **missing | {"usage": usage},
         request_json=request_json,
         response_json=response_json,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -22,7 +22,9 @@ from .semconv_request import OPENAI, request_attributes
 from .settings import SemconvCompat
 from .trace import KINDS, ProviderTrace, new_id
 from .usage import Usage
-from .wire.finish_reasons import normalized, response_reason
+from .wire.apis.gemini_reasons import content_reasons, interaction_reasons
+from .wire.finish_reasons import normalized, response_reasons
+from .wire.reply import JsonObject, obj
 
 __all__ = [
     "SCHEMA_URL",
@@ -122,6 +124,9 @@ _DETAILS: Final[dict[str, str]] = {
     "image_output_tokens": "gen_ai.usage.image.output_tokens",
     "text_input_tokens": "gen_ai.usage.text.input_tokens",
     "text_output_tokens": "gen_ai.usage.text.output_tokens",
+    "cache_read_audio_tokens": "gen_ai.usage.audio.cache_read.input_tokens",
+    "cache_read_image_tokens": "gen_ai.usage.image.cache_read.input_tokens",
+    "cache_read_text_tokens": "gen_ai.usage.text.cache_read.input_tokens",
 }
 _DETAIL_OF: Final = {attribute: name for name, attribute in (_ANTHROPIC_DETAILS | _DETAILS).items()}
 _USAGE_PREFIX: Final = "llmspan.usage."
@@ -133,8 +138,13 @@ _FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
 #: providers whose spans, metrics and events carry ``anthropic.*`` attributes
 _ANTHROPIC: Final = frozenset({"anthropic"})
-#: APIs whose response has a status instead of finish reasons
-_RESPONSES: Final = frozenset({"responses", "responses_compact"})
+#: APIs of which the whole response says what the record's finish reasons do not, and how it is read
+_REASONS_OF: Final[dict[str, Callable[[JsonObject], tuple[str, ...]]]] = {
+    "generate_content": content_reasons,
+    "interactions": interaction_reasons,
+    "responses": response_reasons,
+    "responses_compact": response_reasons,
+}
 _FIRST_ERROR: Final = 400
 #: operations whose usage belongs to another call
 NOT_BILLED: Final = frozenset({"fetch_response"})
@@ -160,7 +170,7 @@ class SpanFacts(NamedTuple):
     """Facts of a call that spans, events and metrics carry and records have no column for."""
 
     system_fingerprint: str | None = None
-    #: in the conventions' spelling, where the record's own values do not tell
+    #: in the conventions' spelling, where the record's own values do not determine it
     finish_reasons: tuple[str, ...] | None = None
     #: of a fetched response
     response_status: str | None = None
@@ -197,9 +207,9 @@ def end_attributes(facts: Mapping[str, Any], span_facts: SpanFacts = SpanFacts()
     return attributes | _only_on_spans(facts, span_facts)
 
 
-def event_attributes(trace: ProviderTrace, span_facts: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
+def event_attributes(record: ProviderTrace, span_facts: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
     """What the event of a finished call says: all that its span says, less the request's parameters."""
-    facts = {key: getattr(trace, key) for key in _READ}
+    facts = {key: getattr(record, key) for key in _READ}
     return _attributes(facts, span_facts.finish_reasons) | _only_on_spans(facts, span_facts)
 
 
@@ -234,9 +244,9 @@ def vendor_response_attributes(
     return attributes
 
 
-def to_attributes(trace: ProviderTrace) -> dict[str, Any]:
+def to_attributes(record: ProviderTrace) -> dict[str, Any]:
     """The record as attributes, less payloads, ``usage_raw`` and the JSON values, which never go on spans."""
-    return _attributes({key: getattr(trace, key) for key in _READ}, _response_reasons(trace))
+    return _attributes({key: getattr(record, key) for key in _READ}, _response_reasons(record))
 
 
 def _attributes(facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> dict[str, Any]:
@@ -254,16 +264,17 @@ def _add_interruption(attributes: dict[str, Any], facts: Mapping[str, Any]) -> N
         attributes[CANCELLED_BY] = attributes.pop(ERROR_TYPE)
 
 
-def _response_reasons(trace: ProviderTrace) -> tuple[str, ...] | None:
-    """The finish reasons of a Responses object, of which the record's column has the status alone."""
-    if trace.api not in _RESPONSES or trace.response_json is None or not any(trace.finish_reasons):
+def _response_reasons(record: ProviderTrace) -> tuple[str, ...] | None:
+    """The finish reasons that the response says more of than the record's column, which has a status, or one word."""
+    read = _REASONS_OF.get(record.api)
+    if read is None or record.response_json is None or not (any(record.finish_reasons) or read is content_reasons):
         return None
     try:
-        response = json.loads(trace.response_json)
+        response = json.loads(record.response_json)
     except (ValueError, RecursionError):  # a record made by hand
         return None
-    reason = response_reason(response) if isinstance(response, dict) else None
-    return () if reason is None else (reason,)
+    reasons = read(obj(response))
+    return reasons if reasons or not record.finish_reasons or read is not content_reasons else None
 
 
 def _failed_while_generating(facts: Mapping[str, Any]) -> bool:
@@ -305,7 +316,7 @@ def with_old_names(attributes: dict[str, Any], compat: SemconvCompat) -> dict[st
 def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -> ProviderTrace:
     """The record that a finished GenAI span describes, without payloads.
 
-    ``attributes`` are read instead of the span's own, for spans that say the same in other words (``foreign.py``).
+    ``attributes`` are read instead of the span's own, for spans that say the same in other words (``span_import.py``).
 
     Raises:
         RecordError: the span is not a GenAI client span.
@@ -335,7 +346,7 @@ def from_span(span: ReadableSpan, attributes: Mapping[str, Any] | None = None) -
     if span.parent is not None:
         values["parent_span_id"] = format_span_id(span.parent.span_id)
     first = span_attributes.get(_FIRST_CHUNK)
-    reasons = _strings(span_attributes.get(RAW_FINISH_REASONS)) or _strings(span_attributes.get(FINISH_REASONS))
+    reasons = _strings(span_attributes.get(RAW_FINISH_REASONS, span_attributes.get(FINISH_REASONS)))
     return ProviderTrace(
         **values,
         stream=bool(span_attributes.get(STREAM)),

@@ -25,17 +25,45 @@ _PARAMETERS: Final[dict[str, tuple[str, type | tuple[type, ...], type | None]]] 
     "reasoning_effort": ("gen_ai.request.reasoning.level", str, None),
     "max_tokens_to_sample": ("gen_ai.request.max_tokens", int, None),
     "dimensions": ("gen_ai.embeddings.dimension.count", int, None),
+    # Google's, within the objects that _CONFIGURATIONS names
+    "topP": ("gen_ai.request.top_p", (int, float), float),
+    "topK": ("gen_ai.request.top_k", (int, float), int),
+    "frequencyPenalty": ("gen_ai.request.frequency_penalty", (int, float), float),
+    "presencePenalty": ("gen_ai.request.presence_penalty", (int, float), float),
+    "maxOutputTokens": ("gen_ai.request.max_tokens", int, None),
+    "thinking_level": ("gen_ai.request.reasoning.level", str, None),
+    "previous_interaction_id": ("gen_ai.request.previous_response.id", str, None),
+    "outputDimensionality": ("gen_ai.embeddings.dimension.count", int, None),
 }
+#: APIs with parameters that are not at the top of the request -> the object, or the list of objects, that has them
+_CONFIGURATIONS: Final = {
+    "batch_embed_contents": "requests",
+    "generate_content": "generationConfig",
+    "imagen_predict": "parameters",
+    "interactions": "generation_config",
+    "predict": "parameters",
+}
+#: where a request names what the output is to be
+_MODALITY_KEYS: Final = ("modalities", "responseModalities", "response_modalities")
 #: providers whose spans, metrics and events carry ``openai.*`` attributes: the provider's name says which vendor's
 #: attributes are to be expected, so others that speak the same API get none
 OPENAI: Final = frozenset({"openai", "azure.ai.openai"})
-_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+_OUTPUT_TYPES: Final = {
+    "text": "text", "json_object": "json", "json_schema": "json",
+    "text/plain": "text", "text/x.enum": "text", "application/json": "json",
+}  # fmt: skip
 #: what OpenAI and gateways call a modality of the output -> the output type
 _MODALITIES: Final = {"audio": "speech", "image": "image"}
 #: old name -> the name that counts if both are given
 _REPLACED: Final = {"max_tokens": "max_completion_tokens", "stop": "stop_sequences", "text": "response_format"}
 #: what an API is asked for, where that is not the request's to say
-_OUTPUT_OF: Final = {"images": "image", "speech": "speech", "transcriptions": "text", "translations": "text"}
+_OUTPUT_OF: Final = {
+    "imagen_predict": "image",
+    "images": "image",
+    "speech": "speech",
+    "transcriptions": "text",
+    "translations": "text",
+}
 #: which of OpenAI's two an API is of
 _API_TYPES: Final = {
     "chat_completions": "chat_completions",
@@ -49,6 +77,7 @@ def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict
     attributes = _openai_request_attributes(api, body) if provider in OPENAI else {}
     if api in _OUTPUT_OF:
         attributes["gen_ai.output.type"] = _OUTPUT_OF[api]
+    body = _with_configuration(api, body)
     for key, value in body.items():
         if key in _REPLACED and body.get(_REPLACED[key]) is not None:
             continue
@@ -58,15 +87,22 @@ def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict
                 attributes[name] = value if convert is None else convert(value)
         elif key in _SHAPED_PARAMETERS:
             attributes.update(_SHAPED_PARAMETERS[key](value, api))
-    modality = _modality(body.get("modalities"))
+    modality = next(filter(None, (_modality(body.get(key)) for key in _MODALITY_KEYS)), None)
     if modality is not None:
         attributes["gen_ai.output.type"] = modality
     return attributes
 
 
+def _with_configuration(api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``body`` with the parameters that it has one level down; of several requests, those of the first."""
+    inner = body.get(_CONFIGURATIONS[api]) if api in _CONFIGURATIONS else None
+    inner = inner[0] if isinstance(inner, list) and inner else inner
+    return {**body, **inner} if isinstance(inner, Mapping) else body
+
+
 def _modality(modality: object) -> str | None:
     """The output type of a call that asks for several modalities: that of the one beside text."""
-    kinds = [kind for kind in modality if isinstance(kind, str)] if isinstance(modality, list | tuple) else []
+    kinds = [kind.lower() for kind in modality if isinstance(kind, str)] if isinstance(modality, list | tuple) else []
     return next((_MODALITIES[kind] for kind in kinds if kind in _MODALITIES), None)
 
 
@@ -127,9 +163,15 @@ _SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
     "prompt": _prompt,
     "stop": _stop,
     "stop_sequences": _stop,
+    "stopSequences": _stop,
     "n": _choices,
+    "candidateCount": _choices,
+    "sampleCount": _choices,
+    "responseMimeType": lambda value, _: _output(value),
+    "response_mime_type": lambda value, _: _output(value),
+    "thinkingConfig": lambda value, api: _reasoning({"effort": _get(value, "thinkingLevel")}, api),
     "encoding_format": _encoding,
-    "response_format": lambda value, _: _output(_get(value, "type")),
+    "response_format": lambda value, _: _output(_get(value, "mime_type") or _get(value, "type")),
     "text": lambda value, _: _output(_get(_get(value, "format"), "type")),
 }
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Unpack, cast, get_args
+from typing import Any, Final, Literal, Unpack, get_args
 
 from . import _setting_values as parse
+from ._setting import Setting
+from ._setting_names import first_given
 from ._setting_values import (
     REDACTIONS,
-    AnthropicNative,
-    BadValueError,
+    AnthropicNativeSpans,
     Capture,
     ContentMode,
     IncludeUsage,
     SemconvCompat,
     SocketFraming,
     SpanContentFormat,
-    SpoolFull,
+    SpoolFullPolicy,
     SpoolSync,
 )
 from .errors import SettingsError
@@ -33,7 +34,7 @@ from .settings_arguments import SettingsArguments
 __all__ = [
     "REDACTIONS",
     "TABLE",
-    "AnthropicNative",
+    "AnthropicNativeSpans",
     "Capture",
     "ContentMode",
     "DynamicSetting",
@@ -43,7 +44,7 @@ __all__ = [
     "Settings",
     "SocketFraming",
     "SpanContentFormat",
-    "SpoolFull",
+    "SpoolFullPolicy",
     "SpoolSync",
 ]
 
@@ -52,7 +53,7 @@ logger = logging.getLogger("llmspan")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What llmspan was told; see :data:`TABLE` for the meaning of each field."""
+    """The values of all settings; see :data:`TABLE` for the meaning of each field."""
 
     backends: tuple[str, ...] = ()
     sqlite_path: Path | None = None
@@ -71,28 +72,33 @@ class Settings:
     auto_migrate: bool = True
     write_timeout: float = 30.0
     dead_letter_dir: Path | None = None
-    content: ContentMode = "full"
+    capture_payloads: ContentMode = "full"
     max_media_bytes: int = 64 * 1024
     redact: Callable[[Any], Any] | str | None = None
     redact_patterns: tuple[str, ...] = ()
     span_content_format: SpanContentFormat = "json"
     semconv_compat: SemconvCompat = "off"
+    spans: Literal["off", "parents", "all"] = "parents"
     chunk_metrics: bool = False
     max_payload_bytes: int = 16 * 1024 * 1024
     queue_max_bytes: int = 64 * 1024 * 1024
     queue_max_items: int = 10_000
+    linger: float = 0.2
     spool_dir: Path | None = None
     spool_sync: SpoolSync = "group"
     spool_max_bytes: int = 1024 * 1024 * 1024
-    spool_full: SpoolFull = "drop_oldest"
+    spool_full_policy: SpoolFullPolicy = "drop_oldest"
     include_usage: IncludeUsage = "auto"
-    anthropic_native: AnthropicNative = "suppress"
+    anthropic_native_spans: AnthropicNativeSpans = "suppress"
     request_metadata: bool = True
     estimate_usage: Callable[..., Any] | str = "off"
-    source: str | None = None
+    prices: Path | None = None
+    service_name: str | None = None
     baggage_keys: tuple[str, ...] = ()
     exit_timeout: float = 5.0
     summary: bool = False
+    status_dir: Path | Literal["off"] | None = None
+    ui_password: str | None = field(default=None, repr=False)
     otlp_max_bytes: int = 4_000_000
     otlp_max_span_bytes: int = 256 * 1024
     otel_exporter_otlp_protocol: str | None = "grpc"
@@ -108,48 +114,22 @@ class Settings:
             SettingsError: a value cannot be read, or ``overrides`` names an unknown setting.
         """
         environ = os.environ if environ is None else environ
-        arguments = cast("dict[str, Any]", overrides)
-        unknown = arguments.keys() - {f.name for f in fields(cls)}
-        if unknown:
-            names = ", ".join(f.name for f in fields(cls))
-            raise SettingsError(f"no setting is called {', '.join(sorted(unknown))}; there are {names}")
+        arguments = {name: value for name, value in overrides.items() if value is not None}
+        _reject_unknown(overrides.keys())
         values: dict[str, Any] = {}
         for setting in TABLE:
-            if arguments.get(setting.name) is not None:
-                values[setting.name] = setting.read(arguments[setting.name], f"{setting.name}=")
+            keyword = first_given(arguments, setting.keywords, "=")
+            if keyword is not None:
+                values[setting.name] = setting.read(arguments[keyword], f"{keyword}=")
                 continue
-            variable = _variable_in(environ, setting)
+            variable = first_given(environ, setting.variables)
             if variable is not None:
                 values[setting.name] = setting.read(environ[variable], f"{variable}=")
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table."""
-
-    name: str
-    env: str
-    parse: Callable[[Any], Any]
-    expects: str
-    default: str
-    doc: str
-    aliases: tuple[str, ...] = ()
-
-    def read(self, value: Any, origin: str) -> Any:
-        """``value`` parsed; a :class:`SettingsError` says where it came from and what is expected."""
-        try:
-            return self.parse(value)
-        except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: `~nobody`, or a user without a home
-            is_ours = isinstance(error, BadValueError)
-            value_text = (error.shown if is_ours else None) or str(value)
-            raise SettingsError(
-                f"{origin}{value_text}: expected {self.expects}{f' ({error})' if is_ours else ''}"
-            ) from None
-
-
 class DynamicSetting:
-    """What a setting's variable says now, for a setting that a running program may change.
+    """The current value of a setting that a running program may change by its variable.
 
     A value that cannot be read changes nothing; it is logged once.
     """
@@ -172,20 +152,12 @@ class DynamicSetting:
         return self._value
 
 
-#: old names that were met: one notice each
-_noticed: set[str] = set()
-
-
-def _variable_in(environ: Mapping[str, str], setting: Setting) -> str | None:
-    if setting.env in environ:
-        return setting.env
-    for alias in setting.aliases:
-        if alias in environ:
-            if alias not in _noticed:
-                _noticed.add(alias)
-                logger.warning("llmspan: %s is read as %s; please use the new name", alias, setting.env)
-            return alias
-    return None
+def _reject_unknown(keywords: Iterable[str]) -> None:
+    unknown = sorted(set(keywords) - {keyword for setting in TABLE for keyword in setting.keywords})
+    if unknown:
+        quoted = ", ".join(f'"{name}"' for name in unknown)
+        names = ", ".join(setting.name for setting in TABLE)
+        raise SettingsError(f"unknown setting{'s' if unknown[1:] else ''} {quoted}; available: {names}")
 
 
 TABLE: Final[tuple[Setting, ...]] = (
@@ -201,14 +173,14 @@ TABLE: Final[tuple[Setting, ...]] = (
         "The SQLite file of the `sqlite` backend; made with mode 0600 if it is not there.",
     ),
     Setting(
-        "sqlite_retention_days", "LLMSPAN_SQLITE_RETENTION_DAYS", parse.count, "a whole number above 0", "for ever",
+        "sqlite_retention_days", "LLMSPAN_SQLITE_RETENTION_DAYS", parse.count, "a whole number above 0",
+        "keep forever",
         "Records that began more than so many days ago are deleted from the SQLite file when it is written to. See"
         " docs/sqlite.md.",
     ),
     Setting(
         "sqlite_max_bytes", "LLMSPAN_SQLITE_MAX_BYTES", parse.file_size,
-        "a size of 256KiB or more, such as 512MiB or 4GiB",
-        "none",
+        "a size of 256KiB or more, such as 512MiB or 4GiB", "none",
         "How much the SQLite file may hold; where it is more, the oldest records are deleted when it is written to. See"
         " docs/sqlite.md.",
     ),
@@ -224,7 +196,8 @@ TABLE: Final[tuple[Setting, ...]] = (
         ("LETTA_TELEMETRY_PROVIDER_TRACE_PG_METADATA_ONLY",),
     ),
     Setting(
-        "postgres_retention_days", "LLMSPAN_POSTGRES_RETENTION_DAYS", parse.count, "a whole number above 0", "for ever",
+        "postgres_retention_days", "LLMSPAN_POSTGRES_RETENTION_DAYS", parse.count, "a whole number above 0",
+        "keep forever",
         "Day partitions older than so many days are dropped, by the clock of the server.",
     ),
     Setting(
@@ -273,9 +246,11 @@ TABLE: Final[tuple[Setting, ...]] = (
         "Where records that a backend can never store are kept, one file per backend.",
     ),
     Setting(
-        "content", "LLMSPAN_CONTENT", parse.one_of(*get_args(ContentMode)), "full or metadata", "full",
+        "capture_payloads", "LLMSPAN_CAPTURE_PAYLOADS", parse.one_of(*get_args(ContentMode)), "full or metadata",
+        "full",
         "Whether requests and responses are stored (`full`) or only what is known about them (`metadata`)."
         " In the sidecar: of all programs that send to it.",
+        ("LLMSPAN_CONTENT",), "content",
     ),
     Setting(
         "max_media_bytes", "LLMSPAN_MAX_MEDIA_BYTES", parse.size, "a size such as 65536, 512KiB or 16MiB", "64KiB",
@@ -312,21 +287,33 @@ TABLE: Final[tuple[Setting, ...]] = (
         " current ones, and `gen_ai.system` is added.",
     ),
     Setting(
+        "spans", "LLMSPAN_SPANS", parse.one_of("off", "parents", "all"), "off, parents or all", "parents",
+        "Spans stored with calls: agents, tools, servers around them (`parents`), `all`, or `off`. See docs/runs.md.",
+    ),
+    Setting(
         "chunk_metrics", "LLMSPAN_CHUNK_METRICS", parse.flag, "1 or 0", "0",
-        "Also measure `gen_ai.client.inference.time_per_output_chunk`, which means to look at the clock once per piece"
-        " that is received.",
+        "Also measure `gen_ai.client.inference.time_per_output_chunk`, which reads the clock once per chunk that is"
+        " received.",
     ),
     Setting(
         "max_payload_bytes", "LLMSPAN_MAX_PAYLOAD_BYTES", parse.size, "a size such as 65536, 512KiB or 16MiB", "16MiB",
-        "The largest request or response that is stored whole; a larger one is cut, stays valid JSON, and says so.",
+        "The largest request or response that is stored whole; larger ones are truncated to valid JSON and"
+        " marked `truncated`.",
     ),
     Setting(
         "queue_max_bytes", "LLMSPAN_QUEUE_MAX_BYTES", parse.size, "a size such as 65536, 512KiB or 64MiB", "64MiB",
-        "How much may wait to be written. Beyond it, payloads are dropped first (the record and its usage stay).",
+        "The size of all records that may wait to be written. Beyond it, payloads are dropped first (the record and its"
+        " usage stay).",
     ),
     Setting(
         "queue_max_items", "LLMSPAN_QUEUE_MAX_ITEMS", parse.count, "a whole number above 0", "10000",
         "How many records may wait to be written. Beyond it the oldest are dropped, and counted.",
+    ),
+    Setting(
+        "linger", "LLMSPAN_LINGER", parse.linger, "seconds between 0 and 60", "0.2",
+        "How long llmspan waits for further calls, to write their records together: a transaction of many records costs"
+        " the program little more than one of a single record. The first call after a pause does not wait, nor does"
+        " anything at a flush or at the end of the program. 0 writes each record at once.",
     ),
     Setting(
         "spool_dir", "LLMSPAN_SPOOL_DIR", parse.path, "a directory", "none",
@@ -335,18 +322,18 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "spool_sync", "LLMSPAN_SPOOL_SYNC", parse.one_of("always", "group", "none"), "always, group or none", "group",
-        "What a crash of the machine may cost (a crash of the program costs nothing): `always` nothing that is counted"
-        " as spooled, one `fdatasync` a record; `group` the same, records that come together share one; `none` what the"
-        " system had not written yet.",
+        "Durability on power loss (a crash of the program loses nothing): `always` calls `fdatasync` for every record,"
+        " `group` once for records that arrive together; `none` leaves it to the system.",
     ),
     Setting(
         "spool_max_bytes", "LLMSPAN_SPOOL_MAX_BYTES", parse.size, "a size such as 512MiB or 4GiB", "1GiB",
-        "How much the spool of one process may take on the disk.",
+        "The disk space that the spool of one process may use.",
     ),
     Setting(
-        "spool_full", "LLMSPAN_SPOOL_FULL", parse.one_of("drop_oldest", "drop_new"), "drop_oldest or drop_new",
-        "drop_oldest",
-        "What goes when the spool is full, counted as dropped: the oldest records, or those that come.",
+        "spool_full_policy", "LLMSPAN_SPOOL_FULL_POLICY", parse.one_of("drop_oldest", "drop_new"),
+        "drop_oldest or drop_new", "drop_oldest",
+        "Which records are dropped, and counted, when the spool is full: the oldest or the newest.",
+        ("LLMSPAN_SPOOL_FULL",), "spool_full",
     ),
     Setting(
         "include_usage", "LLMSPAN_INCLUDE_USAGE", parse.include_usage,
@@ -357,10 +344,11 @@ TABLE: Final[tuple[Setting, ...]] = (
         " The one thing that llmspan changes on the wire.",
     ),
     Setting(
-        "anthropic_native", "LLMSPAN_ANTHROPIC_NATIVE", parse.one_of("suppress", "adopt", "both"),
+        "anthropic_native_spans", "LLMSPAN_ANTHROPIC_NATIVE_SPANS", parse.one_of("suppress", "adopt", "both"),
         "suppress, adopt or both", "suppress",
         "The spans that anthropic >= 1.14 makes by itself: off for the calls that llmspan records (`suppress`), used"
         " instead of ours (`adopt`), or kept beside ours (`both`: every sum over spans counts twice).",
+        ("LLMSPAN_ANTHROPIC_NATIVE",), "anthropic_native",
     ),
     Setting(
         "request_metadata", "LLMSPAN_REQUEST_METADATA", parse.flag, "1 or 0", "1",
@@ -374,9 +362,15 @@ TABLE: Final[tuple[Setting, ...]] = (
         " function `count(text)` or `count(text, model)`. Estimates are in `usage_details` only, and in no sum.",
     ),
     Setting(
-        "source", "LLMSPAN_SOURCE", parse.text, "a name", "`service.name` of the OpenTelemetry resource",
-        "Which program the records come from.",
-        ("LETTA_TELEMETRY_SOURCE",),
+        "prices", "LLMSPAN_PRICES", parse.path, "the path of a TOML or JSON file", "none",
+        "Own prices, for negotiated rates and models of one's own; they win over those of genai-prices. Read by"
+        " commands and readers, never while calls are recorded. See docs/cost.md.",
+    ),
+    Setting(
+        "service_name", "LLMSPAN_SERVICE_NAME", parse.text, "a name",
+        "`service.name` of the OpenTelemetry resource, else `OTEL_SERVICE_NAME`",
+        "Which program the records come from: their key `source`.",
+        ("LLMSPAN_SOURCE", "LETTA_TELEMETRY_SOURCE"), "source",
     ),
     Setting(
         "baggage_keys", "LLMSPAN_BAGGAGE_KEYS", parse.keys, "a comma-separated list of baggage keys", "none",
@@ -384,16 +378,25 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         "exit_timeout", "LLMSPAN_EXIT_TIMEOUT", parse.seconds, "seconds between 0 and 3600", "5",
-        "How long the exit of the program may be held up to write what is queued.",
+        "How long the exit of the program may be delayed to write queued records.",
     ),
     Setting(
         "summary", "LLMSPAN_SUMMARY", parse.flag, "1 or 0", "0",
         "Print one line at exit: calls, tokens, failures, where stored. `llmspan run` sets it.",
     ),
     Setting(
+        "status_dir", "LLMSPAN_STATUS_DIR", parse.directory_or_off, "a directory, or off",
+        "`llmspan/status` in `$XDG_STATE_HOME` or `~/.local/state`",
+        "Where each process says how it is, for `llmspan status`: a file of its own, readable by its user alone.",
+    ),
+    Setting(
+        "ui_password", "LLMSPAN_UI_PASSWORD", parse.text, "a password", "none",
+        "The password that `llmspan ui` asks for instead of the token in its address, with any user name.",
+    ),
+    Setting(
         "otlp_max_bytes", "LLMSPAN_OTLP_MAX_BYTES", parse.size, "a size such as 4000000, 512KiB or 16MiB", "4000000",
         "The largest request of the `llmspan_otlp` exporter, before compression; larger batches are split. gRPC"
-        " receivers take 4 MiB unless told otherwise.",
+        " receivers accept 4 MiB by default.",
     ),
     Setting(
         "otlp_max_span_bytes", "LLMSPAN_OTLP_MAX_SPAN_BYTES", parse.size, "a size such as 65536, 512KiB or 1MiB",

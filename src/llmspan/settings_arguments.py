@@ -40,31 +40,41 @@ class SettingsArguments(TypedDict, total=False):
     auto_migrate: _Flag
     write_timeout: _Seconds
     dead_letter_dir: _PathLike
-    content: Literal["full", "metadata"] | None
+    capture_payloads: Literal["full", "metadata"] | None
     max_media_bytes: _Count
     redact: Callable[[Any], Any] | str | None
     redact_patterns: _Names
     span_content_format: Literal["json", "structured"] | None
     semconv_compat: Literal["off", "beside", "instead"] | bool | None
+    spans: Literal["off", "parents", "all"] | None
     chunk_metrics: _Flag
     max_payload_bytes: _Count
     queue_max_bytes: _Count
     queue_max_items: _Count
+    linger: _Seconds
     spool_dir: _PathLike
     spool_sync: Literal["always", "group", "none"] | None
     spool_max_bytes: _Count
-    spool_full: Literal["drop_oldest", "drop_new"] | None
+    spool_full_policy: Literal["drop_oldest", "drop_new"] | None
     include_usage: _Names
-    anthropic_native: Literal["suppress", "adopt", "both"] | None
+    anthropic_native_spans: Literal["suppress", "adopt", "both"] | None
     request_metadata: _Flag
     estimate_usage: Callable[..., Any] | str | None
-    source: _Text
+    prices: _PathLike
+    service_name: _Text
     baggage_keys: _Names
     exit_timeout: _Seconds
     summary: _Flag
+    status_dir: _PathLike
+    ui_password: str | None
     otlp_max_bytes: _Count
     otlp_max_span_bytes: _Count
     otel_exporter_otlp_protocol: _Text
     otel_exporter_otlp_traces_protocol: _Text
     otel_traces_exporter: _Text
     otel_instrumentation_genai_capture_message_content: str | bool | None
+    #: names before they were changed, each read as the current one with one notice
+    content: Literal["full", "metadata"] | None
+    spool_full: Literal["drop_oldest", "drop_new"] | None
+    anthropic_native: Literal["suppress", "adopt", "both"] | None
+    source: _Text

@@ -8,7 +8,7 @@ rules (reasoning outside of completion tokens, more cached than prompt tokens): 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -16,6 +16,18 @@ __all__ = ["KNOWN_COUNTS", "Usage", "UsageSource", "merge_reports"]
 
 UsageSource = Literal["provider", "partial", "none"]
 Raw = Mapping[str, Any]
+
+_MODALITIES: Final = ("text", "image", "audio", "video", "document")
+
+
+def _by_modality(path: str, spell: Callable[[str], str], names: Mapping[str, str]) -> dict[str, str | None]:
+    """The rows of :data:`KNOWN_COUNTS` for lists that have one item for each modality: list -> name of its counts."""
+    return {
+        path.format(key, spell(modality)): name.format(modality)
+        for key, name in names.items()
+        for modality in _MODALITIES
+    }
+
 
 #: Every integer that the providers' usage objects are known to carry, by its path, and the name it gets in
 #: :attr:`Usage.details`. ``None``: the five fields of :class:`Usage` already say it.
@@ -120,13 +132,73 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
     "num_cached_tokens": "num_cached_tokens",
     "cached_tokens": "cached_tokens",
     "draft_tokens": "draft_tokens",
-}
+    # Google's generateContent, batchEmbedContents and Live (google.genai.types.GenerateContentResponseUsageMetadata,
+    # UsageMetadata); counts of a list's items are told apart by the modality of the item
+    "promptTokenCount": None,
+    "candidatesTokenCount": None,
+    "responseTokenCount": None,
+    "thoughtsTokenCount": None,
+    "cachedContentTokenCount": None,
+    "totalTokenCount": None,
+    "toolUsePromptTokenCount": "tool_use_input_tokens",
+    **_by_modality("{}[{}].tokenCount", str.upper, {
+        "promptTokensDetails": "{}_input_tokens",
+        "promptTokenDetails": "{}_input_tokens",
+        "toolUsePromptTokensDetails": "{}_input_tokens",
+        "candidatesTokensDetails": "{}_output_tokens",
+        "responseTokensDetails": "{}_output_tokens",
+        "cacheTokensDetails": "cache_read_{}_tokens",
+    }),
+    # Google's interactions (google.genai.interactions.Usage)
+    "total_input_tokens": None,
+    "total_output_tokens": None,
+    "total_thought_tokens": None,
+    "total_cached_tokens": None,
+    "total_tool_use_tokens": "tool_use_input_tokens",
+    "initial_input_tokens": "initial_input_tokens",
+    "raw_prompt_token": "raw_prompt_tokens",
+    "grounding_tool_count[google_search].count": "web_search_requests",
+    "grounding_tool_count[google_maps].count": "map_search_requests",
+    "grounding_tool_count[retrieval].count": "retrieval_requests",
+    **_by_modality("{}[{}].tokens", str.lower, {
+        "input_tokens_by_modality": "{}_input_tokens",
+        "tool_use_tokens_by_modality": "{}_input_tokens",
+        "output_tokens_by_modality": "{}_output_tokens",
+        "cached_tokens_by_modality": "cache_read_{}_tokens",
+    }),
+    # Vertex AI's embeddings by :predict, and what a cache holds (google.genai.types.CachedContentUsageMetadata)
+    "statistics[].token_count": None,
+    "metadata.billableCharacterCount": "billable_characters",
+    "textCount": "text_characters",
+    "imageCount": "images",
+    "videoDurationSeconds": "video_seconds",
+    "audioDurationSeconds": "audio_seconds",
+}  # fmt: skip
 
 _TTL_SPLIT: Final = frozenset(path for path in KNOWN_COUNTS if path.startswith("cache_creation."))
 #: Anthropic's names, which gateways put beside OpenAI's. Databricks and Vercel send zeros there for models that have no
 #: such cache: only a number that is not zero is a report.
 _COPIES: Final = _TTL_SPLIT | {"cache_read_input_tokens", "cache_creation_input_tokens"}
 _NOTHING: Final[frozenset[str]] = frozenset()
+#: what tells a list's items apart, where it is not their modality
+_LABELS: Final = {"grounding_tool_count": "type"}
+#: Google's shapes, told by any of their names: each of the five is the sum of those counts that are reported, which are
+#: disjoint, but for what is read from the cache (a part of the input) and the reasoning (a part of the output)
+_GOOGLE_SHAPES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
+    {
+        "input_tokens": ("promptTokenCount", "toolUsePromptTokenCount"),
+        "output_tokens": ("candidatesTokenCount", "responseTokenCount", "thoughtsTokenCount"),
+        "cache_read_tokens": ("cachedContentTokenCount",),
+        "reasoning_tokens": ("thoughtsTokenCount",),
+    },
+    {
+        "input_tokens": ("total_input_tokens", "total_tool_use_tokens"),
+        "output_tokens": ("total_output_tokens", "total_thought_tokens"),
+        "cache_read_tokens": ("total_cached_tokens",),
+        "reasoning_tokens": ("total_thought_tokens",),
+    },
+    {"input_tokens": ("statistics[].token_count",)},
+)
 _ANTHROPIC_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
 
 
@@ -153,7 +225,7 @@ class Usage:
     def from_raw(
         cls, raw: object, *, final: bool = True, stale_split: bool = False, beside: Raw | None = None
     ) -> Usage:
-        """Read a provider's usage object, telling the two families apart by its shape.
+        """Read a provider's usage object, telling the three families apart by its shape.
 
         ``final=False``: the report comes from a stream that broke off. ``stale_split=True``: the object's cache
         write split by lifetime is older than its total and is kept in ``raw`` only. ``beside`` has other usage objects
@@ -168,7 +240,7 @@ class Usage:
         anthropic = _is_anthropic(raw_counts)
         if not anthropic:
             counts = {path: count for path, count in counts.items() if count or path not in _COPIES}
-        five = _anthropic(counts) if anthropic else _openai(raw_counts, counts)
+        five = _google(counts) or (_anthropic(counts) if anthropic else _openai(raw_counts, counts))
         details = _named(counts, _TTL_SPLIT if stale_split else _NOTHING)
         return cls(**five, details=details, source="provider" if final else "partial", raw=raw_counts)
 
@@ -194,6 +266,15 @@ def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
     for report in reports:
         merged.update({key: value for key, value in report.items() if value is not None or key not in merged})
     return merged
+
+
+def _google(counts: Mapping[str, int]) -> dict[str, int | None] | None:
+    """The numbers of one of Google's shapes; None if ``counts`` are of another provider's."""
+    for shape in _GOOGLE_SHAPES:
+        reported = {name: [counts[path] for path in paths if path in counts] for name, paths in shape.items()}
+        if any(reported.values()):
+            return {name: sum(numbers) if numbers else None for name, numbers in reported.items()}
+    return None
 
 
 def _is_anthropic(raw: Raw) -> bool:
@@ -255,7 +336,8 @@ def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:
     for path, value in counts.items():
         name = KNOWN_COUNTS[path]
         if name is not None and path not in skip:
-            counts_by_name[name] = value
+            # a modality's tokens in the prompt and in the results of tools, which are input as well
+            counts_by_name[name] = value + (counts_by_name.get(name, 0) if "[" in path and "[]" not in path else 0)
     if "iterations_input_tokens" in counts_by_name:  # inclusive, as the top-level input is
         counts_by_name["iterations_input_tokens"] += counts_by_name.get("iterations_cache_read_tokens", 0)
         counts_by_name["iterations_input_tokens"] += counts_by_name.get("iterations_cache_write_tokens", 0)
@@ -263,7 +345,10 @@ def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:
 
 
 def _collect(raw: Raw, prefix: str, counts: dict[str, int]) -> None:
-    """Gather the known counts of an object by path. Those of a list's items are summed: passes of one call."""
+    """Gather the known counts of an object by path. Those of a list's items are summed: passes of one call.
+
+    Items that name their modality are told apart by it.
+    """
     for key, value in raw.items():
         if value is None:
             continue
@@ -273,9 +358,10 @@ def _collect(raw: Raw, prefix: str, counts: dict[str, int]) -> None:
         elif isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
-                    _collect(item, path + "[].", counts)
+                    label = item.get(_LABELS.get(key, "modality"))
+                    _collect(item, f"{path}[{label if isinstance(label, str) else ''}].", counts)
         elif path in KNOWN_COUNTS and (count := _integer(value)) is not None:
-            counts[path] = counts.get(path, 0) + count if "[]" in path else count
+            counts[path] = counts.get(path, 0) + count if "[" in path else count
 
 
 def _integer(value: object) -> int | None:

@@ -22,7 +22,7 @@ for _group in ("llmspan.backends", "llmspan.providers"):  # those of other packa
     _datas, _hiddenimports = collect_entry_point(_group)
     datas += _datas
     hiddenimports += _hiddenimports
-for _package in ("openai", "anthropic"):  # whose versions are asked for
+for _package in ("openai", "anthropic", "google-genai"):  # whose versions are asked for
     try:
         datas += copy_metadata(_package)
     except PackageNotFoundError:

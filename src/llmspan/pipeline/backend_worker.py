@@ -1,4 +1,4 @@
-"""Delivery to one backend: its own bounded queue, its own thread, its own retries. Nobody else's trouble.
+"""Delivery to one backend: its own bounded queue, its own thread, its own retries.
 
 A batch that can be retried is retried, the same batch, until it succeeds or the program ends; a batch that can never
 succeed is halved until the one bad record is alone, and only that one is set aside. With a spool, what waits is on
@@ -18,14 +18,17 @@ from .._clock import monotonic
 from .._guard import exception_of, guarded, report_internal_error
 from .._native import Condition, Event, Thread, allocate_lock
 from .._pace import cooperative
-from ..backends.base import Backend
+from ..backends.base import Backend, SupportsSpanWrites
+from ..errors import SchemaError, SettingsError
 from ..settings import Settings
+from ..span_record import SpanRecord, StoredItem
 from ..trace import ProviderTrace
 from .dead_letters import DeadLetters
 from .queue import Queue
 from .rate_limited_log import RateLimitedLog
-from .retry import Backoff, is_retryable, open_error
+from .retry import Backoff, is_retryable, retryable_open_error
 from .statistics import BackendStatus, DeliveryStats, Location
+from .status_file import StatusFile
 
 __all__ = ["BackendWorker", "Backlog", "FlushRequest", "remaining"]
 
@@ -33,6 +36,14 @@ __all__ = ["BackendWorker", "Backlog", "FlushRequest", "remaining"]
 _HANG_FACTOR: Final = 2.0
 #: seconds that the pipeline waits at most for a store to get on, and a write may run before it is not waited for
 _CAPACITY_WAIT_SECONDS: Final = 1.0
+
+
+class _SpansNotKeptError(Exception):
+    """The records of a batch are written; its spans are not for this backend."""
+
+
+class _SpansRefusedError(_SpansNotKeptError):
+    """The records of a batch are written; the store refused its spans, as it will the next time."""
 
 
 class Backlog(Protocol):
@@ -55,7 +66,7 @@ class Backlog(Protocol):
         """Whether all before ``end`` is settled."""
         ...
 
-    def take(self) -> Sequence[ProviderTrace]:
+    def take(self) -> Sequence[StoredItem]:
         """The next batch; after a failure or a new start, the same batch again."""
         ...
 
@@ -65,7 +76,7 @@ class Backlog(Protocol):
 
 
 class FlushRequest:
-    """Somebody waits until all that was put before is written, and safe."""
+    """A caller waits until everything queued before it is written, and safe."""
 
     def __init__(self, deadline: float, position: int, end: object, *, is_final: bool) -> None:
         self.deadline = deadline
@@ -87,13 +98,15 @@ class FlushRequest:
 
 
 class BackendWorker:
-    """Queue and worker of one backend. ``put`` never blocks for longer than it takes to move a reference."""
+    """Queue and worker of one backend. ``put`` never waits for the backend."""
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
+    def __init__(self, backend: Backend, settings: Settings, status_file: StatusFile | None = None) -> None:
         self.backend = backend
         self.backlog: Backlog | None = None
         self._settings = settings
+        self._status_file = status_file or StatusFile(None)
         self._dead_letters = DeadLetters(settings.dead_letter_dir, backend.name)
+        self._takes_spans = hasattr(type(backend), "write_spans")
         self._closing = False
         self._reset()
 
@@ -106,7 +119,10 @@ class BackendWorker:
         self._log = RateLimitedLog()
         self._flush_requests: list[FlushRequest] = []
         self._writing_since: float | None = None
+        #: the oldest record of the batch that is being written, or waits for its next try
+        self._batch_head: StoredItem | None = None
         self._thread: Thread | None = None
+        self._has_ended = False
 
     # -- what others call -----------------------------------------------------------------------------------------
 
@@ -115,16 +131,23 @@ class BackendWorker:
         """What the queue holds on to."""
         return self._queue.bytes
 
-    def put(self, record: ProviderTrace, reserved_bytes: int = 0) -> None:
-        """Queue a record that was counted as accepted; ``reserved_bytes`` of the limit are others'."""
+    @property
+    def keeps_spans(self) -> bool:
+        """Whether the backend takes spans, as far as it knows."""
+        return self._takes_spans and bool(guarded("pipeline.spans", getattr, self.backend, "keeps_spans"))
+
+    def put(self, records: Sequence[StoredItem], reserved_bytes: int = 0) -> None:
+        """Queue records that were counted as accepted; ``reserved_bytes`` of the limit are others'."""
         with self._changed:
             if self._closing:
-                self.stats.dropped("shutdown")
+                self.stats.dropped("shutdown", len(records))
                 return
-            payload_dropped, evicted = self._queue.put(record, reserved_bytes)
-            if payload_dropped:
-                self.stats.payload_dropped()
-            self.stats.dropped("queue_full", evicted)
+            for record in records:
+                payload_dropped, evicted = self._queue.put(record, reserved_bytes)
+                if payload_dropped:
+                    self.stats.payload_dropped()
+                if evicted:
+                    self.stats.dropped("queue_full", evicted)
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -152,7 +175,7 @@ class BackendWorker:
         with self._changed:
             end = self.backlog.end() if self.backlog is not None else None
             request = FlushRequest(deadline, self._queue.last, end, is_final=is_final)
-            if self._thread is None:
+            if self._thread is None or self._has_ended:
                 request.answer(ok=self._is_done(request))
             else:
                 self._flush_requests.append(request)
@@ -177,6 +200,9 @@ class BackendWorker:
     def status(self) -> BackendStatus:
         """The counters now."""
         status = self.stats.snapshot(self.backend.name, self.backend.location, self._backoff.state)
+        heads = [item for item in (self._batch_head, self._queue.head) if item is not None]
+        if heads:
+            status = replace(status, waiting_since=min(item.started_at + item.duration_ns for item in heads))
         since = self._writing_since
         running = 0.0 if since is None else monotonic() - since
         if running <= _HANG_FACTOR * self._settings.write_timeout:
@@ -185,11 +211,11 @@ class BackendWorker:
 
     def report_failure(self, error: BaseException) -> None:
         """Say why nothing can be written now, not more than once a minute."""
-        line = "llmspan: %s cannot be written now, will be tried again: %s"
-        self._log.warning("retry", line, self.backend.name, error)
+        message = "llmspan: %s cannot be written now, will be tried again: %s"
+        self._log.warning("retry", message, self.backend.name, error)
 
     def report(self, *, final: bool = False) -> None:
-        """Tell of what was dropped since the last time, once a minute; at the ``final`` time at once."""
+        """Log what was dropped since the last time, at most once a minute; at once if ``final``."""
         self._log.report_losses(self.backend.name, self.stats.losses(), final=final)
 
     def after_fork(self) -> None:
@@ -211,13 +237,13 @@ class BackendWorker:
         self._answer_all()
 
     def _is_urgent(self) -> bool:
-        """Whether somebody waits for what is written now, or much waits behind it."""
+        """Whether a caller waits for what is written now, or the queue behind it is long."""
         return self._closing or bool(self._flush_requests) or self._queue.is_filling()
 
     def _step(self) -> None:
         """Wait for something to do, and do it: a batch, or an answer to those who wait for an earlier one."""
         with self._changed:
-            self._changed.wait_for(self._has_work)
+            self._changed.wait_for(self._has_work, self._status_file.delay())
             batch = [] if self._closing else self._queue.take()
         finished = 0
         try:
@@ -225,13 +251,17 @@ class BackendWorker:
                 finished = self._write(batch, "queued")
             elif not self._closing and self.backlog is not None and not self.backlog.is_empty():
                 self._write_spooled(self.backlog)
+                self._batch_head = None  # else the file would say that it still waits
+                guarded("pipeline.status", self._status_file.update)
         finally:
+            self._batch_head = None
             self.stats.dropped("shutdown" if self._closing else "internal_error", len(batch) - finished)
             with self._changed:
                 self._queue.settle()
                 self._changed.notify_all()
         self._answer_requests()
         self.report()
+        guarded("pipeline.status", self._status_file.update if finished else self._status_file.write_pending)
 
     def _has_work(self) -> bool:
         if self._closing or len(self._queue) or any(self._is_done(ask) for ask in self._flush_requests):
@@ -250,23 +280,37 @@ class BackendWorker:
             guarded("pipeline.dead_letters", self._dead_letters.sync)
             backlog.settle()
 
-    def _write(self, batch: Sequence[ProviderTrace], location: Location) -> int:
+    def _write(self, batch: Sequence[StoredItem], location: Location) -> int:
         """Write ``batch``, or what of it can be written; how many records are settled: all, unless we are closing."""
         while batch:
+            self._batch_head = batch[0]
             self._backoff.on_attempt()
             error = self._attempt(batch)
             if error is None:
-                self._backoff.on_success()
+                self._backoff.on_answer()
                 self.stats.delivered(len(batch), location)
+                return len(batch)
+            # The spool is one log for all backends, and a sidecar says only in its greeting whether it takes spans.
+            if isinstance(error, _SpansNotKeptError):
+                spans = sum(isinstance(item, SpanRecord) for item in batch)
+                if isinstance(error, _SpansRefusedError):
+                    self.stats.dropped("rejected", spans, location)
+                    self._log.error(
+                        "llmspan: %s refused %d spans, which are dropped: %s", self.backend.name, spans, error
+                    )
+                else:
+                    self.stats.skipped(spans, location)
+                self.stats.delivered(len(batch) - spans, location)
                 return len(batch)
             self.stats.failed(error)
             if is_retryable(error):
                 pause = self._backoff.next_delay(error)
                 self.report_failure(error)
+                guarded("pipeline.status", self._status_file.update)
                 if not self._wait_before_retry(pause):
                     return 0
                 continue
-            self._backoff.on_success()  # it has answered
+            self._backoff.on_answer()
             if len(batch) == 1:
                 self._dead_letter(batch[0], error, location)
                 return 1
@@ -275,28 +319,48 @@ class BackendWorker:
             return finished + self._write(batch[middle:], location) if finished == middle else finished
         return 0
 
-    def _attempt(self, batch: Sequence[ProviderTrace]) -> BaseException | None:
+    def _attempt(self, batch: Sequence[StoredItem]) -> BaseException | None:
         self._writing_since = monotonic()
         try:
             error = exception_of(self.backend.open)
-            return exception_of(self.backend.write, batch) if error is None else open_error(error)
+            return exception_of(self._write_items, batch) if error is None else retryable_open_error(error)
         finally:
             self._writing_since = None
 
-    def _dead_letter(self, record: ProviderTrace, error: BaseException, location: Location) -> None:
+    def _write_items(self, batch: Sequence[StoredItem]) -> None:
+        """Records first: where they are written and the spans are not, the batch comes again, and changes nothing."""
+        spans = [item for item in batch if isinstance(item, SpanRecord)]
+        records = [item for item in batch if isinstance(item, ProviderTrace)] if spans else batch
+        if records:
+            self.backend.write(records)  # pyright: ignore[reportArgumentType] - no spans are among them
+        if not spans:
+            return
+        if not self.keeps_spans or not isinstance(self.backend, SupportsSpanWrites):
+            raise _SpansNotKeptError
+        error = exception_of(self.backend.write_spans, spans)
+        # A right that is missing on the table of spans must not hold up the records, which are written. Where the whole
+        # store refuses us, as after a change of its password, the spans wait with the records.
+        if isinstance(error, SettingsError | SchemaError) and exception_of(self.backend.check) is None:
+            raise _SpansRefusedError(str(error)) from error
+        if error is not None:
+            raise error
+
+    def _dead_letter(self, record: StoredItem, error: BaseException, location: Location) -> None:
         name = self.backend.name
         failure = self._dead_letters.store(record, name, error)
         if failure is None:
             self.stats.dead_lettered(location)
-            line = "llmspan: %s refused record %s, which is kept in %s: %s"
-            self._log.error(line, name, record.id, self._dead_letters.path, error)
+            message = "llmspan: %s refused record %s, which is kept in %s: %s"
+            self._log.error(message, name, record.id, self._dead_letters.path, error)
         else:
             self.stats.dropped("rejected", location=location)
-            line = "llmspan: %s refused record %s, which is dropped, as it cannot be kept either (%s): %s"
-            self._log.error(line, name, record.id, failure, error)
+            message = (
+                "llmspan: %s refused record %s, which is dropped because it cannot be saved as a dead letter (%s): %s"
+            )
+            self._log.error(message, name, record.id, failure, error)
 
     def _wait_before_retry(self, pause: float) -> bool:
-        """Wait before the next try, shorter while somebody waits for us. False when closing."""
+        """Wait before the next try, shorter while a caller waits in ``flush``. False when closing."""
         started = monotonic()
         with self._changed:
             self._fail_final_requests()
@@ -318,7 +382,7 @@ class BackendWorker:
         return self._queue.is_done(request.position) and (self.backlog is None or self.backlog.is_past(request.end))
 
     def _is_flush_pending(self) -> bool:
-        """Whether somebody still waits; those whose time is over have gone."""
+        """Whether a caller still waits; those whose time is over are removed."""
         now = monotonic()
         self._flush_requests = [ask for ask in self._flush_requests if ask.deadline > now]
         return bool(self._flush_requests)
@@ -345,6 +409,7 @@ class BackendWorker:
     def _answer_all(self) -> None:
         with self._changed:
             requests, self._flush_requests = self._flush_requests, []
+            self._has_ended = True  # whoever asks from now on is answered at once
         for request in requests:
             request.answer(ok=self._is_done(request))
 

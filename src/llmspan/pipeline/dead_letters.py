@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from time import time_ns
 from typing import Final
@@ -20,7 +19,8 @@ from typing import Final
 from .. import _json
 from .._directories import make_private_directory
 from .._guard import exception_of
-from ..trace import ProviderTrace
+from ..span_record import StoredItem
+from .queue import without_payload
 from .statistics import describe_error
 
 __all__ = ["DeadLetters", "default_directory"]
@@ -65,13 +65,13 @@ class DeadLetters:
         self._wanted_ids = {_json.dumps(id_).encode(): id_ for id_ in ids}
         self._stored_ids = None
 
-    def store(self, record: ProviderTrace, backend: str, error: BaseException) -> str | None:
+    def store(self, record: StoredItem, backend: str, error: BaseException) -> str | None:
         """Write ``record`` down. None if it is kept; else why it is not."""
         if self._is_stored(record.id):
             return None
         reason = describe_error(error)[:_REASON_LIMIT]
         head = _json.dumps({"backend": backend, "reason": reason, "at": time_ns()})[:-1]
-        bare = replace(record, request_json=None, response_json=None, content="truncated")
+        bare = without_payload(record) or record
         lines = [f'{head},"record":{version.to_json_line()}}}\n'.encode(errors="replace") for version in (record, bare)]
         failure = exception_of(self._append, lines)
         return None if failure is None else str(failure)
@@ -80,7 +80,7 @@ class DeadLetters:
         """Return when what was kept is on the disk.
 
         Raises:
-            OSError: nobody knows whether it is.
+            OSError: it is unknown whether it is.
         """
         if self._is_synced:
             return
@@ -95,7 +95,7 @@ class DeadLetters:
     def _is_stored(self, id_: str) -> bool:
         if self._stored_ids is None:
             self._stored_ids = set()
-            exception_of(self._search, self._stored_ids)  # an unreadable file tells nothing: better twice than never
+            exception_of(self._search, self._stored_ids)  # an unreadable file is skipped: better twice than never
         return id_ in self._stored_ids
 
     def _search(self, ids: set[str]) -> None:

@@ -21,14 +21,20 @@ LOCATION: Final = "llmspan.backend.location"
 REASON: Final = "llmspan.drop.reason"
 MEDIUM: Final = "llmspan.medium"
 
-_GetValue = Callable[[BackendStatus], int]
+_GetValue = Callable[[BackendStatus], float]
 
 _COUNTERS: Final[Mapping[str, tuple[_GetValue, str]]] = {
     "llmspan.records.accepted": (lambda s: s.accepted, "Records taken in for a backend."),
     "llmspan.records.delivered": (lambda s: s.delivered, "Records that the backend has."),
-    "llmspan.records.dead_lettered": (lambda s: s.dead_lettered, "Records that the backend refused for good, kept."),
+    "llmspan.records.dead_lettered": (
+        lambda s: s.dead_lettered,
+        "Records refused permanently, kept in a file.",
+    ),
     "llmspan.records.recovered": (lambda s: s.recovered, "Records that dead processes had left in the spool."),
-    "llmspan.records.without_payload": (lambda s: s.without_payload, "Records that lost their payload: no room."),
+    "llmspan.records.without_payload": (
+        lambda s: s.without_payload,
+        "Records whose payload was dropped: the queue was full.",
+    ),
     "llmspan.writes.failed": (lambda s: s.failed_writes, "Writes that the backend did not take."),
 }
 _GAUGES: Final[Mapping[str, tuple[_GetValue, str]]] = {
@@ -64,6 +70,9 @@ def register(pipeline: Callable[[], Pipeline], meter_provider: MeterProvider | N
     text = "Records given up, by reason."
     meter.create_observable_counter("llmspan.records.dropped", [dropped], "{record}", text)
     meter.create_observable_up_down_counter("llmspan.waiting.size", [size], "By", "What waits, in memory and on disk.")
+    text = "Since the call of the oldest record that waits had ended; 0 if nothing waits."
+    age = _observe_each(pipeline, BackendStatus.waiting_age)
+    meter.create_observable_gauge("llmspan.waiting.age", [age], "s", text)
     text = "0 writes go through, 1 one write is trying, 2 the backend is given a pause."
     meter.create_observable_gauge("llmspan.breaker.state", [_observe_each(pipeline, breaker)], "1", text)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..content import Policy
+from ..content import ContentPolicy
 from ..trace import ProviderTrace
 
 _FLAT_SIZE = 2048
@@ -17,7 +17,7 @@ _FLAT_SIZE = 2048
 class PrebuiltRecord:
     """A record whose payload is still as it came; ``make`` may be slow, ``size`` is the payload's, in bytes."""
 
-    def __init__(self, make: Callable[[], ProviderTrace], policy: Policy, size: int) -> None:
+    def __init__(self, make: Callable[[], ProviderTrace], policy: ContentPolicy, size: int) -> None:
         self._make = make
         self._policy = policy
         self._size = size

@@ -6,55 +6,41 @@ of items, the oldest goes. Everything that happens to a record is counted, and n
 
 from __future__ import annotations
 
-import os
-import weakref
-from _queue import SimpleQueue  # not queue's, which gevent and eventlet replace
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from .._clock import monotonic
+from .._fork import ForkGroup
 from .._guard import exception_of, guarded, report_internal_error
 from .._log import emit_held, emit_soon
 from .._native import Event, SerialExecutor, Thread, allocate_lock
 from .._pace import cooperative, yield_gil
 from ..backends.base import Backend
-from ..content import Policy
+from ..content import ContentPolicy
 from ..settings import Settings
 from ..sink import PendingRecord
+from ..span_record import SpanRecord
+from ..span_selection import SpanSelector
 from ..trace import ProviderTrace
 from .backend_worker import BackendWorker, remaining
-from .queue import size_of
+from .group import RecordGroup, batch_limits, put_records
+from .inbox import FlushWaiter, InboxItem, PendingSpan, count_dropped
 from .rate_limited_log import report_unwritten
 from .run_summary import RunSummary
 from .spool import SpoolWriter, resolve_spool_directory
 from .statistics import BackendStatus
+from .status_file import StatusFile, describe_process
+from .wake_signal import WakeSignal
 
 __all__ = ["Pipeline", "shared"]
 
 
-#: what of the made records goes into the spool together, at most
-_GROUP_ITEMS: Final = 256
-_GROUP_BYTES: Final = 1024 * 1024
-_GROUP_SECONDS: Final = 0.05
-
-
-class _InboxItem(NamedTuple):
-    """A call in the inbox, and where it was promised to."""
-
-    pending: PendingRecord
-    size: int
-    workers: tuple[BackendWorker, ...]
-
-
-class _FlushWaiter:
-    """A caller that waits until everything queued before it has been processed."""
-
-    def __init__(self) -> None:
-        self.position: int | None = None
-        self.processed = Event()
+#: what ends the worker's linger early: so much in the inbox (or the bytes of a group), or so many deferred functions
+_LINGER_ITEMS: Final = 128
+_LINGER_FUNCTIONS: Final = 8
 
 
 class Pipeline:
@@ -62,12 +48,15 @@ class Pipeline:
 
     def __init__(self) -> None:
         self.totals = RunSummary()
-        #: what of a payload is kept of records that are handed over; None until somebody has read the settings
-        self.policy: Policy | None = None
+        #: what of a payload is kept of records that are handed over; None until the settings are read
+        self.policy: ContentPolicy | None = None
+        #: which spans are stored beside the records; None: none
+        self.span_selector: SpanSelector | None = None
         #: which program such records come from
         self.source: str | None = None
-        self._settings = Settings()
+        self._take_settings(Settings())
         self._spool_writer: SpoolWriter | None = None
+        self.status_file = StatusFile(lambda: describe_process("program", self.status(), self.sizes()))
         self._workers: tuple[BackendWorker, ...] = ()
         self._reset()
         _instances.add(self)
@@ -79,16 +68,20 @@ class Pipeline:
             SettingsError: the spool's place can never be a directory.
         """
         spool_directory = None if settings.spool_dir is None else resolve_spool_directory(settings.spool_dir)
-        self._settings = settings
+        self._take_settings(settings)
         if spool_directory is not None and self._spool_writer is None:
-            self._spool_writer = SpoolWriter(spool_directory, settings, self._wake_worker)
+            self._spool_writer = SpoolWriter(spool_directory, settings, self._wake)
+
+    def _take_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self._batch_limits = batch_limits(settings, _LINGER_ITEMS)
 
     def add(self, backend: Backend) -> bool:
         """Deliver to ``backend`` too; False if records go to that place already."""
         with self._state:
             if any(d.backend.name == backend.name and d.backend.location == backend.location for d in self._workers):
                 return False
-            self._workers = (*self._workers, BackendWorker(backend, self._settings))
+            self._workers = (*self._workers, BackendWorker(backend, self._settings, self.status_file))
         if self._thread is not None:
             self._start_workers()
         return True
@@ -111,18 +104,21 @@ class Pipeline:
         full = self._bytes + pending.size > self._capacity()
         if full:
             guarded("pipeline.shed", pending.drop_payload)
-        self._state.execute(partial(self._admit, pending, pending.size, full))
+        self._state.execute(partial(self._admit, pending, pending.size, full, None))
         self._count_evicted()
         if self._thread is None:
             guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
-        self._wake_worker()
+        if not self._wake_signal.lingers or self._is_due():
+            self._wake_signal.wake()
         guarded("pipeline.log", emit_soon)
 
-    def _admit(self, pending: PendingRecord, size: int, full: bool) -> None:
-        workers = self._workers
+    def _admit(
+        self, pending: PendingRecord | PendingSpan, size: int, full: bool, workers: tuple[BackendWorker, ...] | None
+    ) -> None:
+        workers = self._workers if workers is None else workers
         for worker in workers:
             worker.stats.accepted(without_payload=full)
-        self._inbox.append(_InboxItem(pending, size, workers))
+        self._inbox.append(InboxItem(pending, size, workers))
         self._bytes += size
         self._position += 1
         while len(self._inbox) > self._settings.queue_max_items or (
@@ -136,16 +132,30 @@ class Pipeline:
         """Count what had to make room, and free it here, not under the lock: it may be large."""
         while self._evicted:
             with suppress(IndexError):  # another caller was faster
-                _count_dropped(self._evicted.popleft(), "queue_full")
+                count_dropped(self._evicted.popleft(), "queue_full")
+
+    def submit_span(self, span: SpanRecord) -> None:
+        """Take a span that is to be stored, for the backends that keep spans. As :meth:`submit`."""
+        pending = PendingSpan(span)
+        workers = tuple(worker for worker in self._workers if worker.keeps_spans)
+        self._state.execute(partial(self._admit, pending, pending.size, False, workers))
+        self._count_evicted()
+        guarded("pipeline.start", self._ensure_thread)
+        self._wake()
 
     def defer(self, function: Callable[[], None]) -> None:
         """Run ``function`` on the worker. Takes no lock: it may be called by a finaliser, anywhere."""
         self._deferred.append(function)
-        self._wake_worker()
+        if not self._wake_signal.lingers or len(self._deferred) >= _LINGER_FUNCTIONS:
+            self._wake_signal.wake()
 
-    def _wake_worker(self) -> None:
-        if self._wake_signals.empty():  # else the worker has yet to look, and will find this too
-            self._wake_signals.put(None)
+    def _wake(self) -> None:
+        self._wake_signal.wake()
+
+    def _is_due(self) -> bool:
+        """Whether so much has come that the worker is not to linger any longer."""
+        max_items, max_bytes = self._batch_limits
+        return len(self._inbox) >= max_items or self._bytes >= max_bytes
 
     def ensure_started(self) -> None:
         """Have a worker for what :meth:`defer` will be given; a finaliser could not start one."""
@@ -206,6 +216,7 @@ class Pipeline:
         if workers:  # else it was closed before
             self._closed_statuses = [worker.status() for worker in workers]
             report_unwritten(self._closed_statuses, self._settings.spool_dir)
+        self.status_file.remove()
         guarded("pipeline.log", emit_held)
         return is_flushed and all(are_joined)
 
@@ -215,7 +226,7 @@ class Pipeline:
             inbox, self._inbox = self._inbox, deque()
             self._bytes = 0
         for item in inbox:
-            _count_dropped(item, "shutdown")
+            count_dropped(item, "shutdown")
 
     def _close_spool(self, deadline: float) -> None:
         if self._spool_writer is None:
@@ -224,7 +235,8 @@ class Pipeline:
             self._spool_writer = None
             return
         closed = Event()
-        self.defer(lambda: self._close_spool_writer(closed))  # on the worker, which may be writing to it
+        self._deferred.append(lambda: self._close_spool_writer(closed))  # on the worker, which may be writing to it
+        self._wake_signal.wake()
         closed.wait(remaining(deadline))
 
     def _close_spool_writer(self, closed: Event) -> None:
@@ -244,9 +256,11 @@ class Pipeline:
     def _wait_until_processed(self, deadline: float) -> bool:
         if self._thread is None and not self._starting.locked():
             return not self._inbox
-        waiter = _FlushWaiter()
+        if self.span_selector is not None:
+            self._deferred.append(self.span_selector.read)  # what has ended belongs to what is waited for
+        waiter = FlushWaiter()
         self._waiters.append(waiter)
-        self._wake_worker()
+        self._wake_signal.wake()
         return waiter.processed.wait(remaining(deadline))
 
     def _flush(self, deadline: float, *, is_final: bool) -> bool:
@@ -257,7 +271,7 @@ class Pipeline:
         return all(answers)
 
     def status(self) -> list[BackendStatus]:
-        """What became of the records, per backend; after :meth:`close`, what had become of them."""
+        """Delivery statistics per backend; the final ones after :meth:`close`."""
         return [worker.status() for worker in self._workers] or self._closed_statuses
 
     def sizes(self) -> dict[str, int]:
@@ -265,40 +279,41 @@ class Pipeline:
         spooled = self._spool_writer.bytes if self._spool_writer is not None else 0
         return {"memory": self._bytes + self._waiting_bytes(), "disk": spooled}
 
-    def after_fork(self) -> None:
+    def after_fork_in_child(self) -> None:
         """In a forked child: the parent keeps its queue; the child starts empty, with its own locks and threads."""
         self.totals = RunSummary()
         self._reset()
+        self.status_file.forget()
+        if self.span_selector is not None:
+            self.span_selector.forget()
         for worker in self._workers:
             worker.after_fork()
         if self._spool_writer is not None:
             spooling = self._spool_writer
-            self._spool_writer = SpoolWriter(spooling.root, self._settings, self._wake_worker)
+            self._spool_writer = SpoolWriter(spooling.root, self._settings, self._wake)
             exception_of(spooling.forget)  # a daemon may have closed all its descriptors before it forked
 
     def _reset(self) -> None:
         #: guards the inbox, its size and position, and the workers
         self._state = SerialExecutor()
         self._starting = allocate_lock()
-        self._inbox: deque[_InboxItem] = deque()
+        self._inbox: deque[InboxItem] = deque()
         #: what had to make room, and is yet to be counted
-        self._evicted: deque[_InboxItem] = deque()
+        self._evicted: deque[InboxItem] = deque()
         self._bytes = 0
         self._position = 0
         self._deferred: deque[Callable[[], None]] = deque()
-        self._waiters: deque[_FlushWaiter] = deque()
-        self._wake_signals: SimpleQueue[None] = SimpleQueue()
+        self._waiters: deque[FlushWaiter] = deque()
+        self._wake_signal = WakeSignal()
         self._thread: Thread | None = None
-        self._group: list[tuple[ProviderTrace, tuple[BackendWorker, ...]]] = []
-        self._group_bytes = 0
-        self._group_since = 0.0
+        self._group = RecordGroup()
         self._is_spool_open = False
         self._closed_statuses: list[BackendStatus] = []
 
     # -- the worker -------------------------------------------------------------------------------------------------
 
     def _ensure_thread(self) -> None:
-        """Start the worker, unless another thread is doing so: nobody waits for that."""
+        """Start the worker, unless another thread is doing so, without waiting for that."""
         if self._thread is None and self._starting.acquire(blocking=False):
             try:
                 self._thread = self._thread or Thread(self._run, "llmspan-pipeline")
@@ -307,7 +322,7 @@ class Pipeline:
             self._start_workers()
 
     def _start_workers(self) -> None:
-        """Their threads too: when the program ends, and the first record comes, it is too late to start any."""
+        """Start the workers' threads now: at the program's end, when the first record may come, none can start."""
         for worker in self._workers:
             guarded("pipeline.start", worker.start)
 
@@ -319,21 +334,25 @@ class Pipeline:
                 if error is not None:
                     report_internal_error("pipeline.worker", error)
                 if error is None or processed == self._position - len(self._inbox):  # else it cost one record: go on
-                    self._wake_signals.get()
+                    self._wake_signal.wait(self._settings.linger, self._has_work)
+
+    def _has_work(self) -> bool:
+        with self._state:  # behind which is what other threads have begun to submit
+            return bool(self._inbox or self._deferred or self._waiters)
 
     def _is_urgent(self) -> bool:
-        """Whether somebody waits for the worker, or the inbox is filling up."""
+        """Whether a caller waits for the worker, or the inbox is filling up."""
         settings = self._settings
         is_filling = self._bytes > settings.queue_max_bytes // 4 or len(self._inbox) > settings.queue_max_items // 4
         return is_filling or bool(self._waiters)
 
     def _process_all(self) -> None:
-        """Everything that waits: late ends first, as what they add is what others wait for."""
+        """Everything that waits: deferred functions first, as what they add is what others wait for."""
         self._start_workers()  # those that could not be started when they were needed first
         if self._spool_writer is not None and (not self._is_spool_open or self._spool_writer.has_more):
             self._is_spool_open = self._spool_writer.open(self._workers)
         while self._deferred or self._inbox or self._waiters:
-            waiters = list(self._waiters)  # before the late ends: those that they wait for are there
+            waiters = list(self._waiters)  # before the deferred functions: those that they wait for are there
             while self._deferred:
                 self._run_deferred(self._deferred.popleft())
             with self._state:
@@ -343,6 +362,7 @@ class Pipeline:
             self._release_waiters()
         for worker in self._workers:
             worker.report()
+        guarded("pipeline.status", self.status_file.update)
 
     def _run_deferred(self, function: Callable[[], None]) -> None:
         """Run ``function``, and make records of as many as it brought: a batch's results come faster than they go."""
@@ -361,7 +381,7 @@ class Pipeline:
         if item is not None:
             yield_gil()
             self._build_record(item)
-        if self._group and (not self._inbox or self._is_group_full()):
+        if self._group and (not self._inbox or self._group.is_full(self._settings)):
             self._store_group()
 
     def _release_waiters(self) -> None:
@@ -373,49 +393,40 @@ class Pipeline:
                 self._waiters.remove(waiter)
                 waiter.processed.set()
 
-    def _build_record(self, item: _InboxItem) -> None:
+    def _build_record(self, item: InboxItem) -> None:
         record = guarded("pipeline.build", item.pending.build)
-        if record is not None:
+        if isinstance(record, ProviderTrace):
             guarded("pipeline.publish", item.pending.publish, record)
         with self._state:
             self._bytes -= item.size
         if record is None:
-            _count_dropped(item, "internal_error")
+            count_dropped(item, "internal_error")
             return
-        guarded("pipeline.totals", self.totals.add, record)
-        if self._spool_writer is not None:
-            self._group_since = self._group_since if self._group else monotonic()
-            self._group_bytes += size_of(record)
-            self._group.append((record, item.workers))
-            return
-        for worker in item.workers:
-            worker.put(record, self._bytes)
+        self._group.add(record, item.workers)
+        if isinstance(record, ProviderTrace):
+            guarded("pipeline.totals", self.totals.add, record)
+            if self.span_selector is not None:
+                guarded("pipeline.spans", self.span_selector.on_record, record)
 
-    def _is_group_full(self) -> bool:
-        return (
-            len(self._group) >= _GROUP_ITEMS
-            or self._group_bytes >= _GROUP_BYTES
-            or monotonic() - self._group_since >= _GROUP_SECONDS
-        )
+    def store_span(self, span: SpanRecord) -> None:
+        """Deliver a span to the backends that keep spans. On the worker: it goes behind the records made before."""
+        workers = tuple(worker for worker in self._workers if worker.keeps_spans)
+        for worker in workers:
+            worker.stats.accepted()
+        if workers:
+            self._group.add(span, workers)
 
     def _store_group(self) -> None:
-        """What was made goes into the spool together, with one ``fdatasync``."""
-        group, self._group, self._group_bytes = self._group, [], 0
-        if self._spool_writer is not None and group:
-            workers = self._workers or max((owners for _, owners in group), key=len)  # closing
-            self._spool_writer.store(group, workers)
-            return
-        for record, promised in group:
-            for worker in promised:
-                worker.put(record)
+        """Hand the records that were built to the backends, or to the spool, with one ``fdatasync``."""
+        records = self._group.take()
+        if self._spool_writer is not None and records:
+            workers = self._workers or max((owners for _, owners in records), key=len)  # closing
+            self._spool_writer.store(records, workers)
+        else:
+            put_records(records, self._bytes)
 
 
-def _count_dropped(item: _InboxItem, reason: str) -> None:
-    for worker in item.workers:
-        worker.stats.dropped(reason)
-
-
-_instances: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+_instances: Final = ForkGroup["Pipeline"]()
 _shared: Final[list[Pipeline]] = []
 
 
@@ -424,11 +435,3 @@ def shared() -> Pipeline:
     if not _shared:
         _shared.append(Pipeline())
     return _shared[0]
-
-
-def _after_fork(pipelines: Iterable[Pipeline] = _instances) -> None:
-    for pipeline in list(pipelines):
-        pipeline.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from ..trace import ProviderTrace
+from ..span_record import SpanRecord, StoredItem, without_attributes
 
 __all__ = ["BATCH_BYTES", "BATCH_ITEMS", "Queue", "size_of", "without_payload"]
 
@@ -19,14 +19,18 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 _FLAT_SIZE: Final = 2048
 
 
-def size_of(record: ProviderTrace) -> int:
+def size_of(record: StoredItem) -> int:
     """The bytes of memory that ``record`` holds, roughly: its payloads and a flat sum for the rest."""
+    if isinstance(record, SpanRecord):
+        return _FLAT_SIZE + sum(map(sys.getsizeof, (*record.attributes.values(), *record.resource_attributes.values())))
     payloads = (text for text in (record.request_json, record.response_json) if text is not None)
     return _FLAT_SIZE + sum(map(sys.getsizeof, payloads))
 
 
-def without_payload(record: ProviderTrace) -> ProviderTrace | None:
-    """``record`` less its payload; None if it has none to give."""
+def without_payload(record: StoredItem) -> StoredItem | None:
+    """``record`` less its payload, a span less its attributes; None if it has none to give."""
+    if isinstance(record, SpanRecord):
+        return without_attributes(record)
     if record.request_json is None and record.response_json is None:
         return None
     return replace(record, request_json=None, response_json=None, content="truncated")
@@ -38,13 +42,21 @@ class Queue:
     def __init__(self, max_bytes: int, max_items: int) -> None:
         self._max_bytes = max_bytes
         self._max_items = max_items
-        self._entries: deque[tuple[ProviderTrace, int]] = deque()
+        self._entries: deque[tuple[StoredItem, int]] = deque()
         self._last = 0
         self._in_flight: int | None = None
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def head(self) -> StoredItem | None:
+        """What is written next. Needs no lock."""
+        try:
+            return self._entries[0][0]
+        except IndexError:
+            return None
 
     @property
     def last(self) -> int:
@@ -60,10 +72,10 @@ class Queue:
         return self._last - len(self._entries) + 1
 
     def is_filling(self) -> bool:
-        """Whether so much waits that it is time to hurry."""
+        """Whether the queue is so full that the worker stops yielding."""
         return self.bytes > self._max_bytes // 4 or len(self._entries) > self._max_items // 4
 
-    def put(self, record: ProviderTrace, reserved_bytes: int = 0) -> tuple[bool, int]:
+    def put(self, record: StoredItem, reserved_bytes: int = 0) -> tuple[bool, int]:
         """Add ``record``; ``reserved_bytes`` of the limit are used elsewhere.
 
         Returns whether the record lost its payload, and how many older records were evicted.
@@ -82,9 +94,9 @@ class Queue:
             evicted += 1
         return bare is not None, evicted
 
-    def take(self) -> list[ProviderTrace]:
+    def take(self) -> list[StoredItem]:
         """The next batch, to be given back by :meth:`settle`."""
-        batch: list[ProviderTrace] = []
+        batch: list[StoredItem] = []
         size = 0
         self._in_flight = self._oldest if self._entries else None
         while self._entries and len(batch) < BATCH_ITEMS and size < BATCH_BYTES:

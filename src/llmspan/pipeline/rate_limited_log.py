@@ -1,6 +1,6 @@
 """Log lines of the pipeline: one per subject and minute, written by our own threads only.
 
-A log handler is the application's code: it may block or raise. So callers only count, and a worker tells.
+A log handler is the application's code: it may block or raise. So callers only count, and a worker logs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _INTERVAL: Final = 60.0
 
 
 class RateLimitedLog:
-    """What was told when; one for each worker."""
+    """When each subject was logged last; one for each worker."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -29,26 +29,26 @@ class RateLimitedLog:
         self._lock = allocate_lock()
 
     def info(self, subject: str, message: str, *arguments: object) -> None:
-        """Say it, unless ``subject`` was told less than a minute ago."""
+        """Log a message, unless ``subject`` was logged less than a minute ago."""
         if self._is_due(subject):
             guarded("pipeline.log", logger.info, message, *arguments)
 
     def warning(self, subject: str, message: str, *arguments: object) -> None:
-        """Warn, unless ``subject`` was told less than a minute ago."""
+        """Log a warning, unless ``subject`` was logged less than a minute ago."""
         if self._is_due(subject):
             guarded("pipeline.log", logger.warning, message, *arguments)
 
     def error(self, message: str, *arguments: object) -> None:
-        """Tell of one record by its id: each one matters."""
+        """Log an error about one record, by its id, without a limit."""
         guarded("pipeline.log", logger.error, message, *arguments)
 
     def report_losses(self, backend: str, losses: dict[str, int], *, final: bool = False) -> None:
-        """One line a reason for what ``losses`` has more of than was told before; ``final``: there is no later."""
+        """Log the increase of each count of ``losses``, one line a reason; ``final``: without the limit."""
         for reason, number in losses.items():
             if number > self._reported.get(reason, 0) and (self._is_due(reason) or final):
                 new, self._reported[reason] = number - self._reported.get(reason, 0), number
                 if reason == "without_payload":
-                    message = "llmspan: %s: the queue is full; %d records gave up their payload, their numbers are kept"
+                    message = "llmspan: %s: payloads of %d records dropped (queue full); usage was kept"
                     guarded("pipeline.log", logger.warning, message, backend, new)
                 else:
                     message = "llmspan: %s: %d records were dropped (%s)"

@@ -1,7 +1,7 @@
 """When to try again: which errors are worth it, how long to pause, and a breaker that spares a store that is down.
 
 Pauses are drawn between zero and a bound that doubles (full jitter), so that many processes do not come back at the
-same moment. A store that says when to come back is believed.
+same moment. A retry time that the store names is obeyed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from ..errors import RetryableError, SchemaError, SettingsError, ThrottledError
 
-__all__ = ["Backoff", "BreakerState", "is_retryable", "open_error"]
+__all__ = ["Backoff", "BreakerState", "is_retryable", "retryable_open_error"]
 
 #: ``closed`` writes go through; ``open`` they wait; ``half_open`` one write is finding out
 BreakerState = Literal["closed", "open", "half_open"]
@@ -21,19 +21,19 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 #: failures in a row that open the breaker
 _THRESHOLD: Final = 5
-#: a store that asks for more is asked again all the same
-_LONGEST_DELAY: Final = 600.0
-#: between two tries while somebody waits in ``flush``: with the breaker closed, and open
+#: the longest wait that a store can ask for, in seconds
+_LONGEST_RETRY_AFTER: Final = 600.0
+#: between two tries while a caller waits in ``flush``: with the breaker closed, and open
 _FLUSH_DELAY: Final = 0.1
 _FLUSH_DELAY_OPEN: Final = 1.0
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether the same write may succeed later. What the machine says (``OSError``) passes, what the code says not."""
+    """Whether the same write may succeed later: errors of the system may pass, others are bugs or bad records."""
     return isinstance(error, RetryableError | SettingsError | SchemaError | OSError | MemoryError)
 
 
-def open_error(error: BaseException) -> Exception:
+def retryable_open_error(error: BaseException) -> Exception:
     """Why a store could not be opened, as an error that is worth another try: no record is at fault for that."""
     if isinstance(error, Exception) and is_retryable(error):
         return error
@@ -46,7 +46,7 @@ class Backoff:
     def __init__(self, draw: Callable[[float, float], float] = random.uniform) -> None:
         self._draw = draw
         self._failures = 0
-        self._delay: float | None = None
+        self._retry_after: float | None = None
         self.state: BreakerState = "closed"
 
     @property
@@ -59,7 +59,7 @@ class Backoff:
         if self.state == "open":
             self.state = "half_open"
 
-    def on_success(self) -> None:
+    def on_answer(self) -> None:
         """The store has answered."""
         self._failures = 0
         self.state = "closed"
@@ -67,19 +67,19 @@ class Backoff:
     def next_delay(self, error: BaseException) -> float:
         """A write failed for now; the seconds to wait before the next try."""
         self._failures += 1
-        self._delay = error.delay if isinstance(error, ThrottledError) else None
+        self._retry_after = error.delay if isinstance(error, ThrottledError) else None
         # a wrong set-up does not mend itself: retrying quickly does not help
         is_broken = isinstance(error, SettingsError | SchemaError)
-        if self._failures >= _THRESHOLD or is_broken or self._delay is not None:
+        if self._failures >= _THRESHOLD or is_broken or self._retry_after is not None:
             self.state = "open"
-        if self._delay is not None:
-            return max(0.0, min(self._delay, _LONGEST_DELAY))
+        if self._retry_after is not None:
+            return max(0.0, min(self._retry_after, _LONGEST_RETRY_AFTER))
         bound = LONGEST_PAUSE if is_broken else min(FIRST_PAUSE * 2.0 ** (self._failures - 1), LONGEST_PAUSE)
         pause = self._draw(0.0, bound)
         return pause if self.state == "closed" else max(pause, _FLUSH_DELAY_OPEN)
 
     def shortened_for_flush(self, pause: float) -> float:
-        """``pause`` for a time when somebody waits: shorter, unless the store itself asked for it."""
-        if self._delay is not None:
+        """``pause`` while a caller waits: shorter, unless the store itself asked for it."""
+        if self._retry_after is not None:
             return pause
         return min(pause, _FLUSH_DELAY if self.state == "closed" else _FLUSH_DELAY_OPEN)

@@ -29,7 +29,7 @@ class RunSummary:
                 self.tokens[name] = self.tokens.get(name, 0) + value
 
     def format(self, statuses: Sequence[BackendStatus], spool_dir: Path | None = None) -> str:
-        """The summary, once the backends are closed; numbers that nobody reported are ``-``, not 0."""
+        """The summary, once the backends are closed; numbers that were not reported are ``-``, not 0."""
         sums = (str(self.tokens.get(f"{name}_tokens", "-")) for name in ("input", "cache_read", "output", "reasoning"))
         into, cached, out, reasoning = sums
         calls = f"{self.calls} call{'' if self.calls == 1 else 's'}"

@@ -1,7 +1,7 @@
-"""What became of every record: accepted = delivered + queued + spooled + dropped + dead-lettered, at every moment.
+"""Delivery statistics: accepted = delivered + queued + spooled + dropped + dead-lettered, at every moment.
 
 A record is in one place at a time, and every method moves records from one place to another in one step, so the
-identity cannot be out even between two lines. ``without_payload`` are records that gave up their payload to fit the
+identity cannot be out even between two lines. ``without_payload`` are records whose payload was dropped to fit the
 queue (the record and its usage stayed); ``recovered`` those that an earlier process had left in the spool.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from .._clock import SECOND, time_ns
 from .._guard import exception_of
 from .._native import SerialExecutor
 from .retry import BreakerState
@@ -37,6 +38,12 @@ class BackendStatus:
     recovered: int = 0
     failed_writes: int = 0
     breaker: BreakerState = "closed"
+    #: when the call of the oldest record that waits had ended, in nanoseconds since the epoch; None if nothing waits
+    waiting_since: int | None = None
+
+    def waiting_age(self) -> float:
+        """The seconds since the call of the oldest record that waits had ended; 0 if nothing waits."""
+        return 0.0 if self.waiting_since is None else max(0.0, (time_ns() - self.waiting_since) / SECOND)
 
 
 class DeliveryStats:
@@ -102,6 +109,12 @@ class DeliveryStats:
         self._waiting[location] -= number
         self._dropped[reason] += number
 
+    def skipped(self, number: int, location: Location) -> None:
+        """That many spans are not for this backend, which keeps none: they count as never accepted."""
+        with self._changes:
+            self._waiting[location] -= number
+            self._accepted -= number
+
     def dead_lettered(self, location: Location = "queued") -> None:
         """One record that the store can never hold is in the dead-letter file."""
         with self._changes:
@@ -116,9 +129,9 @@ class DeliveryStats:
             self._last_error = text
 
     def losses(self) -> dict[str, int]:
-        """What is to be told: records dropped, by reason, and payloads let go of.
+        """The losses to log: records dropped, by reason, and payloads dropped.
 
-        What the end of the program leaves unwritten is told once all of it is known, when the pipeline is closed.
+        What is left unwritten at exit is logged when the pipeline is closed.
         """
         with self._changes:
             dropped = {reason: number for reason, number in self._dropped.items() if reason != "shutdown"}

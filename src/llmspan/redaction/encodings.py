@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Final, NamedTuple
 
-#: JSON inside JSON inside JSON, percent-encoded twice: nobody has been seen to go further
+#: JSON inside JSON inside JSON, percent-encoded twice: deeper nesting has not been observed
 _LEVELS: Final = 4
 _CONTROLS: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 

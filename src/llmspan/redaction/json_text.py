@@ -30,8 +30,14 @@ _CONVERSATION: Final = frozenset(
 )
 #: the end of a name that has space before its colon, which is escaped where the JSON text is a string of another one
 _SPACED_NAME_END: Final = re.compile(r'"(?:[ \t\r\n]|\\++[nrt])++:')
+#: what the quote that opens a name can follow: nothing is said of one that is not escaped
+_BEFORE_NAME: Final = frozenset({"", "{", ",", " ", "\t", "\r", "\n"})
+#: a quote that is escaped in a JSON text within JSON texts has one less than a power of two
+_MOST_BACKSLASHES: Final = 32
 #: characters of a name that are looked at
 _LONGEST_NAME: Final = 200
+#: names that a scan remembers: an object may have one for each of a million keys
+_MOST_NAMES: Final = 1000
 #: a container of more characters is not read on the caller's thread: its members are looked at one by one
 _LARGEST_CONTAINER: Final = 64 * 1024
 #: schemas within schemas that are looked into, so that a text is never read more often than this
@@ -51,23 +57,29 @@ def has_credential_members(text: str) -> bool:
     holds_url = "://" in text or ":\\/" in text or "\\u00" in text
     for before, name in _names(text):
         name = name.rstrip("\\")  # of the quote behind it
-        if "\\" in name or (before[-1:] == "\\" and before[0].isalnum()):
-            return True  # the name has escapes, a quote among them, and cannot be told without decoding it
+        if "\\" in name or before not in _BEFORE_NAME:
+            return True  # the name has escapes, a quote among them, and cannot be compared without decoding it
         if is_credential_name(name) or (holds_url and is_url_name(name)):
             return True
     return False
 
 
 def _names(text: str) -> set[tuple[str, str]]:
-    """The names of members in ``text``, each with the two characters before its quote."""
+    """The names of members in ``text``, each with the character before its first quote's backslashes, if it has any."""
     pieces = text.split('":')
     pieces.pop()
-    pieces += (text[max(0, text.rfind('"', 0, match.start()) - 2) : match.start()]
+    pieces += (text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
                for match in _SPACED_NAME_END.finditer(text))  # fmt: skip
     return {
-        (piece[at - 2 : at] if (at := piece.rfind('"')) > 1 else "", piece[at + 1 : at + 1 + _LONGEST_NAME])
+        (_before_escape(piece, at) if piece[(at := piece.rfind('"')) - 1 : at] == "\\" else "",
+         piece[at + 1 : at + 1 + _LONGEST_NAME])
         for piece in pieces
-    }
+    }  # fmt: skip
+
+
+def _before_escape(text: str, at: int) -> str:
+    """The character before the backslashes that end at ``at``: a quote within a name has one of the name there."""
+    return text[max(0, at - _MOST_BACKSLASHES) : at].rstrip("\\")[-1:] or "\\"
 
 
 def credential_texts(text: str) -> set[str]:
@@ -151,6 +163,8 @@ class _Scan:
     _in_conversation: bool = False
     #: the ends of the schemas under credentials' names that the scan is in
     _schemas: list[int] = field(default_factory=list[int])
+    #: the names of members as they are written, which repeat: each decoded, and with its mask
+    _known_names: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
 
     def run(self) -> str:
         position = 0
@@ -162,27 +176,26 @@ class _Scan:
 
     def _take(self, match: re.Match[str]) -> int:
         """Handle one token; the position to go on from."""
-        token, start, end = match[0], match.start(), match.end()
+        token, (start, end) = match[0], match.span()
         first = token[0]
-        if first == '"' and match["end"] is None:
+        if first == '"':
+            if match["end"] is None:
+                return end
+            if colon := _KEY_END.match(self.text, end):
+                self._on_name(token, start, end)
+                return colon.end()
+            name, self._name = self._name, None
+            self._on_string(name, token, start, end)
             return end
         if first in "]}":
             self._depth -= 1
             return end
-        if first == '"' and (colon := _KEY_END.match(self.text, end)):
-            self._on_name(token, start, end)
-            return colon.end()
         name, self._name = self._name, None
         if first in "{[":
-            if name is not None and self._is_credential(name):
-                close = self._mask_container(start)
-                if close is not None:
-                    return close
-            self._depth += 1
-            return end
-        if first == '"':
-            self._on_string(name, token, start, end)
-        elif self._is_masked_number(name, token):
+            close = self._mask_container(start) if name is not None and self._is_credential(name) else None
+            self._depth += close is None
+            return close or end
+        if self._is_masked_number(name, token):
             self._replace(start, end, _JSON_MASK)
         return end
 
@@ -200,12 +213,16 @@ class _Scan:
         return close
 
     def _on_name(self, token: str, start: int, end: int) -> None:
-        name = _decoded(token)
+        names = self._known_names.get(token)
+        if names is None:
+            name = _decoded(token)
+            names = name, name if self.mask is None else self.mask(name)
+            if len(self._known_names) < _MOST_NAMES:
+                self._known_names[token] = names
+        self._name, masked = names
         if self._depth == 1:
-            self._in_conversation = name in _CONVERSATION
-        self._name = name
-        if self.mask is not None:
-            self._replace_string(name, self.mask(name), start, end)
+            self._in_conversation = self._name in _CONVERSATION
+        self._replace_string(self._name, masked, start, end)
 
     def _on_string(self, name: str | None, token: str, start: int, end: int) -> None:
         value = _decoded(token)

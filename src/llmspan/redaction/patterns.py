@@ -33,7 +33,7 @@ class _Shape(NamedTuple):
     is_key: Callable[[str], bool] = bool
 
 
-#: what of an OpenAI-like key tells it from a word: a digit, a capital, a starred middle, a prefix, or a long run
+#: what distinguishes an OpenAI-like key from a word: a digit, a capital, a starred middle, a prefix, or a long run
 _SK_KEY: Final = re.compile(r"[0-9A-Z*\u2026]|\.\.|^sk-(?:proj|ant|or|svcacct|admin|lf)-|[A-Za-z]{16}")
 
 
@@ -171,8 +171,10 @@ def find_emails(text: str) -> Iterator[Span]:
 def mask_matches(finders: Iterable[Finder], text: str) -> str:
     """``text`` with a mask for whatever ``finders`` find in it or in what it says when it is decoded."""
     finders = tuple(finders)
-    if len(text) <= _SHORT and not _may_match(finders, text):
-        return text
+    if len(text) <= _SHORT:
+        finders = _worth_running(finders, text)
+        if not finders:
+            return text
     spans = [
         view.in_original(*span) for view in views(text) for finder in finders for span in finder(view.text)
         if span[0] < span[1]
@@ -182,16 +184,16 @@ def mask_matches(finders: Iterable[Finder], text: str) -> str:
     return _replaced(text, sorted(spans)) if spans else text
 
 
-def _may_match(finders: tuple[Finder, ...], text: str) -> bool:
-    """A quick look before the searches: a conversation has many short texts, and few hold a sign of anything.
+def _worth_running(finders: tuple[Finder, ...], text: str) -> tuple[Finder, ...]:
+    """Those of ``finders`` that can find something in a short text: few texts hold a sign of anything.
 
-    Other finders look for what a call was made with, which may have any form: they search every text.
+    Finders without a quick sign look for what a call was made with, which may have any form: they search every text.
     """
-    if any(finder not in _QUICK_SIGNS for finder in finders):
-        return True
     if len(text) < _SHORTEST_MATCH:
-        return False
-    return _may_hold_sign(text) or any(_QUICK_SIGNS[finder](text) for finder in finders)
+        return () if _QUICK_SIGNS.keys() >= set(finders) else tuple(f for f in finders if f not in _QUICK_SIGNS)
+    if _may_hold_sign(text):
+        return finders
+    return tuple(finder for finder in finders if (has_sign := _QUICK_SIGNS.get(finder)) is None or has_sign(text))
 
 
 def _with_whole_masks(text: str, start: int, end: int) -> Span:

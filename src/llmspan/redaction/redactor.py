@@ -80,7 +80,7 @@ class Redactor:
         return text if json.dumps(json.loads(redacted_text)) == original_text else redacted_text
 
     def _mask(self) -> Callable[[str], str]:
-        return partial(mask_matches, [finder for name in self.patterns for finder in FINDERS[name]])
+        return partial(mask_matches, tuple(finder for name in self.patterns for finder in FINDERS[name]))
 
     def _leaf(self, mask: Callable[[str], str], item: Any, *_: Any) -> Any:
         if isinstance(item, str):

@@ -1,7 +1,7 @@
 """How a URL is shown to people: its scheme, host, port and path, and nothing that could be a password.
 
 Masking finds credentials in a URL that is written rightly. What is shown here may be written wrongly, such as a
-password with an ``@``, ``/`` or ``?`` in it, and nobody can say where such a password ends: then less is shown.
+password with an ``@``, ``/`` or ``?`` in it, so the end of such a password is unknown: then less is shown.
 """
 
 from __future__ import annotations

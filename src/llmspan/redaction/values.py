@@ -29,7 +29,7 @@ def map_json(
     """A copy of a JSON value: ``leaf`` maps what is no container, ``name`` the names of members.
 
     ``member`` is asked first for each member of an object: it may replace the value, which is then not walked. What is
-    nested deeper than 200 levels becomes a text that says so.
+    nested deeper than 200 levels becomes a text with that reason.
     """
     result: list[Any] = [None]
     # a value, its depth, where its copy goes, and the name and the container that it stands in

@@ -1,7 +1,7 @@
 """The socket file: made private, taken over only from the dead, and removed at the end.
 
-A lock file beside it, held for life, settles who may: two sidecars that start at the same time cannot both believe
-that the socket of a third one is stale. systemd can hand over a socket instead (``LISTEN_FDS``); then it owns the file.
+A lock file beside it, held for life, decides which sidecar may: two that start at the same time cannot both conclude
+that the socket of a third is stale. systemd can hand over a socket instead (``LISTEN_FDS``); then it owns the file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def bind_socket(path: Path, environ: MutableMapping[str, str] = os.environ) -> L
     """Listen at ``path``, or on the socket that systemd has opened.
 
     Raises:
-        SettingsError: somebody listens there already, or no socket can be made there.
+        SettingsError: a process listens there already, or no socket can be made there.
     """
     passed_socket = _passed(environ)
     if passed_socket is not None:
@@ -96,7 +96,10 @@ def _passed(environ: MutableMapping[str, str]) -> socket.socket | None:
 def _make_directory(directory: Path) -> None:
     make_private_directory(directory, _DIRECTORY_MODE)
     if directory.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
-        logger.warning("llmspan: everybody may write to %s, and so put another socket in the place of ours", directory)
+        logger.warning(
+            "llmspan: every user may write to %s and replace the socket there; remove that permission (chmod o-w)",
+            directory,
+        )
 
 
 def _locked(path: Path) -> int:
@@ -115,7 +118,7 @@ def _locked(path: Path) -> int:
 
 
 def _make_room(path: Path) -> None:
-    """Remove a socket that nobody listens on any more; leave all else as it is."""
+    """Remove a socket that no process listens on any more; leave all else as it is."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""The connections of senders: how many there may be, and which one makes room when all places are taken.
+"""The connections of senders: how many there may be, and which one is closed when all slots are taken.
 
 A sender keeps its connection between its records. When another one needs the place, the connection that has been idle
 for longest is closed: its sender connects again by itself, and loses nothing, as all that it sent is acknowledged. A
-connection with a record that is unread, unfinished or not acknowledged is never closed for another's sake.
+connection with a record that is unread, unfinished or not acknowledged is never closed for another sender.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Accepting senders, one thread for each; batches into the archive, acknowledgements back.
+"""Accepting senders, one thread for each; batches into the record store, acknowledgements back.
 
 A thread holds at most one batch and one unfinished frame, and only so many threads hold a batch at a time. It reads no
-further while the archive stores, so a store that is slow slows the senders down, and nothing piles up here.
+further while the record store writes, so a store that is slow slows the senders down, and nothing piles up here.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import socket
 import struct
 import threading
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,9 +22,10 @@ from .._clock import monotonic
 from .._guard import exception_of, guarded
 from ..backends.socket.connection import SOFTWARE, limit_sends
 from ..backends.socket.protocol import MAX_FRAME, ProtocolError, Received, Receiver
-from ..backends.socket.records import decode_record
+from ..backends.socket.records import decode_item
 from ..errors import BackendError, RecordError, SettingsError, ThrottledError
 from ..pipeline.rate_limited_log import RateLimitedLog
+from ..span_record import SpanRecord, StoredItem
 from ..trace import ProviderTrace
 from .listen import Listener
 from .record_store import RecordStore
@@ -39,9 +41,9 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024
 _MOST_BATCHES: Final = 64
 _READ: Final = 1024 * 1024
 #: seconds: how long a sender may take to greet, to go on with a frame that it has begun, and to read an answer
-_PATIENCE: Final = 30.0
+_SENDER_TIMEOUT: Final = 30.0
 #: seconds for a whole frame, however it trickles in
-_FRAME_PATIENCE: Final = 300.0
+_FRAME_TIMEOUT: Final = 300.0
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _UCRED: Final = struct.Struct("3i")
 
@@ -50,7 +52,7 @@ _UCRED: Final = struct.Struct("3i")
 class _Batch:
     records: list[Received] = field(default_factory=list[Received])
     size: int = 0
-    #: what its sender is told
+    #: the frame that its sender gets
     answers: list[bytes] = field(default_factory=list[bytes])
     #: why nothing more is taken after it
     end: ProtocolError | None = None
@@ -70,7 +72,7 @@ class Sidecar:
 
     Args:
         listener: where senders connect.
-        archive: where records go.
+        record_store: where records go.
         allowed: user ids that may send; None for anybody who can connect.
         max_frame: bytes of the largest frame to take.
         max_clients: senders at a time, as far as the limit of open files allows.
@@ -79,20 +81,21 @@ class Sidecar:
     def __init__(
         self,
         listener: Listener,
-        archive: RecordStore,
+        record_store: RecordStore,
         *,
         allowed: Collection[int] | None,
         max_frame: int = MAX_FRAME,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
         self._listener = listener
-        self._archive = archive
+        self._record_store = record_store
         self._allowed = allowed
         self._max_frame = max_frame
         self._senders = Senders(limit_by_descriptors(max_clients))
         self._batches = threading.Semaphore(_MOST_BATCHES)
         self._log = RateLimitedLog()
         self._stopped, self._stopper = os.pipe()
+        os.set_blocking(self._stopper, False)
 
     def serve(self) -> None:
         """Accept senders; return after :meth:`stop`, when all that was read is stored and acknowledged, or refused."""
@@ -107,13 +110,31 @@ class Sidecar:
                 continue
             self._admit(connection)
         self._listener.close()
-        deadline = monotonic() + _PATIENCE
+        deadline = monotonic() + _SENDER_TIMEOUT
         for thread in self._senders.threads():
             thread.join(max(0.0, deadline - monotonic()))
+
+    @property
+    def sender_count(self) -> int:
+        """How many senders are connected."""
+        return len(self._senders.threads())
 
     def stop(self) -> None:
         """Make :meth:`serve` return. Safe in a signal handler."""
         os.write(self._stopper, b".")
+
+    @contextmanager
+    def stopping_at_signals(self) -> Generator[None]:
+        """Let each signal that Python handles stop this during the block; in the main thread.
+
+        A handler runs in Python, and so not while the main thread waits. The system interrupts the wait, unless the
+        signal comes at the moment before it begins, or another thread receives it: then nothing would end the wait.
+        """
+        previous = signal.set_wakeup_fd(self._stopper, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
 
     def close(self) -> None:
         """Release what :meth:`serve` needed; after it has returned."""
@@ -176,19 +197,19 @@ class Sidecar:
     def _refuse(self, connection: socket.socket, refusal: ProtocolError) -> None:
         self._log.warning(f"refused {refusal.code}", "llmspan: a sender was refused: %s", refusal)
         with connection, suppress(OSError):
-            limit_sends(connection, _PATIENCE)
+            limit_sends(connection, _SENDER_TIMEOUT)
             connection.sendall(refusal.frame())
 
     def _serve(self, sender: Sender) -> None:
         with sender.connection:
             try:
-                limit_sends(sender.connection, _PATIENCE)
+                limit_sends(sender.connection, _SENDER_TIMEOUT)
                 guarded("sidecar.sender", self._converse, sender)
             finally:
                 self._senders.remove(sender)
 
     def _converse(self, sender: Sender) -> None:
-        receiver = Receiver(SOFTWARE, self._max_frame)
+        receiver = Receiver(SOFTWARE, self._max_frame, takes_spans=self._record_store.takes_spans)
         end: ProtocolError | None = None
         try:
             while (end := self._await(sender, receiver)) is None:
@@ -206,11 +227,11 @@ class Sidecar:
             self._tell_end(receiver, end)
             sender.connection.sendall(end.frame())
         except OSError as error:
-            self._log.info("gone", "llmspan: sender %s is gone: %s", receiver.peer or "unknown", error)
+            self._log.info("gone", "llmspan: sender %s disconnected: %s", receiver.peer or "unknown", error)
 
     def _tell_end(self, receiver: Receiver, end: ProtocolError) -> None:
         subject, message = f"end {end.code}", "llmspan: sender %s: %s"
-        if isinstance(end, _MakesRoomError):
+        if isinstance(end, _EvictedError):
             subject, message = "full", message + ". All places are taken (--max-clients); this is said once a minute"
         self._log.warning(subject, message, receiver.peer or "unknown", end)
 
@@ -218,16 +239,16 @@ class Sidecar:
         """Wait for something to read; why nothing more is read."""
         end: ProtocolError | None = None
         try:
-            if self._wait(sender.connection, None if receiver.idle else _PATIENCE):
+            if self._wait(sender.connection, None if receiver.idle else _SENDER_TIMEOUT):
                 end = ProtocolError("unavailable", "the sidecar is stopping", retry_after=0.5)
         except TimeoutError:
-            end = ProtocolError("malformed", f"nothing came for {_PATIENCE:g} s where more was announced")
+            end = ProtocolError("malformed", f"nothing came for {_SENDER_TIMEOUT:g} s where more was announced")
         if not self._senders.end_idle(sender):
-            return _MakesRoomError(
-                "unavailable", "it was idle, and makes room for another sender; it may connect again"
+            return _EvictedError(
+                "unavailable", "the connection was idle and its slot is needed for another sender; connect again"
             )
-        if end is None and sender.frame_since is not None and monotonic() - sender.frame_since > _FRAME_PATIENCE:
-            end = ProtocolError("malformed", f"a frame has not ended within {_FRAME_PATIENCE:g} s")
+        if end is None and sender.frame_since is not None and monotonic() - sender.frame_since > _FRAME_TIMEOUT:
+            end = ProtocolError("malformed", f"a frame has not ended within {_FRAME_TIMEOUT:g} s")
         return end
 
     def _read(self, sender: Sender, receiver: Receiver) -> _Batch:
@@ -259,34 +280,34 @@ class Sidecar:
         """Store a batch, and add the answers to it; why that was not possible."""
         if not batch.records:
             return None
-        traces: dict[int, ProviderTrace] = {}
+        items: dict[int, StoredItem] = {}
         rejects: list[bytes] = []
         for record in batch.records:
             decoded = guarded("sidecar.record", _decoded, record.frame)
-            if isinstance(decoded, ProviderTrace):
-                traces[record.seq] = decoded
+            if isinstance(decoded, ProviderTrace | SpanRecord):
+                items[record.seq] = decoded
             else:  # one that we cannot read must not keep those behind it from being read
                 reason = decoded or "the sidecar could not read it; its log says why"
                 rejects.append(receiver.reject(record.seq, reason))
         try:
-            rejected = self._archive.store(traces.values())
+            rejected = self._record_store.store(items.values())
         except (BackendError, SettingsError) as error:
             delay = error.delay if isinstance(error, ThrottledError) else None
             return ProtocolError("unavailable", str(error), retry_after=delay)
         if rejected:
-            refused = ((seq, rejected[trace.id]) for seq, trace in traces.items() if trace.id in rejected)
+            refused = ((seq, rejected[decoded.id]) for seq, decoded in items.items() if decoded.id in rejected)
             rejects.extend(receiver.reject(seq, reason) for seq, reason in refused)
         batch.answers += [*rejects, receiver.ack(batch.records[-1].seq)]
         return None
 
 
-class _MakesRoomError(ProtocolError):
-    """The connection is closed for another sender's sake."""
+class _EvictedError(ProtocolError):
+    """The connection is closed because another sender needs its slot."""
 
 
-def _decoded(frame: bytes) -> ProviderTrace | str:
-    """The record in a frame, or why there is none."""
+def _decoded(frame: bytes) -> StoredItem | str:
+    """The record or the span in a frame, or why there is none."""
     try:
-        return decode_record(frame)
+        return decode_item(frame)
     except RecordError as error:
         return str(error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..._guard import guarded, logger
 from ...errors import RecordError
-from ...trace import ProviderTrace
+from ...span_record import StoredItem, item_from_json
 from ..queue import BATCH_BYTES, BATCH_ITEMS
 from ..statistics import DeliveryStats
 from . import cursor as cursors
@@ -116,7 +116,7 @@ class ReadPosition:
 @dataclass(slots=True)
 class _Batch:
     position: ReadPosition
-    records: Sequence[ProviderTrace]
+    records: Sequence[StoredItem]
 
 
 class SpoolBacklog:
@@ -147,7 +147,7 @@ class SpoolBacklog:
         ends = end if isinstance(end, dict) else {}
         return all(position.cursor.next >= ends.get(position.log, 0) for position in self.positions)
 
-    def take(self) -> Sequence[ProviderTrace]:
+    def take(self) -> Sequence[StoredItem]:
         """The next batch, written down as such; the same one until it is settled. Empty if all has gone meanwhile."""
         if self._batch is None:
             position = next((position for position in self.positions if not position.is_at_end), None)
@@ -176,7 +176,7 @@ class SpoolBacklog:
 
 
 def _bytes_of(segment: Segment, offset: int) -> bytes:
-    """What a segment has from ``offset`` on; nothing if somebody has removed it."""
+    """What a segment has from ``offset`` on; nothing if another process has removed it."""
     try:
         descriptor = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -191,8 +191,8 @@ def _bytes_of(segment: Segment, offset: int) -> bytes:
         os.close(descriptor)
 
 
-def _decode(payload: bytes) -> ProviderTrace | None:
+def _decode(payload: bytes) -> StoredItem | None:
     try:
-        return ProviderTrace.from_json(payload)
+        return item_from_json(payload)
     except RecordError:
         return None

@@ -114,7 +114,7 @@ def _lock_directory(directory: Path) -> SpoolDirectory | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.stat()):  # nobody has emptied it in the meantime
+        if os.path.samestat(os.fstat(descriptor), path.stat()):  # no process has emptied it in the meantime
             return SpoolDirectory(directory, descriptor)
     except OSError:
         pass

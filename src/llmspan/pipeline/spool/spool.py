@@ -30,7 +30,7 @@ _SMALLEST_SEGMENT = 64 * 1024
 #: how many of the descriptors that the process may have are for the logs of dead ones, each of which holds one
 _DESCRIPTOR_SHARE = 1 / 8
 _MIN_ADOPTED = 32
-#: of a backend that we do not have: nobody knows how far it is, so all of the log is left to it
+#: of a backend that is not configured: its position is unknown, so all of the log is kept for it
 _UNREADABLE = Cursor("", "", 0, 0)
 
 
@@ -67,7 +67,7 @@ class Spool:
         self._adopt_more = adopt_more
         self._sync: SpoolSync = settings.spool_sync
         self._max_bytes = settings.spool_max_bytes
-        self._drops_oldest = settings.spool_full == "drop_oldest"
+        self._drops_oldest = settings.spool_full_policy == "drop_oldest"
         self._segment_bytes = min(_SEGMENT_BYTES, max(self._max_bytes // 8, _SMALLEST_SEGMENT))
         self._backlogs: dict[SpoolConsumer, SpoolBacklog] = {}
         self._own: _OpenLog | None = None
@@ -150,7 +150,7 @@ class Spool:
         self._own, self._adopted, self._backlogs = None, [], {}
 
     def forget(self) -> None:
-        """In a forked child: it is all the parent's. The locks too, which end when nobody holds their files."""
+        """In a forked child: it is all the parent's. The locks too, which end when no process holds their files."""
         for opened in self._logs():
             opened.log.seal()
             opened.directory.forget()
@@ -246,7 +246,7 @@ class Spool:
     def _remove_settled(self, opened: _OpenLog, *, is_last: bool = False) -> None:
         """Remove segments that all are through with, and a log that is done.
 
-        The segment that is written to goes only if ``is_last``: if its writer asks, or nobody writes any more.
+        The segment that is written to goes only if ``is_last``: if its writer asks, or there is no writer any more.
         """
         log, is_own = opened.log, opened is self._own
         with self._removing:

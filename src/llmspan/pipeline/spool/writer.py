@@ -1,4 +1,4 @@
-"""Records on their way into the spool, and what happens when it cannot take them: they wait in memory, and it is told.
+"""Records on their way into the spool, and what happens when it cannot take them: they wait in memory, which is logged.
 
 Used by the pipeline's worker, which alone writes to the spool.
 """
@@ -13,12 +13,12 @@ from ..._clock import monotonic
 from ..._guard import exception_of, guarded
 from ...errors import SettingsError
 from ...settings import Settings
-from ...trace import ProviderTrace
+from ...span_record import StoredItem
 from ..backend_worker import BackendWorker
 from ..rate_limited_log import RateLimitedLog
 from .spool import Spool, SpoolConsumer, SpoolFullError
 
-_Group = Sequence[tuple[bytes, ProviderTrace, Sequence[BackendWorker]]]
+_Group = Sequence[tuple[bytes, StoredItem, Sequence[BackendWorker]]]
 
 __all__ = ["SpoolWriter", "resolve_spool_directory"]
 
@@ -79,7 +79,7 @@ class SpoolWriter:
         if not workers:
             return False
         if now < self._retry_at:
-            if self.has_more:  # to deliver them is what makes room
+            if self.has_more:  # delivering them frees space
                 guarded("spool.adopt", self._spool.adopt)
                 _wake_all(workers)
             return False
@@ -102,7 +102,7 @@ class SpoolWriter:
             _wake_all(workers)
 
     def store(
-        self, batch: Sequence[tuple[ProviderTrace, Sequence[BackendWorker]]], workers: Sequence[BackendWorker]
+        self, batch: Sequence[tuple[StoredItem, Sequence[BackendWorker]]], workers: Sequence[BackendWorker]
     ) -> None:
         """Take records over; each was counted as accepted for the workers beside it."""
         encoded = [(guarded("spool.encode", _encode, record), record, targets) for record, targets in batch]
@@ -150,8 +150,8 @@ class SpoolWriter:
 
     def _on_error(self, error: BaseException) -> None:
         self._retry_at = monotonic() + _RETRY_AFTER
-        line = "llmspan: LLMSPAN_SPOOL_DIR=%s: %s; records wait in memory until it can be written"
-        self._log.warning("spool", line, self._spool.root, getattr(error, "strerror", None) or repr(error))
+        message = "llmspan: LLMSPAN_SPOOL_DIR=%s: %s; records wait in memory until it can be written"
+        self._log.warning("spool", message, self._spool.root, getattr(error, "strerror", None) or repr(error))
 
     def close(self) -> None:
         """Remove what is delivered, leave the rest to the next process."""
@@ -162,7 +162,7 @@ class SpoolWriter:
         self._spool.forget()
 
 
-def _encode(record: ProviderTrace) -> bytes:
+def _encode(record: StoredItem) -> bytes:
     return record.to_json().encode()
 
 
@@ -176,6 +176,6 @@ def _queue_all(group: _Group) -> None:
         _queue(record, targets)
 
 
-def _queue(record: ProviderTrace, workers: Sequence[BackendWorker]) -> None:
+def _queue(record: StoredItem, workers: Sequence[BackendWorker]) -> None:
     for worker in workers:
-        worker.put(record)
+        worker.put([record])

@@ -44,7 +44,7 @@ _scope: ContextVar[CallContext] = ContextVar("llmspan_scope", default=EMPTY)
 
 
 def current() -> CallContext:
-    """The scope of the current task or thread."""
+    """The call context of the current task or thread."""
     return _scope.get()
 
 
@@ -101,14 +101,14 @@ def context(
 
 def _snapshot(value: Any) -> Any:
     """A plain JSON copy of a value that the program may go on changing."""
-    return None if value is None else guarded("scope.snapshot", lambda: json.loads(_json.dumps(value)))
+    return None if value is None else guarded("call_context.snapshot", lambda: json.loads(_json.dumps(value)))
 
 
-def with_baggage(scope: CallContext, keys: Iterable[str]) -> CallContext:
-    """``scope`` completed by the allowed ``keys`` of the current OpenTelemetry baggage; what is set stays."""
+def with_baggage(call_context: CallContext, keys: Iterable[str]) -> CallContext:
+    """``call_context`` completed by the allowed ``keys`` of the current OpenTelemetry baggage; what is set stays."""
     members = {key: value for key in keys if (value := baggage.get_baggage(key)) is not None}
     if not members:
-        return scope
-    texts = {k: str(v) for k, v in members.items() if k in _TEXT_KEYS and getattr(scope, k) is None}
-    extra = {k: v for k, v in members.items() if k not in _TEXT_KEYS and k not in scope.attributes}
-    return replace(scope, **texts, attributes={**scope.attributes, **extra})
+        return call_context
+    texts = {k: str(v) for k, v in members.items() if k in _TEXT_KEYS and getattr(call_context, k) is None}
+    extra = {k: v for k, v in members.items() if k not in _TEXT_KEYS and k not in call_context.attributes}
+    return replace(call_context, **texts, attributes={**call_context.attributes, **extra})

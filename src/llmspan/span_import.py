@@ -1,13 +1,12 @@
-"""GenAI spans of other instrumentations, read as records with what their attributes tell.
+"""GenAI spans of other instrumentations, read as records that are filled from their attributes.
 
-One table a dialect: the official conventions in their older spellings, OpenLLMetry, OpenInference, and the anthropic
-SDK's own spans. A table translates names into the current conventions; what a table cannot say is a function beside
-it. Only spans of a model call count: those of agents, workflows and tools repeat the sums of the calls within.
+One table a dialect: the official conventions in their older spellings, OpenLLMetry, OpenInference, Langfuse, and the
+anthropic SDK's own spans. A table translates names into the current conventions; what a table cannot say is a function
+beside it. Only spans of a model call count: those of agents, workflows and tools repeat the sums of the calls within.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,8 +15,19 @@ from urllib.parse import urlsplit
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from . import _json, semconv
+from . import _json, langfuse_spans, semconv
+from .attribute_values import (
+    as_mapping,
+    as_strings,
+    build_tree,
+    numbered_items,
+    parse_content,
+    parse_json,
+    parse_object,
+    without_empty,
+)  # fmt: skip
 from .trace import ProviderTrace, RecordStatus
+from .usage import Usage
 
 __all__ = ["is_model_call", "to_record"]
 
@@ -45,6 +55,11 @@ _PROVIDERS: Final = {
     "xai": "x_ai",
 }
 
+#: attributes below these are the program's own
+_CONTEXT_PREFIXES: Final = (
+    "traceloop.association.properties.", "langfuse.trace.metadata.", "langfuse.observation.metadata.",
+)  # fmt: skip
+
 #: exceptions by which a span says that the caller, not the provider, ended the call
 _CALLERS: Final[dict[str, RecordStatus]] = {
     "CancelledError": "cancelled",
@@ -66,6 +81,10 @@ class SpanDialect:
     reasons: Callable[[Attributes], Sequence[str]]
     #: request and response as JSON values, None where the span has no content
     payload: Callable[[Attributes], Payload]
+    #: usage that is one object, None if there is none
+    usage: Callable[[Attributes], Usage | None] = lambda _: None
+    #: what else the span says, under the conventions' names
+    facts: Callable[[ReadableSpan], Mapping[str, Any]] = lambda _: {}
 
 
 def is_model_call(span: ReadableSpan) -> bool:
@@ -86,7 +105,7 @@ def to_record(span: ReadableSpan) -> ProviderTrace:
     if match is None:
         return semconv.from_span(span)
     dialect, operation = match
-    translated = _translated(attributes, dialect, operation)
+    translated = _translated({**dialect.facts(span), **attributes}, dialect, operation)
     record = semconv.from_span(span, translated)
     request, response = dialect.payload(attributes)
     return replace(
@@ -95,7 +114,8 @@ def to_record(span: ReadableSpan) -> ProviderTrace:
         response_json=None if response is None else _json.dumps(response),
         source=record.source or _service(span),
         attributes={**_context(attributes, span), **record.attributes},
-        agent_tags=record.agent_tags or _strings(attributes.get("tag.tags")),
+        agent_tags=record.agent_tags or as_strings(attributes.get("tag.tags") or attributes.get("langfuse.trace.tags")),
+        usage=dialect.usage(attributes) or record.usage,
         **_outcome(span, record),
     )
 
@@ -165,9 +185,9 @@ def _context(attributes: Attributes, span: ReadableSpan) -> dict[str, Any]:
         context["otel.scope.name"] = scope.name
         if scope.version:
             context["otel.scope.version"] = scope.version
-    prefix = "traceloop.association.properties."
-    context |= {key.removeprefix(prefix): value for key, value in attributes.items() if key.startswith(prefix)}
-    metadata = _parsed(attributes.get("metadata"))
+    for prefix in _CONTEXT_PREFIXES:
+        context |= {key.removeprefix(prefix): value for key, value in attributes.items() if key.startswith(prefix)}
+    metadata = parse_json(attributes.get("metadata"))
     return {**context, **metadata} if isinstance(metadata, dict) else context
 
 
@@ -186,12 +206,12 @@ def _native_reasons(attributes: Attributes) -> Sequence[str]:
 
 def _convention_payload(attributes: Attributes) -> Payload:
     request = {
-        "system": _content(attributes.get("gen_ai.system_instructions")),
-        "messages": _content(attributes.get("gen_ai.input.messages")),
-        "tools": _content(attributes.get("gen_ai.tool.definitions")),
+        "system": parse_content(attributes.get("gen_ai.system_instructions")),
+        "messages": parse_content(attributes.get("gen_ai.input.messages")),
+        "tools": parse_content(attributes.get("gen_ai.tool.definitions")),
     }
-    output = _content(attributes.get("gen_ai.output.messages"))
-    return _present(request), None if output is None else {"output": output}
+    output = parse_content(attributes.get("gen_ai.output.messages"))
+    return without_empty(request), None if output is None else {"output": output}
 
 
 _CONVENTIONS: Final = SpanDialect(
@@ -223,7 +243,7 @@ def _openllmetry_operation(attributes: Attributes) -> str | None:
 
 
 def _openllmetry_reasons(attributes: Attributes) -> Sequence[str]:
-    choices = _items(_tree(attributes, "gen_ai.completion."))
+    choices = numbered_items(build_tree(attributes, "gen_ai.completion."))
     reasons = [str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")]
     reason = attributes.get("llm.response.finish_reason") or attributes.get("llm.response.stop_reason")
     return reasons or ([str(reason)] if reason else [])
@@ -232,26 +252,26 @@ def _openllmetry_reasons(attributes: Attributes) -> Sequence[str]:
 def _openllmetry_payload(attributes: Attributes) -> Payload:
     if "gen_ai.input.messages" in attributes or "gen_ai.output.messages" in attributes:
         return _convention_payload(attributes)
-    messages = [_openllmetry_message(item) for item in _items(_tree(attributes, "gen_ai.prompt."))]
-    tools = [_present({**item, "parameters": _parsed(item.get("parameters"))})
-             for item in _items(_tree(attributes, "llm.request.functions."))]  # fmt: skip
+    messages = [_openllmetry_message(item) for item in numbered_items(build_tree(attributes, "gen_ai.prompt."))]
+    tools = [without_empty({**item, "parameters": parse_json(item.get("parameters"))})
+             for item in numbered_items(build_tree(attributes, "llm.request.functions."))]  # fmt: skip
     choices = [
         {"index": index, "message": _openllmetry_message(item), "finish_reason": item.get("finish_reason")}
-        for index, item in enumerate(_items(_tree(attributes, "gen_ai.completion.")))
+        for index, item in enumerate(numbered_items(build_tree(attributes, "gen_ai.completion.")))
     ]
-    return _present({"messages": messages, "tools": tools}), _present({"choices": choices})
+    return without_empty({"messages": messages, "tools": tools}), without_empty({"choices": choices})
 
 
 def _openllmetry_message(item: Attributes) -> dict[str, Any]:
     content = item.get("content")
-    parts = _parsed(content)
+    parts = parse_json(content)
     calls = [
         {"id": call.get("id"), "type": "function",
          "function": {"name": call.get("name"), "arguments": call.get("arguments")}}
-        for call in _items(item.get("tool_calls"))
+        for call in numbered_items(item.get("tool_calls"))
     ]  # fmt: skip
     message = {"role": item.get("role"), "content": parts if isinstance(parts, list) else content}
-    return message | (_present({"tool_call_id": item.get("tool_call_id"), "tool_calls": calls}) or {})
+    return message | (without_empty({"tool_call_id": item.get("tool_call_id"), "tool_calls": calls}) or {})
 
 
 _OPENLLMETRY: Final = SpanDialect(
@@ -296,20 +316,20 @@ def _openinference_reasons(attributes: Attributes) -> Sequence[str]:
 def _openinference_payload(attributes: Attributes) -> Payload:
     return (
         _openinference_value(attributes, "input.value")
-        or _present(
+        or without_empty(
             {
-                **(_parsed_object(attributes.get("llm.invocation_parameters"))),
+                **(parse_object(attributes.get("llm.invocation_parameters"))),
                 "messages": _openinference_messages(attributes, "llm.input_messages."),
                 "tools": [
-                    _parsed(_obj(item.get("tool")).get("json_schema"))
-                    for item in _items(_tree(attributes, "llm.tools."))
+                    parse_json(as_mapping(item.get("tool")).get("json_schema"))
+                    for item in numbered_items(build_tree(attributes, "llm.tools."))
                 ],
                 "input": attributes.get("input.value"),
             },
-            unless_only=_parsed_object(attributes.get("llm.invocation_parameters")).keys(),
+            unless_only=parse_object(attributes.get("llm.invocation_parameters")).keys(),
         ),
         _openinference_value(attributes, "output.value")
-        or _present(
+        or without_empty(
             {
                 "choices": [
                     {"index": index, "message": message}
@@ -323,31 +343,38 @@ def _openinference_payload(attributes: Attributes) -> Payload:
 
 def _openinference_value(attributes: Attributes, name: str) -> dict[str, Any] | None:
     """``input.value`` and ``output.value`` are the provider's own request and response where they are JSON objects."""
-    return _parsed_object(attributes.get(name)) or None
+    return parse_object(attributes.get(name)) or None
 
 
 def _openinference_messages(attributes: Attributes, prefix: str) -> list[dict[str, Any]]:
-    return [_openinference_message(_obj(item.get("message"))) for item in _items(_tree(attributes, prefix))]
+    return [
+        _openinference_message(as_mapping(item.get("message")))
+        for item in numbered_items(build_tree(attributes, prefix))
+    ]
 
 
 def _openinference_message(message: Attributes) -> dict[str, Any]:
-    parts = [_openinference_part(_obj(item.get("message_content"))) for item in _items(message.get("contents"))]
-    calls = [_openinference_call(_obj(item.get("tool_call"))) for item in _items(message.get("tool_calls"))]
+    parts = [
+        _openinference_part(as_mapping(item.get("message_content"))) for item in numbered_items(message.get("contents"))
+    ]
+    calls = [
+        _openinference_call(as_mapping(item.get("tool_call"))) for item in numbered_items(message.get("tool_calls"))
+    ]
     content = message.get("content")
     return {"role": message.get("role"), "content": content if content is not None else parts or None} | (
-        _present({"tool_call_id": message.get("tool_call_id"), "tool_calls": calls}) or {}
+        without_empty({"tool_call_id": message.get("tool_call_id"), "tool_calls": calls}) or {}
     )
 
 
 def _openinference_part(part: Attributes) -> dict[str, Any]:
-    url = _obj(_obj(part.get("image")).get("image")).get("url")
+    url = as_mapping(as_mapping(part.get("image")).get("image")).get("url")
     return {key: value for key, value in part.items() if key != "image"} | (
         {"image_url": {"url": url}} if url is not None else {}
     )
 
 
 def _openinference_call(call: Attributes) -> dict[str, Any]:
-    return {"id": call.get("id"), "type": "function", "function": dict(_obj(call.get("function")))}
+    return {"id": call.get("id"), "type": "function", "function": dict(as_mapping(call.get("function")))}
 
 
 _OPENINFERENCE: Final = SpanDialect(
@@ -373,69 +400,21 @@ _OPENINFERENCE: Final = SpanDialect(
     payload=_openinference_payload,
 )
 
-#: in the order of asking: a span that says it in two dialects is taken by its own before the common one
-DIALECTS: Final = (_OPENINFERENCE, _OPENLLMETRY, _CONVENTIONS)
+# -- Langfuse ---------------------------------------------------------------------------------------------------------
 
-# -- values -----------------------------------------------------------------------------------------------------------
+_LANGFUSE: Final = SpanDialect(
+    name="Langfuse",
+    operation=langfuse_spans.operation,
+    names=langfuse_spans.NAMES,
+    reasons=langfuse_spans.finish_reasons,
+    payload=langfuse_spans.payload,
+    usage=langfuse_spans.usage,
+    facts=langfuse_spans.facts,
+)
+
+#: in the order of asking: a span that says it in two dialects is taken by its own before the common one
+DIALECTS: Final = (_OPENINFERENCE, _OPENLLMETRY, _LANGFUSE, _CONVENTIONS)
 
 
 def _whole_request(record: ProviderTrace, request: dict[str, Any]) -> dict[str, Any]:
     return request if "model" in request or record.request_model is None else {"model": record.request_model, **request}
-
-
-def _tree(attributes: Attributes, prefix: str) -> Any:
-    """The attributes below ``prefix`` as one value; the dots in their names are levels, numbers are positions."""
-    root: dict[str, Any] = {}
-    for name, value in attributes.items():
-        if not name.startswith(prefix):
-            continue
-        node = root
-        *path, last = name.removeprefix(prefix).split(".")
-        for step in path:
-            below = node.setdefault(step, {})
-            node = below if isinstance(below, dict) else node.setdefault(f"{step}.", {})
-        node[last] = value
-    return root
-
-
-def _items(value: Any) -> list[dict[str, Any]]:
-    """The objects of a numbered level, in the order of their numbers."""
-    if not isinstance(value, dict):
-        return []
-    numbered = sorted((int(key), item) for key, item in value.items() if key.isascii() and key.isdigit())
-    return [item for _, item in numbered if isinstance(item, dict)]
-
-
-def _parsed(value: Any) -> Any:
-    """The value of JSON text; other values, and text that is not JSON, as they are."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _content(value: Any) -> Any:
-    """Messages, instructions or tools of a span: JSON text, maps, or a list with the JSON text of each item."""
-    content = _parsed(value)
-    return [_parsed(item) for item in content] if isinstance(content, list | tuple) else content
-
-
-def _parsed_object(value: Any) -> dict[str, Any]:
-    parsed = _parsed(value)
-    return dict(parsed) if isinstance(parsed, Mapping) else {}
-
-
-def _obj(value: Any) -> Attributes:
-    return value if isinstance(value, dict) else {}
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    return tuple(str(item) for item in value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-
-
-def _present(values: Mapping[str, Any], *, unless_only: Any = ()) -> dict[str, Any] | None:
-    """``values`` without those that say nothing; None if none is left, or only those that are no content."""
-    present = {key: value for key, value in values.items() if value is not None and value != []}
-    return present if present.keys() - set(unless_only) else None

@@ -6,9 +6,9 @@ SDK) and :func:`post_instrument`. Whichever way, and however often: each call is
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,19 +20,23 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from . import _guard, defects, otlp, pipeline, semconv
+from . import _guard, otlp, pipeline, self_metrics, semconv
+from ._guard import guarded
+from ._identity_set import IdentitySet
 from ._version import __version__
 from .backends import load_backends, open_backend
-from .content import Policy
+from .content import ContentPolicy
 from .errors import LlmspanError, SettingsError, shorten_traceback
 from .estimate import Estimator
 from .instrumentation import ContentCapture, Observer, finish_open_calls
 from .metrics import CallMetrics
 from .pipeline import BackendStatus, shutdown_hooks
 from .pipeline import metrics as pipeline_metrics
+from .pipeline.status_file import status_directory
 from .printable import printable
 from .settings import DynamicSetting, Settings
 from .settings_arguments import SettingsArguments
+from .span_processor import attach_processor, configure_spans
 
 __all__ = ["flush", "instrument", "instrument_provider", "post_instrument", "shutdown", "status", "uninstrument"]
 
@@ -58,7 +62,7 @@ class _State:
     #: the last settings that were in force, which hold at exit also if the program has called :func:`shutdown`
     exit_settings: Settings | None = None
     #: the meter providers, beside the first one, that have the instruments about llmspan itself
-    metered: weakref.WeakSet[MeterProvider] = field(default_factory=weakref.WeakSet[MeterProvider])
+    metered: IdentitySet = field(default_factory=IdentitySet)
 
 
 _state = _State()
@@ -92,7 +96,7 @@ def instrument(
     """
     with _lock:
         settings_from_env = Settings.from_env(**settings)
-        Policy.from_settings(settings_from_env).redact.check()
+        ContentPolicy.from_settings(settings_from_env).redact.check()
         estimator = _estimator(settings_from_env)
         if estimator is not None:
             estimator.check()
@@ -115,7 +119,7 @@ def flush(timeout: float = 5.0) -> bool:
 
 
 def status() -> list[BackendStatus]:
-    """What became of the records so far, per backend."""
+    """Delivery statistics per backend."""
     return pipeline.shared().status()
 
 
@@ -131,7 +135,9 @@ def shutdown(timeout: float = 5.0) -> bool:
         pipeline.shared().policy = pipeline.shared().source = None
     if observer is not None:
         finish_open_calls(observer)
-    return pipeline.shared().close(timeout)
+    is_complete = pipeline.shared().close(timeout)
+    pipeline.shared().span_selector = None
+    return is_complete
 
 
 close = shutdown
@@ -144,7 +150,7 @@ def instrument_provider(
     logger_provider: LoggerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> None:
-    """Instrument one SDK under ``opentelemetry-instrument``: a wrong setting is told once and the program goes on."""
+    """Instrument one SDK under ``opentelemetry-instrument``: a wrong setting is printed once, the program runs on."""
     with _lock:
         try:
             _set_up(tracer_provider, {}, logger_provider, meter_provider)
@@ -195,13 +201,18 @@ def _set_up(
         given_providers = tracer_provider, logger_provider, meter_provider
         if not _state.hooks or any(provider is not None for provider in given_providers):
             _state.observer = _with_providers(_state.observer, *given_providers)
-        _state.observer.source = _state.observer.source or _service_name(tracer_provider)
+        is_named = _state.settings is not None and _state.settings.service_name is not None
+        if not is_named and _state.observer.source in (None, _service_variable()):  # no resource at the first call
+            _state.observer.source = _service_name(tracer_provider) or _state.observer.source
         pipeline.shared().source = _state.observer.source
+        if _state.settings is not None:
+            attach_processor(tracer_provider, _state.settings)
         return
     settings = Settings.from_env(**settings_given)
-    policy = Policy.from_settings(settings)
+    policy = ContentPolicy.from_settings(settings)
     _open_backends(settings)
     pipeline.shared().policy = policy
+    configure_spans(settings, policy)
     _state.settings = _state.exit_settings = settings
     warning = otlp.oversize_warning(settings)
     if warning is not None:
@@ -211,10 +222,10 @@ def _set_up(
         sink=pipeline.shared(),
         tracer=tracer,
         policy=policy,
-        source=settings.source or _service_name(tracer_provider),
+        source=settings.service_name or _service_name(tracer_provider) or _service_variable(),
         baggage_keys=settings.baggage_keys,
         include_usage=settings.include_usage,
-        anthropic_native=settings.anthropic_native,
+        anthropic_native_spans=settings.anthropic_native_spans,
         request_metadata=settings.request_metadata,
         estimator=_estimator(settings),
         capture=_capture(settings, policy, settings_given),
@@ -224,6 +235,7 @@ def _set_up(
         times_all_chunks=settings.chunk_metrics,
     )
     pipeline.shared().source = _state.observer.source
+    attach_processor(tracer_provider, settings)
     if not _state.is_registered:
         shutdown_hooks.register_exit_hook(_at_exit)
     _register_own_metrics(meter_provider)
@@ -258,8 +270,8 @@ def _register_own_metrics(meter_provider: MeterProvider | None) -> None:
     _state.is_registered = True
     if meter_provider is not None:
         _state.metered.add(meter_provider)
-    defects.register(meter_provider)
-    pipeline_metrics.register(pipeline.shared, meter_provider)
+    guarded("metrics.register", self_metrics.register, meter_provider)
+    guarded("metrics.register", pipeline_metrics.register, pipeline.shared, meter_provider)
 
 
 def _estimator(settings: Settings) -> Estimator | None:
@@ -267,7 +279,7 @@ def _estimator(settings: Settings) -> Estimator | None:
     return None if chosen == "off" else Estimator(None if chosen == "on" else chosen)
 
 
-def _capture(settings: Settings, policy: Policy, arguments: Mapping[str, Any]) -> ContentCapture:
+def _capture(settings: Settings, policy: ContentPolicy, arguments: Mapping[str, Any]) -> ContentCapture:
     """Where content goes: as ``arguments`` say, else as the variable says, whenever it says so."""
     name = "otel_instrumentation_genai_capture_message_content"
     mode = getattr(settings, name)
@@ -278,17 +290,18 @@ def _capture(settings: Settings, policy: Policy, arguments: Mapping[str, Any]) -
 
 def _open_backends(settings: Settings) -> None:
     """Add the named backends; the default one only if no exporter has named a place of its own."""
-    line = pipeline.shared()
-    line.configure(settings)
-    exporter_backends = line.backends  # by exporters; they are opened here, where an error can be told
+    shared = pipeline.shared()
+    shared.configure(settings)
+    shared.status_file.set_directory(status_directory(settings.status_dir))
+    exporter_backends = shared.backends  # by exporters; they are opened here, where an error can be reported
     added_backends = [] if exporter_backends and not settings.backends else load_backends(settings)
     opened = [(backend, open_backend(backend)) for backend in (*exporter_backends, *added_backends)]
     for backend in added_backends:
-        if not line.add(backend):
+        if not shared.add(backend):
             backend.shutdown()  # an exporter has named the same place
     for backend, error in opened:
         if error is not None:
-            line.report_failure(backend, error)
+            shared.report_failure(backend, error)
 
 
 def _instrument(name: str) -> None:
@@ -309,7 +322,7 @@ def _provider_names() -> list[str]:
 def _provider(name: str) -> Any:
     for entry in entry_points(group="llmspan.providers", name=name):
         return entry.load()
-    raise SettingsError(f"no provider is called {name!r}; there are {', '.join(_provider_names())}")
+    raise SettingsError(f"unknown provider {name!r}; available: {', '.join(_provider_names())}")
 
 
 def _service_name(tracer_provider: TracerProvider | None) -> str | None:
@@ -319,6 +332,11 @@ def _service_name(tracer_provider: TracerProvider | None) -> str | None:
     return name if isinstance(name, str) and not name.startswith("unknown_service") else None
 
 
+def _service_variable() -> str | None:
+    """The name in the standard variable, which no resource has where nobody sets up OpenTelemetry's SDK."""
+    return os.environ.get("OTEL_SERVICE_NAME", "").strip() or None
+
+
 def _at_exit() -> None:
     settings = _state.exit_settings
     if settings is None or _state.has_ended:
@@ -326,10 +344,10 @@ def _at_exit() -> None:
     _state.has_ended = True  # a process may have several ends: Celery's, uvicorn's, then Python's
     if _state.observer is not None:
         finish_open_calls(_state.observer)
-    line = pipeline.shared()
-    line.close(settings.exit_timeout)
-    if settings.summary and line.totals.calls:
-        _print(line.totals.format(line.status(), settings.spool_dir))
+    shared = pipeline.shared()
+    shared.close(settings.exit_timeout)
+    if settings.summary and shared.totals.calls:
+        _print(shared.totals.format(shared.status(), settings.spool_dir))
 
 
 def _print(text: str) -> None:
