@@ -83,6 +83,27 @@ TTL toDateTime(timestamp) + INTERVAL 30 DAY
 SETTINGS index_granularity = 8192, index_granularity_bytes = 1048576, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000
 COMMENT 'llmspan 1';
 
+CREATE TABLE IF NOT EXISTS `otel`.llmspan_annotations (
+    id String CODEC(ZSTD(1)),
+    record_id Nullable(String) CODEC(ZSTD(1)),
+    trace_id Nullable(String) CODEC(ZSTD(1)),
+    name LowCardinality(String),
+    number_value Nullable(Float64),
+    text_value Nullable(String) CODEC(ZSTD(1)),
+    comment Nullable(String) CODEC(ZSTD(1)),
+    source LowCardinality(Nullable(String)),
+    created_at Int64 CODEC(Delta(8), ZSTD(1)),
+    timestamp DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    INDEX idx_record_id record_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX idx_trace_id trace_id TYPE bloom_filter(0.001) GRANULARITY 1
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toDate(timestamp)
+ORDER BY id
+TTL toDateTime(timestamp) + INTERVAL 30 DAY
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1
+COMMENT 'llmspan 1';
+
 CREATE TABLE IF NOT EXISTS `otel`.otel_traces (
     Timestamp DateTime64(9) CODEC(Delta(8), ZSTD(1)),
     TraceId String CODEC(ZSTD(1)),
@@ -180,7 +201,7 @@ AS SELECT
     toInt64OrNull(SpanAttributes['gen_ai.usage.cache_read.input_tokens']) AS cache_read_tokens,
     coalesce(toInt64OrNull(SpanAttributes['gen_ai.usage.cache_write.input_tokens']), toInt64OrNull(SpanAttributes['gen_ai.usage.cache_creation.input_tokens'])) AS cache_write_tokens,
     toInt64OrNull(SpanAttributes['gen_ai.usage.reasoning.output_tokens']) AS reasoning_tokens,
-    concat('{', arrayStringConcat(arrayMap(kv -> concat(toJSONString(transform(kv.1, ['anthropic.usage.cache_creation.ephemeral_5m_input_tokens', 'anthropic.usage.cache_creation.ephemeral_1h_input_tokens', 'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio.output_tokens', 'gen_ai.usage.image.input_tokens', 'gen_ai.usage.image.output_tokens', 'gen_ai.usage.text.input_tokens', 'gen_ai.usage.text.output_tokens'], ['cache_write_5m_tokens', 'cache_write_1h_tokens', 'audio_input_tokens', 'audio_output_tokens', 'image_input_tokens', 'image_output_tokens', 'text_input_tokens', 'text_output_tokens'], substring(kv.1, 15))), ':', toString(toInt64OrZero(kv.2))), arrayFilter(kv -> (startsWith(kv.1, 'llmspan.usage.') OR kv.1 IN ('anthropic.usage.cache_creation.ephemeral_5m_input_tokens', 'anthropic.usage.cache_creation.ephemeral_1h_input_tokens', 'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio.output_tokens', 'gen_ai.usage.image.input_tokens', 'gen_ai.usage.image.output_tokens', 'gen_ai.usage.text.input_tokens', 'gen_ai.usage.text.output_tokens')) AND isNotNull(toInt64OrNull(kv.2)), CAST(SpanAttributes, 'Array(Tuple(String, String))'))), ','), '}') AS usage_details,
+    concat('{', arrayStringConcat(arrayMap(kv -> concat(toJSONString(transform(kv.1, ['anthropic.usage.cache_creation.ephemeral_5m_input_tokens', 'anthropic.usage.cache_creation.ephemeral_1h_input_tokens', 'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio.output_tokens', 'gen_ai.usage.image.input_tokens', 'gen_ai.usage.image.output_tokens', 'gen_ai.usage.text.input_tokens', 'gen_ai.usage.text.output_tokens', 'gen_ai.usage.audio.cache_read.input_tokens', 'gen_ai.usage.image.cache_read.input_tokens', 'gen_ai.usage.text.cache_read.input_tokens'], ['cache_write_5m_tokens', 'cache_write_1h_tokens', 'audio_input_tokens', 'audio_output_tokens', 'image_input_tokens', 'image_output_tokens', 'text_input_tokens', 'text_output_tokens', 'cache_read_audio_tokens', 'cache_read_image_tokens', 'cache_read_text_tokens'], substring(kv.1, 15))), ':', toString(toInt64OrZero(kv.2))), arrayFilter(kv -> (startsWith(kv.1, 'llmspan.usage.') OR kv.1 IN ('anthropic.usage.cache_creation.ephemeral_5m_input_tokens', 'anthropic.usage.cache_creation.ephemeral_1h_input_tokens', 'gen_ai.usage.audio.input_tokens', 'gen_ai.usage.audio.output_tokens', 'gen_ai.usage.image.input_tokens', 'gen_ai.usage.image.output_tokens', 'gen_ai.usage.text.input_tokens', 'gen_ai.usage.text.output_tokens', 'gen_ai.usage.audio.cache_read.input_tokens', 'gen_ai.usage.image.cache_read.input_tokens', 'gen_ai.usage.text.cache_read.input_tokens')) AND isNotNull(toInt64OrNull(kv.2)), CAST(SpanAttributes, 'Array(Tuple(String, String))'))), ','), '}') AS usage_details,
     coalesce(if(SpanAttributes['llmspan.usage_source'] IN ('provider', 'partial', 'none'), SpanAttributes['llmspan.usage_source'], NULL), if(isNotNull(coalesce(toInt64OrNull(SpanAttributes['gen_ai.usage.input_tokens']), toInt64OrNull(SpanAttributes['gen_ai.usage.prompt_tokens']))) OR isNotNull(coalesce(toInt64OrNull(SpanAttributes['gen_ai.usage.output_tokens']), toInt64OrNull(SpanAttributes['gen_ai.usage.completion_tokens']))) OR isNotNull(toInt64OrNull(SpanAttributes['gen_ai.usage.cache_read.input_tokens'])) OR isNotNull(coalesce(toInt64OrNull(SpanAttributes['gen_ai.usage.cache_write.input_tokens']), toInt64OrNull(SpanAttributes['gen_ai.usage.cache_creation.input_tokens']))) OR isNotNull(toInt64OrNull(SpanAttributes['gen_ai.usage.reasoning.output_tokens'])), 'provider', 'none')) AS usage_source,
     'metadata' AS content,
     toInt64OrNull(SpanAttributes['llmspan.request.bytes']) AS request_bytes,

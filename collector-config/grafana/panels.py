@@ -51,8 +51,9 @@ USAGE: Final = Dashboard(
     title="usage and cost",
     description="Calls, tokens and what they cost. Tokens are the provider's numbers; calls that reported none are"
     " counted apart. Cost is by the price list above, which you fill in, such as"
-    ' {"claude-opus-5": {"input": 5, "cache_read": 0.5, "cache_write": 6.25, "output": 25}}; a model that is not in it'
-    " has no cost. Prices change: mind the dates.",
+    ' {"claude-opus-5": {"input": 5, "cache_read": 0.5, "cache_write": 6.25, "cache_write_1h": 10,'
+    ' "output": 25}}; a call that needs a price that is not in it has no cost, nor has one of another service tier.'
+    " Prices change: mind the dates.",
     priced=True,
     panels=[
         Panel(title="Calls", kind="stat", unit="short", query=lambda d: d.one("count(*)")),
@@ -70,8 +71,9 @@ USAGE: Final = Dashboard(
             title="Calls without a price",
             kind="stat",
             unit="short",
-            description="Their tokens are reported, and their model is not in the price list.",
-            query=lambda d: d.one(count_of(f"input_tokens IS NOT NULL AND {d.price('input')} IS NULL")),
+            description="Their tokens are reported, and the price list has no price for their model, for one of their"
+            " counts, or for their service tier.",
+            query=lambda d: d.one(count_of(f"usage_source = 'provider' AND {d.cost} IS NULL")),
         ),
         Panel(
             title="Input tokens by model",
@@ -97,7 +99,7 @@ USAGE: Final = Dashboard(
             unit="currencyUSD",
             query=lambda d: (
                 f"SELECT {d.day}, {MODEL} AS metric, sum({d.cost}) AS value\n{d.chosen}"
-                f" AND {d.price('input')} IS NOT NULL\nGROUP BY 1, 2\nORDER BY 1, 2"
+                f" AND {d.cost} IS NOT NULL\nGROUP BY 1, 2\nORDER BY 1, 2"
             ),
         ),
         Panel(

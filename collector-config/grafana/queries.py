@@ -13,6 +13,11 @@ MODEL: Final = "coalesce(response_model, request_model, 'unknown')"
 FAILED: Final = "status IN ('error', 'incomplete')"
 SECONDS: Final = "duration_ns / 1e9"
 FIRST_CHUNK: Final = "time_to_first_chunk_ns / 1e9"
+#: calls at the list price whose usage is known
+LISTED: Final = (
+    "usage_source = 'provider' AND coalesce(service_tier, '') IN"
+    " ('', 'auto', 'default', 'on_demand', 'standard', 'standard_only')"
+)
 #: output tokens per second after the first chunk
 GENERATING: Final = "(duration_ns - time_to_first_chunk_ns)"
 SPEED: Final = f"CASE WHEN {GENERATING} > 0 THEN output_tokens / ({GENERATING} / 1e9) END"
@@ -45,15 +50,33 @@ class Dialect:
         return f"((${{prices:sqlstring}})::json -> {MODEL} ->> '{kind}')::float8"
 
     @property
+    def long_writes(self) -> str:
+        """Tokens that were written to the cache for an hour, which has a price of its own."""
+        key = "cache_write_1h_tokens"
+        if self.name == "clickhouse":
+            return f"coalesce(JSONExtract(coalesce(usage_details, ''), '{key}', 'Nullable(Int64)'), 0)"
+        return f"coalesce((usage_details ->> '{key}')::bigint, 0)"
+
+    @property
     def cost(self) -> str:
-        """USD, NULL without usage or price. Cache reads and writes are part of the input, at prices of their own."""
+        """USD, NULL where `llmspan.cost_of` with these prices knows none either.
+
+        Cache reads and writes are part of the input, at prices of their own. No usage, a service tier that is not the
+        list price's, and a count without a price have no cost.
+        """
         read, written = "coalesce(cache_read_tokens, 0)", "coalesce(cache_write_tokens, 0)"
-        return (
-            f"((input_tokens - {read} - {written}) * {self.price('input')}"
-            f" + {read} * coalesce({self.price('cache_read')}, {self.price('input')})"
-            f" + {written} * coalesce({self.price('cache_write')}, {self.price('input')})"
-            f" + output_tokens * {self.price('output')}) / 1e6"
-        )
+        counts = {
+            "input": f"(input_tokens - {read} - {written})",
+            "cache_read": read,
+            "cache_write": f"({written} - {self.long_writes})",
+            "cache_write_1h": self.long_writes,
+            "output": "coalesce(output_tokens, 0)",
+        }
+        terms = [
+            f"CASE WHEN {count} > 0 THEN {count} * {self.price(kind)} WHEN {count} = 0 THEN 0 END"
+            for kind, count in counts.items()
+        ]
+        return f"CASE WHEN {LISTED} THEN ({' + '.join(terms)}) / 1e6 END"
 
     @property
     def chosen(self) -> str:
