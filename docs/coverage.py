@@ -8,7 +8,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_name("coverage.md")
 sys.path.insert(0, str(ROOT / "tests"))
 
-import outcomes  # noqa: E402 - the tables are the tests'
+import gemini_outcomes  # noqa: E402 - the tables are the tests'
+import gemini_surfaces  # noqa: E402
+import outcomes  # noqa: E402
 import sdk_methods  # noqa: E402
 import streams  # noqa: E402
 import surfaces  # noqa: E402
@@ -52,27 +54,43 @@ OWN_KIND = (
     ("`beta.messages.thread`", "one call per turn", "`test_message_threads.py`"),
 )  # fmt: skip
 
+GOOGLE = """\
+`google-genai` has no raw responses: `should_return_http_response` changes nothing of the record. Each row is called by
+the sync client and by the async one over httpx2 and over aiohttp, on a real socket. One request is one call: a turn of
+automatic function calling, a hop of a continued response, a message of a chat
+([decision 64](decisions/0064-google-genai-by-its-requests.md)). Not recorded: Live, video generation, `compute_tokens`,
+results of batches, bytes of files, and interactions by google-genai 2.6 and older, which has another client for them.
+What is fetched of an interaction does not say that it was made in the background. Its usage is counted, once, where the
+request asked for it or a call of the same process has seen it in progress; else it is in `usage_raw` only
+([decision 30](decisions/0030-background-responses.md)).
+"""
+GOOGLE_ENDINGS = """\
+Of `google-genai`, times sync, async over httpx2, and async over aiohttp: {count} cells (`test_gemini_outcomes.py`). A
+stream that is never read sends nothing, and is no call.
+"""
+
 #: (operation, of what, usage)
 OPERATIONS = (
     ("`chat`", "chat completions, responses, compaction, messages, a batch's results", "as reported"),
     ("`text_completion`", "legacy completions", "as reported"),
-    ("`embeddings`", "embeddings", "as reported"),
+    ("`embeddings`", "embeddings", "as reported; the Gemini API reports none for most models"),
     (
         "`generate_content`",
-        "images, audio, decisions; `gen_ai.output.type` says `image`, `speech`, `text`",
+        "Gemini's content and interactions; images, audio, decisions; `gen_ai.output.type`: `image`, `speech`, `text`",
         "as reported",
     ),
     (
         "`fetch_response`",
-        "`responses.retrieve`",
+        "`responses.retrieve`, `interactions.get`",
         "in `usage_raw` only; [background responses](decisions/0030-background-responses.md) are counted once",
     ),
     (
         "`count_tokens`",
-        "`messages.count_tokens`, `responses.input_tokens.count`",
+        "`messages.count_tokens`, `responses.input_tokens.count`, `models.count_tokens`",
         "in `usage_raw` only: none was spent",
     ),
-    ("`create_batch`, `fetch_batch_results`", "message batches", "none: the results have it"),
+    ("`create_batch`, `fetch_batch_results`", "message batches, `batches.create`", "none: the results have it"),
+    ("`create_cache`", "`caches.create`", "in `usage_raw` only"),
     ("`moderation`", "moderations", "none is reported"),
 )
 
@@ -81,7 +99,7 @@ NAMES = """\
 """
 
 SPEND = """\
-These methods spend tokens, by themselves or by what they start, and have no record. All other methods of the two SDKs
+These methods spend tokens, by themselves or by what they start, and have no record. All other methods of the SDKs
 (files, models, vector stores, administration, ...) spend none; `tests/sdk_methods.py` has them by name, and a test
 fails when an SDK brings a method that is not sorted yet. Usage of your own can be recorded by `llmspan.record`.
 """
@@ -89,7 +107,8 @@ fails when an SDK brings a method that is not sorted yet. Usage of your own can 
 TAIL = """\
 ## SDK versions
 
-`openai` >= 1.50 and `anthropic` >= 0.51, no upper bound. `just compat` calls them at both ends and between:
+`openai` >= 1.50, `anthropic` >= 0.51 and `google-genai` >= 1.32, no upper bound.
+`just compat` calls them at both ends and between:
 {versions}. A major version that is newer than
 these is warned of once, and recorded; an SDK whose base client has changed where the hooks are is left alone, with a
 warning.
@@ -116,6 +135,11 @@ def ending(outcome: outcomes.Outcome) -> list[str]:
     """The cells of one way to end."""
     there = ["yes" if outcome.drive(colour) is not None else "-" for colour in ("sync", "async")]
     return [outcome.name, f"`{outcome.status}`", KEEPS[outcome.keeps], str(outcome.attempts), *there]
+
+
+def google_ending(ending: gemini_outcomes.Ending) -> str:
+    """A line about one way for a call of google-genai to end."""
+    return line([ending.name, f"`{ending.status}`", KEEPS[ending.keeps], str(ending.attempts)])
 
 
 def row(surface: surfaces.Surface) -> str:
@@ -146,6 +170,9 @@ def page() -> str:
     parts = [HEAD, f"{len(surfaces.ALL)} methods, {cells} ways, each sync and async: {2 * cells} cells.\n"]
     for title, rows in (("OpenAI", surfaces.OPENAI), ("Anthropic", surfaces.ANTHROPIC)):
         parts += [f"### {title}\n", table(columns, map(row, rows))]
+    rows = sorted({(each.name, each.operation, each.api) for each in gemini_surfaces.SURFACES})
+    columns = ("method", "operation", "`api`")
+    parts += ["### Google\n", GOOGLE, table(columns, (line([f"`{cell}`" for cell in cells]) for cells in rows))]
     parts += ["## Surfaces of their own kind\n", table(("surface", "what is recorded", "tests"), map(line, OWN_KIND))]
     parts += ["## Operations\n", NAMES, table(("operation", "of", "usage"), map(line, OPERATIONS))]
     parts += ["## Model spend that is not recorded\n", SPEND]
@@ -155,6 +182,12 @@ def page() -> str:
     parts.append(TAIL.format(apis=apis, count=len(outcomes.cells(streams.ALL)), versions=versions))
     columns = ("how a call ends", "`status`", "response in the record", "attempts", "sync", "async")
     parts.append(table(columns, (line(ending(outcome)) for outcome in outcomes.OUTCOMES)))
+    ways = ("sync", "httpx2", "aiohttp")
+    endings = gemini_outcomes.ENDINGS
+    parts.append(GOOGLE_ENDINGS.format(count=sum(each.exists(way) for each in endings for way in ways)))
+    parts.append(
+        table(("how a call ends", "`status`", "response in the record", "attempts"), map(google_ending, endings))
+    )
     return "\n".join(parts)
 
 

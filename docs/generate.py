@@ -18,9 +18,9 @@ wins. A value that cannot be read is an error at start that names the variable, 
 The standard `OTEL_*` variables are obeyed. Records do not depend on the trace sampler or on attribute limits.
 
 `llmspan sidecar` reads the same variables. Those that say where and how records are stored, and what of a payload is
-kept (`LLMSPAN_CONTENT`, `LLMSPAN_REDACT`, `LLMSPAN_REDACT_PATTERNS`, `LLMSPAN_MAX_PAYLOAD_BYTES`,
+kept (`LLMSPAN_CAPTURE_PAYLOADS`, `LLMSPAN_REDACT`, `LLMSPAN_REDACT_PATTERNS`, `LLMSPAN_MAX_PAYLOAD_BYTES`,
 `LLMSPAN_MAX_MEDIA_BYTES`), hold there for what it receives. How many programs it serves at a time is its option
-`--max-clients` (1,000, at most what the limit of open files allows); beyond, the longest idle connection makes room:
+`--max-clients` (1,000, at most what the limit of open files allows); beyond, the longest idle connection is closed:
 [sidecar.md](sidecar.md).
 """
 
@@ -30,10 +30,11 @@ def page() -> str:
     parts = [HEAD]
     for setting in TABLE:
         older = f" Also read from `{'`, `'.join(setting.aliases)}`, with a notice." if setting.aliases else ""
+        keywords = f"`{setting.name}=`" + (f" (before: `{setting.former_name}=`)" if setting.former_name else "")
         default = setting.default if "`" in setting.default or " " in setting.default else f"`{setting.default}`"
         parts.append(
             f"## `{setting.env}`\n\n{setting.doc}{older}\n\n"
-            f"- expects: {setting.expects}\n- default: {default}\n- keyword: `{setting.name}=`\n"
+            f"- expects: {setting.expects}\n- default: {default}\n- keyword: {keywords}\n"
         )
     return "\n".join(parts)
 

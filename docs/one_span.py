@@ -50,10 +50,10 @@ def _owner(cell: Mapping[str, Any]) -> str:
 
 def _versions(peer: Peer, requirements: Mapping[str, Any]) -> str:
     """The SDKs and the packages of a row, without the environment's other packages."""
-    named = (*peer.packages, "openai", "anthropic")
+    named = dict.fromkeys((*peer.packages, "openai", "anthropic"))
     versions = dict(need.split("==") for need in requirements[peer.environment])
     versions = {name.partition("[")[0]: version for name, version in versions.items()}
-    return ", ".join(f"{name} {versions[name]}" for name in named)
+    return ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
 
 
 def _wrong() -> Iterable[str]:
