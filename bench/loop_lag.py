@@ -27,7 +27,7 @@ import openai
 
 import llmspan
 import report
-from llmspan import pipeline, wiring
+from llmspan import lifecycle, pipeline
 from llmspan.backends.memory import MemoryBackend
 from replies import chat_chunks
 from sdk_calls import CHAT_BODY, CHUNKS, streaming
@@ -146,7 +146,7 @@ def main() -> None:
         line.add(Hanging())
     result = asyncio.run(run(rounds, chunks, streams))
     Hanging.gate.set()
-    wiring.close(30)
+    lifecycle.close(30)
     report.give(options, asdict(result), table(result))
 
 

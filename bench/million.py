@@ -95,6 +95,7 @@ def records(count: int, share: float, payload_bytes: int, now: int) -> Iterator[
             span_id=f"{chance.getrandbits(64):016x}",
             step_id=f"step-{at // 3}",
             run_id=f"run-{at // 60}",
+            conversation_id=f"conversation-{at // 500}",
             agent_id=f"agent-{at % 50}",
             user_id=f"user-{at % 1000}",
             response_id=f"r_{chance.getrandbits(96):024x}",
@@ -235,8 +236,27 @@ def commands(environ: dict[str, str]) -> dict[str, list[str]]:
         "show ID": ["show", listed.id],
         "show --step-id": ["show", "--step-id", str(listed.step_id)],
         "tail": ["tail", "--once"],
+        "tail --where (equal)": ["tail", "--once", "--where", f"user:{listed.user_id}"],
+        "tail --where (status, day)": ["tail", "--once", "--where", "status:error since:24h"],
+        "tail --where (pattern, range, attribute)": ["tail", "--once", "--where", "model:gpt* tokens>100 tenant:t1"],
+        "tail --where (no call)": ["tail", "--once", "--where", "tenant:nobody"],
+        "tail --where (text, a day)": ["tail", "--once", "--where", 'since:24h "no such words"'],
+        "show --conversation-id (500 calls)": ["show", "--conversation-id", str(listed.conversation_id)],
+        "tail --where (run)": ["tail", "--once", "--where", f"run:{listed.run_id}"],
+        "tail --where (text, all)": ["tail", "--once", "--all", "--where", '"no such words"'],
+        "index --text": ["index", "--text"],
+        "tail --where (text, all, by the index)": ["tail", "--once", "--where", '"no such words"'],
         "stats": ["stats"],
         "stats --by day,model": ["stats", "--by", "day,model"],
+        "stats --by model,day --percentiles": ["stats", "--by", "model,day", "--percentiles", "--utc"],
+        "stats --by model,day --percentiles --cost": [
+            "stats",
+            "--by",
+            "model,day",
+            "--percentiles",
+            "--cost",
+            "--utc",
+        ],
         "stats --cost": ["stats", "--cost"],
         "export": ["export", "-o", os.devnull],
         BARE_LOOP: [BARE_LOOP],
@@ -274,7 +294,7 @@ def measure(store: str, options: argparse.Namespace) -> list[Figure]:
         for name, words in commands(environ).items():
             if options.only and words[0] not in options.only and name not in options.only:
                 continue
-            rounds = 1 if words[0] == "prune" else options.rounds
+            rounds = 1 if words[0] in ("prune", "index") else options.rounds
             runs = [timed(words, environ) for _ in range(rounds)]
             seconds, cpu, memory = min(run[0] for run in runs), min(run[1] for run in runs), max(run[2] for run in runs)
             is_whole = words[0] in ("export", BARE_LOOP)

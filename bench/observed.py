@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
 import llmspan
-from llmspan import pipeline, wiring
+from llmspan import lifecycle, pipeline
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Observed:
 
     @property
     def observer(self) -> Any:
-        return wiring._state.observer
+        return lifecycle._state.observer
 
     def export_spans(self) -> None:
         """Let go of the spans that have ended."""
@@ -121,7 +121,7 @@ class Observed:
 
     def close(self) -> None:
         pipeline.shared()._workers = self._workers
-        wiring.close(30)
+        lifecycle.close(30)
         for provider in self._providers:
             provider.shutdown()
 

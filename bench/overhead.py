@@ -3,7 +3,6 @@
     uv run python bench/overhead.py               # table
     uv run python bench/overhead.py --ways all    # also without a recording span, without a backend
     uv run python bench/overhead.py --json        # the same as JSON
-    uv run python bench/overhead.py --readme      # write the table into README.md
 
 Calls go over an in-memory transport (no sockets), a streamed reply arrives event by event. Bare and observed calls
 alternate in blocks; the figures are medians over the pairs of blocks. "Added" is CPU time of the calling thread: what
@@ -27,7 +26,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import llmspan
@@ -35,8 +33,6 @@ import report
 from llmspan import pipeline
 from observed import BOTH, WAYS, Observed, Way, switch
 from sdk_calls import CHUNKS, Surface, surfaces
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass
@@ -200,15 +196,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--only", default="", help="measure only surfaces whose name contains this")
     parser.add_argument("--ways", choices=["both", "all"], default="both", help="which set-ups to measure")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
     ways = WAYS if options.ways == "all" else (BOTH,)
     counts = {"pairs": 1, "calls": 1, "chunks": 20} if options.quick else {"pairs": options.pairs}
     rows = run(options.only, ways, **counts)
     tables = [table(rows), matrix(rows)] if options.ways == "all" else [table(rows)]
     report.give(options, [asdict(row) for row in rows], "\n\n".join(tables))
-    if options.readme:
-        report.write_between(README, "overhead", table(rows))
 
 
 if __name__ == "__main__":

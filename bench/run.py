@@ -3,7 +3,7 @@
     uv run python bench/run.py                                # everything
     uv run python bench/run.py --only memory --only spool     # some parts
     uv run python bench/run.py --json FILE                    # figures, and what they were measured on
-    uv run python bench/run.py --docs                         # the tables in docs/performance.md and README.md
+    uv run python bench/run.py --docs                         # the tables in docs/performance.md
     uv run python bench/run.py --only instructions --only memory --check     # compare with baseline.json
     uv run python bench/run.py --only instructions --only memory --update    # write baseline.json
     uv run python bench/run.py --quick                        # whether all of it runs; the figures mean nothing
@@ -31,7 +31,6 @@ import report
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
 PAGE = HERE.parent / "docs" / "performance.md"
-README = HERE.parent / "README.md"
 #: the program of each part, and what it is told
 PARTS: Final = {
     "overhead": ("overhead.py", "--ways", "all"),
@@ -103,8 +102,6 @@ def write_docs(results: dict[str, Any]) -> None:
     origin = f"Python {about['python']} on {about['machine']}, {about['processors']} processors; {packages}."
     for part, figures in results["parts"].items():
         report.write_between(PAGE, part, f"{figures['table']}\n\n{origin}")
-    if "overhead" in results["parts"]:
-        report.write_between(README, "overhead", results["parts"]["overhead"]["table"].partition("\n\n")[0])
 
 
 def compare(results: dict[str, Any], path: Path) -> bool:

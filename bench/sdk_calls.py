@@ -25,6 +25,8 @@ RESPONSES_BODY = {"model": "gpt-5-mini", "input": _PROMPT, "temperature": 0.2}
 MESSAGES_BODY = {"model": "claude-sonnet-5", "messages": _PROMPT, "max_tokens": 1000}
 EMBEDDINGS_BODY = {"model": "text-embedding-3-small", "input": "Tell me about Paris. " * 40}
 _USAGE = {"include_usage": True}
+#: what anthropic's clients are told of the spans that the SDK makes by itself: none
+anthropic_options: dict[str, Any] = {"open_telemetry": False}
 
 
 class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -71,14 +73,14 @@ def sync_client(sdk: str, transport: httpx2.MockTransport) -> Any:
     http = httpx2.Client(transport=transport)
     if sdk == "openai":
         return openai.OpenAI(api_key="k", http_client=http)
-    return anthropic.Anthropic(api_key="k", open_telemetry=False, http_client=http)
+    return anthropic.Anthropic(api_key="k", **anthropic_options, http_client=http)
 
 
 def async_client(sdk: str, transport: httpx2.MockTransport) -> Any:
     http = httpx2.AsyncClient(transport=transport)
     if sdk == "openai":
         return openai.AsyncOpenAI(api_key="k", http_client=http)
-    return anthropic.AsyncAnthropic(api_key="k", open_telemetry=False, http_client=http)
+    return anthropic.AsyncAnthropic(api_key="k", **anthropic_options, http_client=http)
 
 
 @dataclass(frozen=True)

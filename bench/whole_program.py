@@ -1,0 +1,98 @@
+"""What runs in a peer's environment for ``whole.py``: one peer, all series; prints one line of JSON.
+
+    python bench/whole_program.py llmspan [--quick]
+
+The CPU time is that of all threads, until all that was recorded is flushed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import sdk_calls
+from whole_peers import BASE, PEERS, Running
+
+#: the name of each series, its surface, chunks, seconds between two calls, and calls
+SERIES = (
+    ("messages", "messages.create", 0, 0.0, 300),
+    ("messages, 5 ms apart", "messages.create", 0, 0.005, 200),
+    ("messages, async", "messages.create, async", 0, 0.0, 300),
+    ("messages, 20 chunks", "messages, stream", 20, 0.0, 150),
+    ("messages, 20 chunks, 5 ms apart", "messages, stream", 20, 0.005, 150),
+    ("messages, 500 chunks", "messages, stream", 500, 0.0, 40),
+    ("messages, 500 chunks, async", "messages, async stream", 500, 0.0, 40),
+    ("chat", "chat.completions.create", 0, 0.0, 300),
+    ("chat, 5 ms apart", "chat.completions.create", 0, 0.005, 200),
+    ("chat, async", "chat.completions.create, async", 0, 0.0, 300),
+    ("chat, 20 chunks", "chat.completions, stream", 20, 0.0, 150),
+    ("chat, 20 chunks, 5 ms apart", "chat.completions, stream", 20, 0.005, 150),
+    ("chat, 500 chunks", "chat.completions, stream", 500, 0.0, 20),
+    ("chat, 500 chunks, async", "chat.completions, async stream", 500, 0.0, 20),
+)
+
+
+def figures(call: Callable[[], None], flush: Callable[[], object], pause: float, calls: int) -> dict[str, float]:
+    """Microseconds of wall time (median and 90th percentile) and of the process's CPU time, per call."""
+    for _ in range(max(3, calls // 10)):
+        call()
+    flush()
+    walls: list[float] = []
+    cpu = time.process_time()
+    for _ in range(calls):
+        if pause:
+            time.sleep(pause)
+        begun = time.perf_counter()
+        call()
+        walls.append(time.perf_counter() - begun)
+    flush()
+    cpu = time.process_time() - cpu
+    p90 = statistics.quantiles(walls, n=10)[-1] if len(walls) > 1 else walls[0]
+    return {"wall_p50": statistics.median(walls) * 1e6, "wall_p90": p90 * 1e6, "cpu": cpu / calls * 1e6}
+
+
+def wrapped_call(surface: Any, chunks: int, running: Running) -> Callable[[], None]:
+    """The call on a client that the peer has wrapped."""
+    client = running.wrap(surface.client(chunks) if chunks else surface.client())
+    if not surface.is_async:
+        return lambda: surface.run(client)
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    return lambda: loop.run_until_complete(surface.start(client))
+
+
+def main() -> None:
+    name, is_quick = sys.argv[1], "--quick" in sys.argv
+    peer = PEERS[name]
+    if name == "anthropic's own":
+        sdk_calls.anthropic_options.clear()
+    running = peer.set_up()
+    surfaces = {surface.name: surface for surface in sdk_calls.surfaces("")}
+    found: dict[str, Any] = {}
+    for title, surface_name, chunks, pause, calls in SERIES:
+        surface = surfaces[surface_name]
+        if surface.sdk in peer.sdks:
+            call = wrapped_call(surface, chunks, running)
+            found[title] = figures(call, running.flush, pause, 2 if is_quick else calls)
+    names = [*BASE, *peer.requirements, *(["llmspan"] if name == "llmspan" else [])]
+    print("JSON " + json.dumps({"figures": found, "versions": {name: _version(name) for name in names}}))
+    sys.stdout.flush()
+    os._exit(0)  # what a peer would do at exit is of no interest
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
