@@ -14,14 +14,12 @@ import pytest
 import interaction
 import otelcol
 import peer_faults
+import row_sample
 from faults import ledger
 from stores import clickhouse, pgbouncer, postgres
 
-#: the tests of the interactions, by the beginning of their names
-_INTERACTIONS = {
-    "test_sync[": "sync", "test_async[": "async", "test_raw[": "sync, raw and streaming responses",
-    "test_asyncraw[": "async, raw and streaming responses", "test_reassembled": "reassembled",
-}  # fmt: skip
+#: the property of a test of an interaction: a way in which it was replayed, and whether all of it was as expected
+INTERACTION = "interaction"
 #: the property of a test that takes up a fault of other instrumentations
 TAKES_UP = "takes up a peer's fault"
 
@@ -62,6 +60,12 @@ def write(reporter: pytest.TerminalReporter) -> None:
             reporter.write_line(line)
 
 
+def _browser(reporter: pytest.TerminalReporter) -> Iterator[str]:
+    skipped = [report for report in reporter.stats.get("skipped", []) if "tests/browser/" in report.nodeid]
+    if skipped:
+        yield f"viewer: {len(skipped)} tests in a browser were NOT RUN, there is no Chromium or no axe-core"
+
+
 def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:
     yield from _interactions(reporter)
     for test, what in (("test_sync[", "sync"), ("test_async[", "async")):
@@ -73,24 +77,26 @@ def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:
     yield from _planted(reporter)
     if interaction.EVERY > 1:
         yield f"recordings: one of {interaction.EVERY} was replayed"
+    if row_sample.EVERY > 1:
+        yield f"rows: one of {row_sample.EVERY} was run, of tests that have {row_sample.MANY} or more"
     if not interaction.recording_ids():
         yield f"recordings: NOT TESTED, there are none in {interaction.RECORDINGS}"
+    if not interaction.google_recording_ids():
+        yield f"recordings of Google's APIs: NOT TESTED, there are none in {interaction.GOOGLE_RECORDINGS}"
     yield from _collector(reporter)
+    yield from _browser(reporter)
     yield from (line for _, line in sorted(_stores.items(), reverse=True))
 
 
 def _interactions(reporter: pytest.TerminalReporter) -> Iterator[str]:
     """Those of our own making and the recorded ones apart, by the mark of the latter."""
+    reports = [report for result in ("passed", "failed") for report in reporter.stats.get(result, [])]
     for kind, is_recorded in (("own interactions", False), ("recordings", True)):
-        for test, what in _INTERACTIONS.items():
-            good, bad = (_exact(reporter, outcome, test, is_recorded) for outcome in ("passed", "failed"))
-            if good or bad:
-                yield f"{kind}, {what}: {good} of {good + bad} exact"
-
-
-def _exact(reporter: pytest.TerminalReporter, outcome: str, test: str, is_recorded: bool) -> int:
-    reports = (r for r in reporter.stats.get(outcome, []) if f"test_interactions.py::{test}" in r.nodeid)
-    return sum(("recordings" in report.keywords) == is_recorded for report in reports)
+        chosen = (report for report in reports if ("recordings" in report.keywords) == is_recorded)
+        ways = [value for report in chosen for name, value in report.user_properties if name == INTERACTION]
+        for way in dict(ways):
+            exact = [is_exact for other, is_exact in ways if other == way]
+            yield f"{kind}, {way}: {sum(exact)} of {len(exact)} exact"
 
 
 def _outcomes(reporter: pytest.TerminalReporter) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ import closing_lines
 import interaction
 import otelcol
 import records
+import row_sample
 from faults import ledger
 from llmspan import _guard
 from stores import postgres
@@ -30,11 +32,14 @@ settings.load_profile("patient")
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["TZ"] = "UTC"  # tests compare what is printed
     time.tzset()
+    # A shell without job control and nohup start a job in the background so, and the tests' programs would inherit it.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # A shell without job control starts a job in the background so, and the programs of the tests would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "recordings: replays the recorded provider traffic")
     config.addinivalue_line("markers", "collector: needs a real OpenTelemetry Collector")
+    config.addinivalue_line("markers", "every_row: on other versions of Python, too; see row_sample.py")
     config.addinivalue_line(
         "markers", "peer_fault(*ids): takes up faults of other instrumentations; see peer_faults.py"
     )
@@ -42,7 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"no recordings in {interaction.RECORDINGS}, which LLMSPAN_TEST_RECORDINGS names")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:], left_out = row_sample.sample(items)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         names = {name for mark in item.iter_markers("peer_fault") for name in mark.args}
         item.user_properties += [(closing_lines.TAKES_UP, name) for name in sorted(names)]
@@ -50,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("collector"):
                 item.add_marker(pytest.mark.skip(reason=f"no Collector: {otelcol.WHERE}"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there before the first test out of collections: many tests wait for one, and it is large."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,7 +16,7 @@ FAULTS: Final = {
     # -- OpenTelemetry's instrumentation of anthropic
     "A1": "a stream's span stays current until its end: others become its children, elsewhere it cannot be detached",
     "A2": "one malformed stream, and no later one of the process has usage, id or model",
-    "A3": "a stream that is left early is told to have the placeholder as its output",
+    "A3": "a stream that is left early reports the placeholder as its output",
     "A4": "no time to first chunk for text_stream and get_final_message(); elsewhere message_start counts as output",
     "A5": "a second span with usage beside the one that the SDK makes: every sum doubles (also three others)",
     "A6": "no cache write by lifetime, service tier or effort",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from interaction import Interaction, interaction_ids
+from interaction import Interaction, wire_ids
 from llmspan.wire import Reply, ReplyError, reassemble, summarize
 
 
@@ -69,7 +69,7 @@ def load(name: str) -> Interaction:
 #: those that are answered by server-sent events
 STREAMS = [
     name
-    for name in interaction_ids()
+    for name in wire_ids()
     if load(name).expect["is_sse"] and load(name).response["headers"]["content-type"].startswith("text/event-stream")
 ]
 

@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from phoenix.trace.otel import decode_otlp_span
 
 from interaction import Interaction, interaction_ids
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.instrumentation import ContentCapture
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS
 from replay import replay_sync
@@ -37,7 +37,7 @@ COUNTS = {
 
 def spans_of(interaction: Interaction) -> list[Any]:
     """The spans of a call, with content and names as Phoenix reads them."""
-    with watching(compat="instead", capture=ContentCapture.from_mode("SPAN_ONLY", Policy())) as watch:
+    with watching(compat="instead", capture=ContentCapture.from_mode("SPAN_ONLY", ContentPolicy())) as watch:
         with suppress(Exception):  # those that end in an error
             replay_sync(interaction)
         return watch.spans

@@ -1,4 +1,4 @@
-"""Runs ``smoke.py`` on old, new and turning-point versions of the SDKs, each in a throw-away environment.
+"""Runs a smoke test on old, new and turning-point versions of the SDKs, each in a throw-away environment.
 
 ``uv run python tests/compat/run.py`` runs all of them; ``openai`` or ``openai==2.0.0`` behind it, only those.
 ``old`` runs ``llmspan doctor`` beside SDKs that are older than those: what it says of them is what happens.
@@ -18,7 +18,10 @@ ROOT = HERE.parents[1]
 MATRIX = {
     "openai": {"1.50.0": ["httpx<0.28"], "2.0.0": [], "3.0.0": [], "3.54.0": [], "3.57.0": []},
     "anthropic": {"0.51.0": [], "0.125.0": [], "1.0.0": [], "2.12.0": [], "2.14.0": []},
+    "google-genai": {"1.32.0": [], "2.0.0": [], "2.34.0": [], "3.0.0": [], "3.6.1": []},
 }
+#: the scripts, and what they need beside the SDK; that of the first two is the default
+SMOKE = {"google-genai": ("google_smoke.py", ["aiohttp", "httpx2"])}
 #: older than the hooks are tested with, and recorded all the same
 OLD = {"openai": "1.40.0", "anthropic": "0.45.0"}
 #: the version that docs/compatibility.md speaks of, and what the tests need beside it
@@ -30,11 +33,12 @@ PHOENIX = [
 
 def run(package: str, version: str) -> bool:
     """Whether the smoke test passes on one version; prints its line."""
-    wanted = [f"{package}=={version}", *MATRIX[package].get(version, []), "websockets>=13"]
+    script, needed = SMOKE.get(package, ("smoke.py", ["websockets>=13"]))
+    wanted = [f"{package}=={version}", *MATRIX[package].get(version, []), *needed]
     command = ["uv", "run", "--quiet", "--isolated", "--no-project", "--with-editable", str(ROOT)]
     for requirement in wanted:
         command += ["--with", requirement]
-    done = subprocess.run([*command, "python", str(HERE / "smoke.py"), package], check=False, cwd=ROOT)
+    done = subprocess.run([*command, "python", str(HERE / script), package], check=False, cwd=ROOT)
     return done.returncode == 0
 
 
@@ -66,7 +70,7 @@ def main(names: list[str]) -> int:
     cases = [(package, version) for package, versions in MATRIX.items() for version in versions]
     chosen = [case for case in cases if not names or case[0] in names or "==".join(case) in names]
     if not chosen:
-        print(f"nothing is called {', '.join(names)}; there are {', '.join('=='.join(case) for case in cases)}")
+        print(f"unknown: {', '.join(names)}; available: {', '.join('=='.join(case) for case in cases)}")
         return 2
     failed = [case for case in chosen if not run(*case)]
     print(f"compat: {len(chosen) - len(failed)} of {len(chosen)} versions")

@@ -43,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers as the providers do, with what ``streams`` has for each path."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *args: Any) -> None:
         """Silent."""

@@ -23,7 +23,7 @@ from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import Pipeline, dead_letters
 from llmspan.pipeline.spool import Spool, disk
 from llmspan.pipeline.spool import spool as spool_module
-from llmspan.settings import Settings, SpoolFull
+from llmspan.settings import Settings, SpoolFullPolicy
 from llmspan.trace import ProviderTrace
 from records import make_trace
 from scripted import Ready, until
@@ -73,7 +73,7 @@ class Plan:
     #: the store goes away for good after so many writes
     away_after: int | None = None
     spool_max_bytes: int = 1 << 30
-    spool_full: SpoolFull = "drop_oldest"
+    spool_full_policy: SpoolFullPolicy = "drop_oldest"
     file_limit: int | None = None
     user: int | None = None
     clock_jumps: bool = False
@@ -100,7 +100,8 @@ def run(plan: Plan) -> None:
     pipeline = Pipeline()
     place = plan.folder / "spool" if plan.spool else None
     pipeline.configure(Settings(
-        spool_dir=place, spool_max_bytes=plan.spool_max_bytes, spool_full=plan.spool_full, queue_max_items=100_000,
+        spool_dir=place, spool_max_bytes=plan.spool_max_bytes, spool_full_policy=plan.spool_full_policy,
+        queue_max_items=100_000,
         dead_letter_dir=plan.folder / "dead",
     ))  # fmt: skip
     pipeline.add(_Store(plan))

@@ -220,7 +220,7 @@ def test_without_a_spool(seed: int, children: Children) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_spool_is_full(seed: int, policy: str, children: Children) -> None:
     """The store is down until the spool is full: what goes then is counted, and the rest is stored by the next one."""
-    assert children.run(seed=seed, records=300, is_away=True, spool_max_bytes=300_000, spool_full=policy) == 0
+    assert children.run(seed=seed, records=300, is_away=True, spool_max_bytes=300_000, spool_full_policy=policy) == 0
     first = children.status()
     lost = first.dropped.get("spool_full", 0)
     assert lost

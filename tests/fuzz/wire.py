@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["llmspan"]):
     from llmspan import messages, wire
     from llmspan.wire.apis import anthropic_batches as batches
 
-from interaction import Interaction, interaction_ids
+from interaction import Interaction, wire_ids
 from wires import check_sane
 
 APIS = sorted(wire.PARSERS)
@@ -51,7 +51,7 @@ def check(data: bytes) -> None:
 def write_corpus(folder: Path) -> int:
     """The bodies of the interactions as inputs; how many."""
     found = 0
-    for interaction in map(Interaction.load, interaction_ids()):
+    for interaction in map(Interaction.load, wire_ids()):
         if interaction.record_api in APIS and len(interaction.wire) <= LONGEST:
             media = 1 if interaction.expect["is_sse"] else 2
             (folder / interaction.id).write_bytes(bytes([APIS.index(interaction.record_api), media]) + interaction.wire)

@@ -8,8 +8,11 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from llmspan.cost import cost_of
+from llmspan.own_prices import OwnPrice, OwnPrices
 from llmspan.trace import ProviderTrace, new_id
 from llmspan.usage import Usage
 
@@ -17,9 +20,16 @@ HOUR = 3600 * 10**9
 END = int(dt.datetime.now(dt.UTC).timestamp()) // 3600 * HOUR
 START = END - 30 * HOUR
 PRICES = {
-    "model-a": {"input": 3.0, "cache_read": 0.3, "cache_write": 3.75, "output": 15.0},
+    "model-a": {"input": 3.0, "cache_read": 0.3, "cache_write": 3.75, "cache_write_1h": 6.0, "output": 15.0},
     "model-b": {"input": 1.25, "output": 10.0},
 }
+#: the same prices, as `LLMSPAN_PRICES` would have them
+OWN = OwnPrices(
+    tuple(
+        OwnPrice(provider="*", model=model, **{kind: Decimal(str(price)) for kind, price in prices.items()})
+        for model, prices in PRICES.items()
+    )
+)
 CALLED = [("openai", "model-b"), ("anthropic", "model-a"), ("anthropic", None), ("x_ai", "grok")]
 Rows = list[tuple[Any, ...]]
 Records = Sequence[ProviderTrace]
@@ -85,6 +95,7 @@ def some_records() -> list[ProviderTrace]:
                 api="messages",
                 request_model=model,
                 response_model=dice.choice([None, model]),
+                service_tier=(None, "default", "standard", "batch")[n % 4],
                 status=status,
                 finish_reasons=("stop",) if status == "ok" else (),
                 error_type=dice.choice(["overloaded_error", None]) if status == "error" else None,
@@ -98,8 +109,9 @@ def some_records() -> list[ProviderTrace]:
                     input_tokens=entered if reported else None,
                     output_tokens=dice.randrange(0, 4000) if reported else None,
                     cache_read_tokens=dice.randrange(0, entered // 2) if cached else None,
-                    cache_write_tokens=dice.randrange(0, entered // 4) if cached and n % 3 else None,
+                    cache_write_tokens=dice.randrange(20, entered // 4) if cached and n % 3 else None,
                     reasoning_tokens=dice.randrange(0, 100) if reported and n % 4 == 0 else None,
+                    details={"cache_write_1h_tokens": 0 if n % 6 else 20} if cached and n % 3 else {},
                     source="provider" if reported else "none",
                 ),
                 request_json=json.dumps({"messages": [{"role": "user", "content": f"say '{n}'"}]}),
@@ -132,21 +144,10 @@ def total(values: Iterator[int | float | None] | Sequence[int | float | None]) -
     return sum(there) if there else None
 
 
-def price(t: ProviderTrace, kind: str) -> float | None:
-    return PRICES.get(model_of(t), {}).get(kind)
-
-
 def cost(t: ProviderTrace) -> float | None:
-    u, paid = t.usage, price(t, "input")
-    if u.input_tokens is None or u.output_tokens is None or paid is None:
-        return None
-    read, written = u.cache_read_tokens or 0, u.cache_write_tokens or 0
-    return (
-        (u.input_tokens - read - written) * paid
-        + read * (price(t, "cache_read") or paid)
-        + written * (price(t, "cache_write") or paid)
-        + u.output_tokens * (price(t, "output") or 0)
-    ) / 1e6
+    """What llmspan itself says that the call cost, at the prices of the dashboard."""
+    amount = cost_of(t, OWN).amount
+    return None if amount is None or model_of(t) not in PRICES else float(amount)
 
 
 def quantile(share: float, values: Iterator[float | None]) -> float | None:
@@ -349,9 +350,7 @@ EXPECTED: dict[tuple[str, str], Callable[[Any], Rows]] = {
     ("usage", "Output tokens"): one(summed("output_tokens")),
     ("usage", "Cost"): one(lambda records: total([cost(t) for t in records])),
     ("usage", "Calls without usage"): one(number(lambda t: t.usage.source != "provider")),
-    ("usage", "Calls without a price"): one(
-        number(lambda t: t.usage.input_tokens is not None and price(t, "input") is None)
-    ),
+    ("usage", "Calls without a price"): one(number(lambda t: t.usage.source == "provider" and cost(t) is None)),
     ("usage", "Input tokens by model"): series(
         summed("input_tokens"), where=lambda t: t.usage.input_tokens is not None, by=model_of
     ),
@@ -360,7 +359,7 @@ EXPECTED: dict[tuple[str, str], Callable[[Any], Rows]] = {
     ),
     ("usage", "Calls by status"): series(len, by=lambda t: t.status),
     ("usage", "Cost per day and model"): series(
-        lambda g: total([cost(t) for t in g]), where=lambda t: price(t, "input") is not None, by=model_of, time=day
+        lambda g: total([cost(t) for t in g]), where=lambda t: cost(t) is not None, by=model_of, time=day
     ),
     ("usage", "By model"): usage_by_model,
     ("usage", "Who uses most"): who_uses_most,

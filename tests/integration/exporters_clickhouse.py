@@ -48,6 +48,7 @@ class ExportersClickHouse:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}

@@ -31,8 +31,8 @@ class Provider(Protocol):
 
 
 def environment(provider: Provider, database: Path, **more: str) -> dict[str, str]:
-    """What a user would have set, keys included, and nothing of this process's own OpenTelemetry settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
+    """What a user would have set, keys included, and nothing of this process's own OpenTelemetry or pytest settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_", "PYTEST_"))}
     return {
         **kept,
         **OTHERS_OFF,

@@ -12,6 +12,8 @@ from integration.programs import ROOT, run
 sys.path.append(str(ROOT / "bench"))
 
 from run import PARTS, WITH_VALGRIND
+from whole import SHOWN
+from whole_program import SERIES
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
 #: several parts in one process, as importing the SDKs takes longer than they do
@@ -65,3 +67,15 @@ def test_the_commands_run(tmp_path: Path) -> None:
         figure["command"] for figure in figures
     }
     assert all(figure["seconds"] > 0 and figure["cpu_seconds"] > 0 and figure["memory_mib"] > 0 for figure in figures)
+
+
+def test_the_whole_process_is_measured() -> None:
+    """The program that runs in each peer's environment gives figures of every series, for llmspan and the bare SDK."""
+    for peer in ("bare SDK", "llmspan"):
+        done = run(sys.executable, "bench/whole_program.py", peer, "--quick", env=ENVIRONMENT)
+        assert (done.returncode, done.stderr) == (0, "")
+        result = json.loads(done.stdout.removeprefix("JSON "))
+        assert {*result["figures"]} == {title for title, *_ in SERIES}
+        assert all(figure > 0 for row in result["figures"].values() for figure in row.values())
+        assert result["versions"]["openai"]
+    assert set(SHOWN) <= {title for title, *_ in SERIES}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmspan.backends.clickhouse import ClickHouseBackend
+from llmspan.cost import cost_of
 from llmspan.usage import Usage
 from records import NOON, full_trace, make_trace
 from stores import clickhouse, shutting_down
@@ -23,6 +24,17 @@ def usage(read: int | None, total: int, output: int) -> Usage:
     return Usage(input_tokens=total, output_tokens=output, cache_read_tokens=read, source="provider", details=details)
 
 
+CACHED = Usage(
+    input_tokens=1_000_000, output_tokens=100_000, cache_read_tokens=400_000, cache_write_tokens=100_000,
+    details={"cache_write_5m_tokens": 60_000, "cache_write_1h_tokens": 40_000}, source="provider",
+)  # fmt: skip
+COSTS = [
+    make_trace(id="c1", provider="anthropic", request_model="claude-opus-5", service_tier="standard", usage=CACHED),
+    make_trace(id="c2", provider="anthropic", request_model="claude-opus-5", service_tier="batch", usage=CACHED),
+    make_trace(id="c3", request_model="gpt-5.4", usage=Usage(input_tokens=200_000, output_tokens=7, source="provider")),
+]
+
+
 @pytest.fixture(scope="module")
 def backend() -> Iterator[ClickHouseBackend]:
     with shutting_down(clickhouse.embedded()) as backend:
@@ -32,6 +44,7 @@ def backend() -> Iterator[ClickHouseBackend]:
             full_trace(id="1"),
             make_trace(id="2", run_id="run-1", usage=usage(30, 100, 10), started_at=NOON + 1, **slow),
             make_trace(id="3", run_id="run-1", usage=usage(30, 140, 30), started_at=NOON + 2, **slow),
+            *COSTS,
             make_trace(id="4", usage=Usage(), status="incomplete", request_model="other", attempts=2),
         ]
         backend.write(records)
@@ -59,8 +72,16 @@ def test_sums(backend):
     assert {row["model"]: row["hit_ratio"] for row in answers(backend, "hit_ratio")}["gpt-5"] == 0.25
     assert {row["model"]: row["tokens_per_second"] for row in answers(backend, "tokens_per_second")} == {"gpt-5": 10.0}
     assert {row["model"]: row["p95_ms"] for row in answers(backend, "p95_ms")}["gpt-5"] == 500.0
-    assert {row["model"]: row["usd"] for row in answers(backend, "AS usd")}["gpt-5"] == 0.0007
     assert {row["model"]: row["input"] for row in answers(backend, "AS input,")}["gpt-5"] == 240
     assert {row["model"]: row["written_for_an_hour"] for row in answers(backend, "an_hour")}["gpt-5"] == 18
     assert [row["calls"] for row in answers(backend, "for_example")] == [1, 1]
     assert sum(row["retried"] for row in answers(backend, "retried")) == 2
+
+
+def test_the_cost(backend):
+    """The query for cost says what `cost_of` says of the same calls, and leaves out those of other tiers."""
+    pytest.importorskip("genai_prices")
+    expected = {record.request_model: float(cost_of(record).amount or 0) for record in COSTS if record.id != "c2"}
+    assert expected["claude-opus-5"] == 0.5 * 5 + 0.4 * 0.5 + 0.06 * 6.25 + 0.04 * 10 + 0.1 * 25
+    found = {row["model"]: row["usd"] for row in answers(backend, "AS usd")}
+    assert found == pytest.approx(expected, abs=0.00005)

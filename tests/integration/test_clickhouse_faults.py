@@ -241,7 +241,11 @@ def test_nothing_is_made_unasked(front):
         assert not backend._client().rows(
             "SELECT 1 FROM system.databases WHERE name = {d:String}", {"d": backend._client().dsn.database}
         )
-        assert backend.migrate() == [f"database {backend._client().dsn.database}", "provider_traces"]
+        assert backend.migrate() == [
+            f"database {backend._client().dsn.database}",
+            "provider_traces",
+            "llmspan_annotations",
+        ]
         backend.open()
         backend.write(some())
         assert len(ids(backend)) == 20
@@ -251,7 +255,7 @@ def test_wrong_password(front):
     """A wrong password is one clear sentence without the password."""
     front.password = "the right one"
     with shutting_down(a_backend(front)) as backend:
-        with pytest.raises(SettingsError, match="user someone is not let in; check user and password") as caught:
+        with pytest.raises(SettingsError, match="user someone cannot log in; check user and password") as caught:
             backend.open()
         assert str(caught.value).startswith(f"LLMSPAN_CLICKHOUSE_DSN=http://someone@127.0.0.1:{front.port}/")
         assert "secret" not in str(caught.value)
@@ -280,7 +284,9 @@ def test_read_only_user(front, code, text, statement):
         assert "LLMSPAN_CLICKHOUSE_DSN=" in str(caught.value)
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "no ClickHouse"), (401, "not let in"), (302, "no ClickHouse")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(404, "not ClickHouse"), (401, "cannot log in"), (302, "not ClickHouse")]
+)
 def test_something_else_answers(front, status, words):
     """What answers but is not ClickHouse, or a proxy that lets nobody in, is a matter of the settings."""
     with (

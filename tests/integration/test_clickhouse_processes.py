@@ -201,7 +201,7 @@ def late():
     late = "import atexit\natexit.register(lambda: late())\n"
     message = run(script + "backend.open()", dsn, before=late)
     assert message.startswith("RetryableError: ")
-    assert message.endswith("the process ends, and the engine with it")
+    assert message.endswith("the process is exiting and its engine is closed")
 
 
 @pytest.mark.parametrize("place", ["/proc/nope", "file/in"])

@@ -58,9 +58,9 @@ def test_a_sound_setup_is_well(doctor: Doctor) -> None:
 
 
 FAULTS: dict[str, tuple[dict[str, str], str]] = {
-    "a setting misspelt": ({"LLMSPAN_BACKEND": "sqlite"}, "is no setting; did you mean LLMSPAN_BACKENDS?"),
+    "a setting misspelt": ({"LLMSPAN_BACKEND": "sqlite"}, "LLMSPAN_BACKEND; did you mean LLMSPAN_BACKENDS?"),
     "no spans": ({"OTEL_SDK_DISABLED": "true"}, "OTEL_SDK_DISABLED=true: no spans are made"),
-    "an exporter misspelt": ({"OTEL_TRACES_EXPORTER": "otpl"}, "OTEL_TRACES_EXPORTER=otpl: no such exporter"),
+    "an exporter misspelt": ({"OTEL_TRACES_EXPORTER": "otpl"}, "OTEL_TRACES_EXPORTER=otpl: unknown exporter"),
     "one instrumentation off": ({DISABLED: "llmspan_openai"}, "llmspan_openai"),
     "all instrumentations off": ({DISABLED: "*"}, "llmspan_anthropic"),
     "few attributes": ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "8"}, "a span may lose attributes"),
@@ -68,7 +68,7 @@ FAULTS: dict[str, tuple[dict[str, str], str]] = {
     "no redact function": ({"LLMSPAN_REDACT": "json:no_such"}, "LLMSPAN_REDACT=json:no_such: "),
     "no place for a spool": ({"LLMSPAN_SPOOL_DIR": "/proc/nowhere/spool"}, "LLMSPAN_SPOOL_DIR=/proc/nowhere/spool"),
     "no place for SQLite": ({"LLMSPAN_SQLITE_PATH": "/proc/nowhere/x.db"}, "LLMSPAN_SQLITE_PATH=/proc/nowhere/x.db"),
-    "no sidecar": ({"LLMSPAN_BACKENDS": "socket", "LLMSPAN_SOCKET": "/nowhere/s.sock"}, "nobody listens there"),
+    "no sidecar": ({"LLMSPAN_BACKENDS": "socket", "LLMSPAN_SOCKET": "/nowhere/s.sock"}, "no process listens there"),
     "no database": (
         {"LLMSPAN_BACKENDS": "postgres", "LLMSPAN_POSTGRES_DSN": "postgresql://127.0.0.1:1/none"}, "backend postgres: ",
     ),
@@ -105,10 +105,10 @@ def site(tmp_path: Path) -> Callable[..., dict[str, str]]:
 
 
 def test_without_an_sdk(doctor: Doctor, site: Callable[..., dict[str, str]]) -> None:
-    """An environment without openai and anthropic has nothing to record."""
-    code, lines = doctor(python=("-S",), env=site("openai", "anthropic"))
+    """An environment without any of the SDKs has nothing to record."""
+    code, lines = doctor(python=("-S",), env=site("openai", "anthropic", "google_genai"))
     assert (code, len(problems(lines))) == (1, 1)
-    assert "neither openai nor anthropic is installed" in problems(lines)[0]
+    assert "none of openai, anthropic and google-genai is installed" in problems(lines)[0]
 
 
 def test_without_the_package(doctor: Doctor, site: Callable[..., dict[str, str]]) -> None:
@@ -206,7 +206,7 @@ def test_a_socket_of_another_program(doctor: Doctor) -> None:
         environment = {"LLMSPAN_BACKENDS": "socket", "LLMSPAN_SOCKET": str(directory / "s.sock")}
         code, lines = doctor(env=environment)
     assert (code, len(problems(lines))) == (1, 1)
-    assert "nobody listens there" in problems(lines)[0]
+    assert "no process listens there" in problems(lines)[0]
 
 
 @pytest.fixture(params=["postgres", "chdb"])

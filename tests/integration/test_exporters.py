@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 
 import llmspan
 from integration.programs import NO_OTLP, environment, run
-from llmspan import exporter, pipeline, wiring
+from llmspan import exporter, lifecycle, pipeline
 from llmspan.backends import backend_names
 from llmspan.backends.memory import MemoryBackend
 from llmspan.demo.server import DemoServer
@@ -52,10 +52,10 @@ class MemorySpanExporter(BackendSpanExporter):
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Each test sets up anew and leaves nothing behind."""
-    wiring.close(30)
+    lifecycle.close(30)
     exporter._seen_spans.forget()
     yield
-    wiring.close(30)
+    lifecycle.close(30)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_backend_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
         backend = "gone"
 
     gone = Gone()
-    assert "no backend is called 'gone'" in str(gone.error)
+    assert "unknown backend 'gone'" in str(gone.error)
     assert ", ".join(backend_names()) in str(gone.error)
     assert str(gone.error).startswith("Gone: ")
     assert [record.getMessage() for record in caplog.records if "gone" in record.getMessage()] != []
@@ -177,8 +177,8 @@ def test_spans_of_one_call_are_one_record(path: Path) -> None:
 
 
 def test_the_content_policy_holds_for_spans(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``LLMSPAN_CONTENT=metadata`` the words of other instrumentations' spans are not stored either."""
-    monkeypatch.setenv("LLMSPAN_CONTENT", "metadata")
+    """With ``LLMSPAN_CAPTURE_PAYLOADS=metadata`` the words of other instrumentations' spans are not stored either."""
+    monkeypatch.setenv("LLMSPAN_CAPTURE_PAYLOADS", "metadata")
     tracer_provider = TracerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(path)))
     end_span(tracer_provider, {**COHERE, "gen_ai.input.messages": '[{"role":"user","parts":[{"content":"secret"}]}]'})
@@ -188,10 +188,10 @@ def test_the_content_policy_holds_for_spans(path: Path, monkeypatch: pytest.Monk
 
 
 def test_anthropic_spans_of_its_own_beside_ours(path: Path) -> None:
-    """Where both spans of a call are kept (``anthropic_native=both``), an exporter still makes no second record."""
+    """Where both spans of a call are kept (``anthropic_native_spans=both``), an exporter makes no second record."""
     tracer_provider = TracerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(path)))
-    llmspan.instrument(tracer_provider=tracer_provider, anthropic_native="both")
+    llmspan.instrument(tracer_provider=tracer_provider, anthropic_native_spans="both")
     native = {"tracer_provider": tracer_provider, "traces": {"enabled": True}}
     client = client_for("anthropic", transport(200, SSE, list(MESSAGES.stream)), open_telemetry=native)
     for _ in MESSAGES.method(client)(**MESSAGES.arguments, stream=True):

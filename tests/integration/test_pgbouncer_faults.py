@@ -16,7 +16,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import llmspan
-from llmspan import wiring
+from llmspan import lifecycle
 from llmspan.backends.postgres import PostgresBackend
 from llmspan.errors import RefusedError, RetryableError
 from records import make_trace, this_day
@@ -63,10 +63,10 @@ def call() -> None:
 def test_records_wait_until_the_mode_is_put_right(database, caplog, tmp_path: Path, spooled):
     """In statement mode, one line says what to set, records wait in queue or spool, and all come when it is set."""
     spool = {"spool_dir": tmp_path / "spool"} if spooled else {}
-    wiring.close(0.1)
+    lifecycle.close(0.1)
     with ExitStack() as stack:
         door = stack.enter_context(Pooler("statement"))
-        stack.callback(wiring.close, 10)
+        stack.callback(lifecycle.close, 10)
         with caplog.at_level(logging.WARNING, "llmspan"):
             llmspan.instrument(backends="postgres", postgres_dsn=door.dsn(dbname=database), **spool)
             for _ in range(3):
@@ -235,7 +235,7 @@ def test_a_pooler_that_is_full(database):
 
 def test_a_pooler_whose_connections_are_all_in_use(database):
     """A pooler that has no connection to give for too long is for later, and takes the batch when it has one."""
-    with Pooler(default_pool_size=1, query_wait_timeout=1) as door:
+    with Pooler(default_pool_size=1, query_wait_timeout=3) as door:
         backend, trace = PostgresBackend(door.dsn(dbname=database)), days_ago(0)
         backend.open()
         with psycopg.connect(door.dsn(dbname=database)) as other:

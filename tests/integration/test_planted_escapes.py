@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from llmspan import pipeline, wiring
+from llmspan import lifecycle, pipeline
 from llmspan.backends.base import GROUPS
 from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
@@ -207,13 +207,13 @@ def test_the_sidecar_logs_what_senders_say_as_text(after: bytes, path: Path, cap
 
 def test_the_summary_and_errors_at_the_start_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     """The line at exit names stores, and an error of configuration quotes what is wrong."""
-    wiring.close(30)
-    wiring.instrument(backends="memory", summary=True)
+    lifecycle.close(30)
+    lifecycle.instrument(backends="memory", summary=True)
     pipeline.shared().add(Lying())
     pipeline.shared().totals.add(make_trace())
-    wiring._at_exit()
-    wiring.print_config_error_once(SettingsError(MARK))
-    wiring.close(30)
+    lifecycle._at_exit()
+    lifecycle.print_config_error_once(SettingsError(MARK))
+    lifecycle.close(30)
     shown = capsys.readouterr().err
     assert shown.count("forged") == 4
     assert_safe(shown)

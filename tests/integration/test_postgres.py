@@ -14,11 +14,12 @@ from psycopg import sql
 from llmspan.backends import query
 from llmspan.backends.base import Filters
 from llmspan.backends.postgres.backend import _DIALECT, PostgresBackend, _near
+from llmspan.backends.price_columns import PRICE_COLUMNS
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import KEYS
 from records import DAY, NOON, full_trace, make_trace, this_day
-from stores.postgres import PASSWORD, execute, new_schema, superuser
+from stores.postgres import PASSWORD, execute, locked, new_schema, superuser
 from stores.postgres_partitions import days_ago, named, partition_of, partitions
 
 ODD_TIMES = [0, -1, 1_999, -1_999, 2**63 - 1, -(2**63)]
@@ -139,12 +140,12 @@ def test_json_is_compressed_with_lz4(dsn, make):
 
 
 def test_columns_are_the_keys(dsn, make):
-    """The table's columns are the record's keys in their order, and the exact start beside its timestamp."""
+    """The table's columns are the record's keys in order, the exact start beside its time, and those of prices."""
     make().open()
     where = "attrelid = 'provider_traces'::regclass AND attnum > 0"
     rows = execute(dsn, f"SELECT attname FROM pg_attribute WHERE {where} ORDER BY attnum")
     at = KEYS.index("started_at") + 1
-    assert [name for (name,) in rows] == [*KEYS[:at], "started_at_ns", *KEYS[at:]]
+    assert [name for (name,) in rows] == [*KEYS[:at], "started_at_ns", *KEYS[at:], *PRICE_COLUMNS]
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["copied", "inserted"])
@@ -216,10 +217,23 @@ def test_redelivery_with_other_boundaries(make):
 
 def test_migrate_says_what_it_did(dsn, make):
     """The first ``migrate`` names what it applied, the next one nothing; it makes the days of a month."""
-    assert make().migrate() == ["0001_provider_traces.sql", "0002_days_by_the_servers_clock.sql"]
+    assert make().migrate() == ["0001_provider_traces.sql", "0002_days_by_the_servers_clock.sql", "0003_spans.sql",
+        "0004_annotations.sql",
+        "0005_price_columns.sql",
+    ]  # fmt: skip
     assert make().migrate() == []
     assert named(this_day() + 29 * DAY) in partitions(dsn)
     assert make().check().startswith("Postgres ")
+
+
+def test_a_migration_waits_for_no_report(dsn, make):
+    """Behind a migration that waits for a lock all others wait: it gives up, says so, and is made another time."""
+    make().migrate()
+    columns = ", ".join(f"DROP COLUMN {name}" for name in PRICE_COLUMNS)
+    execute(dsn, f"ALTER TABLE provider_traces {columns}", "DELETE FROM llmspan_schema WHERE version = 5")
+    with locked(dsn, "SELECT count(*) FROM provider_traces"), pytest.raises(RetryableError, match="lock timeout"):
+        make().open()
+    assert make().migrate() == ["0005_price_columns.sql"]
 
 
 def test_no_automatic_migration(dsn, make):
@@ -239,7 +253,7 @@ def test_a_newer_schema(dsn, make):
     make().open()
     execute(dsn, "INSERT INTO llmspan_schema (version, name) VALUES (999, 'from the future')")
     for use in (make().open, make().check, make().migrate, lambda: make().write([make_trace()]), make().list):
-        with pytest.raises(SchemaError, match="version 999 of the tables, this llmspan knows 2; upgrade llmspan"):
+        with pytest.raises(SchemaError, match="version 999 of the tables, this llmspan supports 5; upgrade llmspan"):
             use()
 
 

@@ -27,7 +27,10 @@ from stores.postgres import execute, locked, new_schema
 from stores.postgres_partitions import days_ago, named, partition_of, partitions
 
 ODD_TIMES = [0, -1, 1_999, -1_999, 2**63 - 1, -(2**63)]
-MIGRATIONS = ["0001_provider_traces.sql", "0002_days_by_the_servers_clock.sql"]
+MIGRATIONS = ["0001_provider_traces.sql", "0002_days_by_the_servers_clock.sql", "0003_spans.sql",
+        "0004_annotations.sql",
+        "0005_price_columns.sql",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -265,7 +268,7 @@ def test_an_old_response_is_stored(dsn, make, how):
 def test_days_that_are_past_retention_are_not_made(make, monkeypatch):
     """A record that is older than what is retained brings no partition that would be dropped at once."""
     asked: set[int] = set()
-    monkeypatch.setattr(postgres_days, "add_days", lambda connection, place, days: asked.update(days))
+    monkeypatch.setattr(postgres_days, "add_day_partitions", lambda connection, place, days: asked.update(days))
     make(retention_days=30).write([days_ago(31), days_ago(30)])
     assert asked == {this_day() // DAY + days for days in (-30, 0, 1, 2, 3)}
 
@@ -347,7 +350,7 @@ def test_the_server_makes_no_day_far_away(make, days):
     today = this_day() // DAY
 
     def work(connection) -> None:
-        postgres_days.add_days(connection, backend._store._schema_info, [today, today + days])
+        postgres_days.add_day_partitions(connection, backend._store._schema_info, [today, today + days])
 
     backend = make()
     backend.open()
@@ -362,7 +365,7 @@ def test_days_that_are_not_past_are_not_dropped(dsn, make, before):
     backend.write([days_ago(days) for days in (0, 1, 30)])
 
     def work(connection) -> None:
-        postgres_days.drop_days(connection, backend._store._schema_info, this_day() // DAY + before)
+        postgres_days.drop_day_partitions(connection, backend._store._schema_info, this_day() // DAY + before)
 
     with pytest.raises(
         BackendError, match=r"days before \d{4}-.* by the server's clock it is \d{4}-.*correct the clock"
@@ -420,13 +423,14 @@ def test_a_day_of_which_another_partition_has_a_part(dsn, make, caplog):
 
 
 def test_the_version_before(dsn, make):
-    """Tables of version 1 are brought to version 2 with their records, and who was granted a function keeps it."""
+    """Tables of version 1 get the newest version and keep their records, and rights that were granted stay."""
     folder = files("llmspan.backends.postgres").joinpath("sql")
     name = f"role_{uuid.uuid4().hex[:12]}"
     execute(
         dsn, folder.joinpath(MIGRATIONS[0]).read_text(),
         f"INSERT INTO llmspan_schema (version, name) VALUES (1, '{MIGRATIONS[0]}')",
         f"CREATE ROLE {name}", f"GRANT EXECUTE ON FUNCTION provider_traces_drop_day(date) TO {name}",
+        f"GRANT INSERT ON provider_traces TO {name}",
     )  # fmt: skip
     granted = f"SELECT has_function_privilege('{name}', 'provider_traces_drop_day(date)', 'EXECUTE')"
     public = "SELECT proacl::text LIKE '%=X/%,=%' OR proacl IS NULL FROM pg_proc WHERE oid = '{}'::regproc"
@@ -435,6 +439,8 @@ def test_the_version_before(dsn, make):
         backend.write([trace])
         assert backend.get(trace.id) == trace
         assert execute(dsn, granted) == [(True,)]
+        spans = f"has_table_privilege('{name}', 'llmspan_spans', '{{}}')"
+        assert execute(dsn, f"SELECT {spans.format('INSERT')}, {spans.format('DELETE')}") == [(True, False)]
         for function in ("add_day", "drop_day", "trim_default"):
             assert execute(dsn, public.format(f"provider_traces_{function}")) == [(False,)]
         assert execute(dsn, "SELECT version, name FROM llmspan_schema") == [*enumerate(MIGRATIONS, 1)]

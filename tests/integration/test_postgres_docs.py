@@ -12,6 +12,8 @@ from psycopg.conninfo import make_conninfo
 
 from integration.programs import ROOT
 from llmspan.backends.postgres import PostgresBackend
+from llmspan.cost import cost_of
+from llmspan.reader import Reader
 from llmspan.usage import Usage
 from records import full_trace, make_trace
 from stores import shutting_down
@@ -22,6 +24,7 @@ ROLES, QUESTIONS = (
     re.findall(r"^```sql\n(.*?)^```$", part, re.MULTILINE | re.DOTALL) for part in PAGE.split("## Questions")
 )
 NOW = time.time_ns()
+LISTED = {"provider": "anthropic", "service_tier": "standard"}
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,14 @@ def dsn() -> str:
     model = {"request_model": "claude-opus-5", "response_model": None, "stream": True, "time_to_first_chunk_ns": 10**8}
     usage = Usage(
         input_tokens=1_000_000, output_tokens=100_000, cache_read_tokens=400_000, cache_write_tokens=100_000,
-        details={"cache_write_5m_tokens": 100_000}, source="provider",
+        details={"cache_write_5m_tokens": 60_000, "cache_write_1h_tokens": 40_000}, source="provider",
     )  # fmt: skip
     with shutting_down(PostgresBackend(dsn)) as backend:
         backend.write(
             [
-                full_trace(started_at=NOW, status="ok", usage=usage, duration_ns=11 * 10**8, **model),
-                full_trace(started_at=NOW + 1, usage=usage, duration_ns=10**9, **model),
+                full_trace(started_at=NOW, status="ok", usage=usage, duration_ns=11 * 10**8, **LISTED, **model),
+                full_trace(started_at=NOW + 1, usage=usage, duration_ns=10**9, **LISTED, **model),
+                full_trace(started_at=NOW + 2, usage=usage, **LISTED | model | {"service_tier": "batch"}),
                 make_trace(started_at=NOW, usage=Usage(), stream=True, provider="anthropic"),
             ]
         )
@@ -51,11 +55,15 @@ def test_questions_have_answers(dsn, question):
 
 
 def test_the_cost(dsn):
-    """The query for cost charges cached input once, at its own price."""
+    """The query for cost says what `cost_of` says of the same calls, and leaves out those of other tiers."""
+    pytest.importorskip("genai_prices")
     (question,) = [one for one in QUESTIONS if "usd" in one]
     ((_, model, calls, usd),) = execute(dsn, question)
     assert (model, calls) == ("claude-opus-5", 2)
-    assert float(usd) == 2 * (0.5 * 5 + 0.4 * 0.5 + 0.1 * 6.25 + 0.1 * 25)
+    assert float(usd) == 2 * (0.5 * 5 + 0.4 * 0.5 + 0.06 * 6.25 + 0.04 * 10 + 0.1 * 25)
+    with shutting_down(PostgresBackend(dsn)) as backend:
+        records = [record for record in Reader(backend).iterate() if record.service_tier == "standard"]
+    assert float(usd) == float(sum(cost_of(record).amount or 0 for record in records))
 
 
 def test_the_speed(dsn):
@@ -69,7 +77,7 @@ def test_the_hit_ratio(dsn):
     """The query for cache hits leaves out calls that report none."""
     (question,) = [one for one in QUESTIONS if "hit_ratio" in one]
     assert [(model, calls, float(ratio)) for model, calls, ratio in execute(dsn, question)] == [
-        ("claude-opus-5", 2, 0.4)
+        ("claude-opus-5", 3, 0.4)
     ]
 
 

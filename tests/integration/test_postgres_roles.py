@@ -19,7 +19,9 @@ from llmspan.backends.postgres import PostgresBackend
 from llmspan.backends.postgres import schema as postgres_schema
 from llmspan.errors import BackendError, RetryableError, SettingsError
 from llmspan.settings import Settings
-from records import DAY, make_trace, this_day
+from llmspan.span_record import SpanRecord
+from records import DAY, NOON, make_trace, this_day
+from stores import shutting_down
 from stores.postgres import PASSWORD, execute, new_schema, superuser
 
 WRITE = "GRANT INSERT, SELECT ON provider_traces TO {role}"
@@ -125,6 +127,21 @@ def test_a_writer_who_may_not_drop_days(tables, caplog):
     backend.shutdown()
 
 
+def test_who_may_annotate(tables):
+    """Whether notes can be added is told beforehand: the missing right, or that the server only reads."""
+
+    def obstacle() -> str | None:
+        with shutting_down(tables.backend()) as backend:
+            return backend.annotation_obstacle()
+
+    tables.grant("GRANT SELECT ON provider_traces, llmspan_annotations TO {role}")
+    assert "may not change annotations; GRANT SELECT, INSERT ON" in (obstacle() or "")
+    tables.grant("GRANT INSERT ON llmspan_annotations TO {role}")
+    assert obstacle() is None
+    tables.grant("ALTER ROLE {role} SET default_transaction_read_only = on")
+    assert "only reads now" in (obstacle() or "")
+
+
 def test_nobody_but_the_owner_drops_days(tables):
     """The functions are not for everybody: a user who was granted nothing may call none of them."""
     for call in ("add_day('2026-01-01')", "drop_day('2026-01-01')", "trim_default('2026-01-01')"):
@@ -186,6 +203,27 @@ def test_rights_that_were_taken_away(tables):
     tables.grant(WRITE)
     backend.write([make_trace()])
     assert backend.stats([])[0].calls == 2
+    backend.shutdown()
+
+
+@pytest.mark.parametrize("right", ["INSERT", "SELECT"])
+def test_a_right_on_spans_that_was_taken_away(tables, right):
+    """Records go on; the backend says at the next look that it keeps no spans, and again when the right is back."""
+    tables.grant(WRITE, DAYS, "GRANT SELECT, INSERT ON llmspan_spans TO {role}")
+    backend = tables.backend()
+    span = SpanRecord(trace_id="a" * 32, span_id="1" * 16, name="agent", started_at=NOON, duration_ns=1)
+    backend.open()
+    backend.write_spans([span])
+    tables.grant(f"REVOKE {right} ON llmspan_spans FROM {{role}}")
+    assert "permission denied for table llmspan_spans" in refused(SettingsError, lambda: backend.write_spans([span]))
+    backend.open()
+    assert not backend.keeps_spans
+    backend.write([make_trace()])
+    backend.shutdown()
+    tables.grant("GRANT SELECT, INSERT ON llmspan_spans TO {role}")
+    backend.open()
+    assert backend.keeps_spans
+    backend.write_spans([span])
     backend.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""Every command and every snippet of the README does what the README says."""
+"""Every command and every snippet of the README, and of the pages that go on from it, does what it says."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from integration.programs import NO_OTLP, ROOT, environment, run
 from llmspan.demo.server import DemoServer
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+#: what the README had room for once: their blocks run like its own
+GUIDES = [(ROOT / "docs" / name).read_text() for name in ("commands.md", "context.md", "spans.md")]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", "\n".join([README, *GUIDES]), re.MULTILINE | re.DOTALL)
 SNIPPETS = [code for language, code in BLOCKS if language == "python"]
-COMMANDS = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+COMMANDS = list(dict.fromkeys(line for language, code in BLOCKS if language == "bash" for line in code.splitlines()))
 #: the project's own: environments, whose names begin with a dot, hold pages of others
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for path in [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md"), *ROOT.glob(".github/**/*.md")]
 )
 #: what the README shows as the output of `llmspan show --last`
-(OUTPUT,) = [code for language, code in BLOCKS if language == "text"]
+OUTPUT = next(code for language, code in BLOCKS if language == "text")
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
         assert first.returncode == 0, first.stderr
         shown = run("llmspan", "show", "--last", env=env, cwd=folder)  # before any other test has called anything
         (folder / "shown.txt").write_text(shown.stdout)
+        (runs,) = [code for code in SNIPPETS if '"run-1"' in code]  # the run that a command shows
+        assert run(sys.executable, "-c", runs, env=env, cwd=folder).returncode == 0
         yield folder, env
 
 
 def test_the_first_screen(home: tuple[Path, dict[str, str]]) -> None:
-    """The first snippet's call is what ``llmspan show --last`` shows, in the order that the README shows it."""
+    """The first snippet's call is what ``llmspan show --last`` shows, less the cost, which needs ``llmspan[cost]``."""
     shown = (home[0] / "shown.txt").read_text()
-    lines = [steady(line) for line in shown.splitlines() if steady(line)]
+    lines = [steady(line) for line in shown.splitlines() if steady(line) and not line.startswith("cost ")]
     assert lines == [steady(line) for line in OUTPUT.splitlines() if line]
 
 
@@ -87,10 +91,23 @@ def test_commands(command: str, home: tuple[Path, dict[str, str]]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_performance_table_is_there() -> None:
-    """The table that ``just bench`` writes has been written."""
-    table = README.partition("<!-- overhead: begin -->")[2].partition("<!-- overhead: end -->")[0]
-    assert table.count("\n|") > 8
+def test_the_performance_figures_are_those_of_the_table() -> None:
+    """The table that ``just bench`` writes has been written, and the README's figures are within what it says."""
+    page = (ROOT / "docs" / "performance.md").read_text()
+    table = page.partition("<!-- overhead: begin -->")[2].partition("<!-- overhead: end -->")[0].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines() if row.startswith("| `")]
+    calls = [float(row[2]) for row in rows if not row[5]]
+    chunks = [float(row[5]) for row in rows if row[5]]
+    assert len(rows) > 8
+    call_ms, low, high = map(float, re.findall(r"costs about ([\d.]+) ms.* stream ([\d.]+) to ([\d.]+) µs", README)[0])
+    assert abs(sum(calls) / len(calls) / 1000 - call_ms) < 0.02
+    assert (round(min(chunks)), round(max(chunks))) == (low, high)
+
+
+def test_the_readme_is_short() -> None:
+    """Whatever a page of ``docs`` says is there and not in the README."""
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    assert len(prose.split()) <= 650
 
 
 def test_generated_pages_are_up_to_date() -> None:

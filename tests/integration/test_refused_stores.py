@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
 import llmspan
-from llmspan import wiring
+from llmspan import lifecycle
 from llmspan.backends.postgres import PostgresBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import main, trial
@@ -86,9 +86,9 @@ STATES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test sets up anew and leaves nothing behind."""
     monkeypatch.setattr(trial, "_run", lambda sdks, environ: {})
-    wiring.close(0.1)
+    lifecycle.close(0.1)
     yield
-    wiring.close(0.1)
+    lifecycle.close(0.1)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_records_wait_until_the_password_is_put_right(spooled: bool, tmp_path: P
     assert llmspan.flush(60)
     with shutting_down(PostgresBackend(owner)) as backend:
         assert backend.stats([])[0].calls == 3
-    wiring.close(10)
+    lifecycle.close(10)
     execute(owner, f"DROP OWNED BY {name} CASCADE", f"DROP ROLE {name}")
 
 
@@ -190,7 +190,7 @@ def test_no_answer_at_the_door_costs_a_record(
         ({"backends": "postgres", "postgres_dsn": "host=127.0.0.1 sslmode=sometimes"}, "sslmode"),
         ({"backends": "clickhouse", "clickhouse_dsn": "tcp://h:9000/d"}, "LLMSPAN_CLICKHOUSE_DSN="),
         ({"backends": "socket", "socket": "/" + "x" * 200}, "the path has 201 bytes"),
-        ({"backends": "nothing"}, "no backend is called 'nothing'"),
+        ({"backends": "nothing"}, "unknown backend 'nothing'"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_at_start(settings: dict[str, Any], told: str) -> None:

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
 import llmspan
-from llmspan import wiring
+from llmspan import lifecycle
 from llmspan.backends import load_backend
 from llmspan.backends.base import Backend
 from llmspan.backends.driver_errors import masked_errors
@@ -54,9 +54,9 @@ LOGGERS = ("llmspan", "psycopg", "clickhouse_connect", "urllib3", "chdb")
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(trial, "_run", lambda sdks, environ: {})
-    wiring.close(0.1)
+    lifecycle.close(0.1)
     yield
-    wiring.close(0.1)
+    lifecycle.close(0.1)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_pooler(form: str, log: LogLines, monkeypatch: pytest.MonkeyPatch) -> 
         letta = CliRunner().invoke(main, ["import-letta", "--dsn", dsn, "--dry-run"], prog_name="llmspan")
         assert letta.exit_code != 0
     finally:
-        wiring.close(0.1)
+        lifecycle.close(0.1)
         pooler.stop()
     assert "cannot log in with" in shown
     assert "cannot log in with" in log.text
@@ -229,7 +229,7 @@ def test_clickhouse_in_use(front: Front, log: LogLines, monkeypatch: pytest.Monk
     dsn = front.dsn("d", f"default:{quote(PASSWORD, safe='')}@")
     with front.failing(status(403, None, f"you sent {PASSWORD}"), where="", times=10_000):
         used = in_use({"backends": "clickhouse", "clickhouse_dsn": dsn}, monkeypatch)
-        wiring.close(0.1)
+        lifecycle.close(0.1)
     assert "you sent" in log.text
     assert_silent(used, log.text)
 

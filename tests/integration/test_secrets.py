@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import llmspan
-from llmspan import wiring
+from llmspan import lifecycle
 from replay import transport
 from streams import CHAT, MESSAGES
 
@@ -59,9 +59,9 @@ class Exported:
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    wiring.close(30)
+    lifecycle.close(30)
     yield
-    wiring.close(30)
+    lifecycle.close(30)
 
 
 def echo(request: httpx2.Request) -> httpx2.Response:
@@ -151,7 +151,7 @@ def test_no_secret_gets_out(
         assert llmspan.flush(30)
         with llmspan.Reader.from_env(backends="sqlite", sqlite_path=tmp_path / "x.db") as reader:
             read = [reader.get(trace.id) for trace in reader.iterate()]
-        assert wiring.close(30)
+        assert lifecycle.close(30)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any(CANARY.encode() in content for content in files.values())
     assert (CANARY in exported.text()) == (mode == "SPAN_AND_EVENT")
@@ -171,5 +171,5 @@ def test_the_search_finds(tmp_path: Path) -> None:
         model="m", messages=[{"role": "user", "content": "planted by hand"}], stream=True
     ):
         pass
-    assert wiring.close(30)
+    assert lifecycle.close(30)
     assert any(b"planted" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

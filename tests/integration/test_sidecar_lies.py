@@ -135,12 +135,12 @@ def test_senders_that_hang_up_fill_no_log(run, raw, caplog) -> None:
             assert connection.recv(1)
             connection.close()  # with the rest of the answer unread: the connection is reset
         until(lambda: not sidecar.server._senders._all)
-    assert len([line for line in caplog.records if "is gone" in line.getMessage()]) == 1
+    assert len([line for line in caplog.records if "disconnected" in line.getMessage()]) == 1
 
 
 def test_a_frame_that_trickles_has_an_end(run, raw, monkeypatch) -> None:
     """A sender that sends byte after byte of one frame is busy, but not for ever."""
-    monkeypatch.setattr(server, "_FRAME_PATIENCE", 0.05)
+    monkeypatch.setattr(server, "_FRAME_TIMEOUT", 0.05)
     run(MemoryBackend())
     connection = raw(HELLO + struct.pack(">I", 900_000))
     said = b""

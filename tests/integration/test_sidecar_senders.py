@@ -117,7 +117,7 @@ def test_idle_senders_shut_nobody_out(run, opened, raw, begun) -> None:
     assert len(store.ids_with_prefix("", 99)) == 40
     (*_, error) = heard(silent[0])
     assert (error["type"], error["code"]) == ("error", "unavailable")
-    assert "was idle, and makes room" in error["message"]
+    assert "was idle and its slot is needed" in error["message"]
 
 
 def _writes(sender: SocketBackend, name: str) -> bool:
@@ -145,7 +145,7 @@ def test_what_is_closed_costs_one_log_line(run, opened, caplog) -> None:
             opened().write([make_trace(id=f"{at}")])
         opened().open()
     lines = [line.getMessage() for line in caplog.records]
-    assert len([line for line in lines if "makes room for another sender" in line]) == 1
+    assert len([line for line in lines if "slot is needed for another sender" in line]) == 1
     assert "--max-clients" in "".join(lines)
 
 

@@ -217,7 +217,7 @@ def _full(_: Path) -> None:
 
 def test_without_the_spools_word_nothing_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A spool that takes too long is a reason to refuse, also when the same records come again."""
-    monkeypatch.setattr("llmspan.sidecar.record_store._PATIENCE", 0.01)
+    monkeypatch.setattr("llmspan.sidecar.record_store._SPOOL_TIMEOUT", 0.01)
     entered, gate = threading.Event(), threading.Event()
 
     def commit(spool: Spool, payloads: Sequence[bytes]) -> None:
@@ -331,7 +331,7 @@ def test_an_unknown_version_gets_a_clear_answer(path, run) -> None:
     raw.say({"type": "hello", "version": 3, "max_frame": 1})
     (error,) = raw.heard()
     assert (error["code"], error["versions"]) == ("unsupported_version", [4])
-    assert error["message"] == "version 3 is not spoken here, only version 4"
+    assert error["message"] == "version 3 is not supported, only version 4"
 
 
 def test_lines_of_v3_get_a_clear_answer(path, run) -> None:
@@ -346,7 +346,7 @@ def test_lines_of_v3_get_a_clear_answer(path, run) -> None:
 @pytest.mark.parametrize("begun", [b"", struct.pack(">I", 100) + b"{"])
 def test_who_begins_and_does_not_go_on_is_let_go(path, run, monkeypatch, begun) -> None:
     """A connection without a greeting, or a frame without its end, does not stay for ever."""
-    monkeypatch.setattr(server, "_PATIENCE", 0.05)
+    monkeypatch.setattr(server, "_SENDER_TIMEOUT", 0.05)
     run(Store())
     raw = Raw(path)
     raw.socket.sendall(begun)
@@ -356,7 +356,7 @@ def test_who_begins_and_does_not_go_on_is_let_go(path, run, monkeypatch, begun) 
 
 def test_an_idle_sender_is_kept(path, backend, run, monkeypatch) -> None:
     """Between its records a sender may take as long as it likes."""
-    monkeypatch.setattr(server, "_PATIENCE", 0.01)
+    monkeypatch.setattr(server, "_SENDER_TIMEOUT", 0.01)
     run(Store())
     backend.open()
     link = backend._link

@@ -200,14 +200,14 @@ def test_nobody_there_is_worth_another_try(path, stale) -> None:
     if stale:
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
-    with pytest.raises(RetryableError, match="nobody listens there, start `llmspan sidecar`"):
+    with pytest.raises(RetryableError, match="no process listens there; start `llmspan sidecar`"):
         SocketBackend(path).open()
 
 
 def test_a_place_that_cannot_be_a_socket_is_a_wrong_setting(path, tmp_path) -> None:
     """A file, a directory under a file, a path that is too long: clear errors that name the setting."""
     path.write_text("")
-    with pytest.raises(RetryableError, match="nobody listens there"):  # to the system a plain file is a dead socket
+    with pytest.raises(RetryableError, match="no process listens there"):  # to the system a plain file is a dead socket
         SocketBackend(path).open()
     with pytest.raises(SettingsError, match=r"LLMSPAN_SOCKET=.*Not a directory"):
         SocketBackend(path / "x").open()
@@ -328,7 +328,7 @@ def test_who_is_no_receiver_at_all(backend, run) -> None:
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     run(Web)
-    with pytest.raises(SettingsError, match="what listens there does not speak protocol v4"):
+    with pytest.raises(SettingsError, match="the process that listens there does not use protocol v4"):
         backend.open()
 
 
@@ -342,9 +342,7 @@ def test_a_receiver_that_does_not_greet_is_told_apart(path, run) -> None:
 
     run(Mute)
     backend = SocketBackend(path, write_timeout=0.1)
-    with pytest.raises(
-        RetryableError, match=r"no answer to the greeting within 0\.1 s; if the receiver speaks v3, set"
-    ):
+    with pytest.raises(RetryableError, match=r"no answer to the greeting within 0\.1 s; if the receiver uses v3, set"):
         backend.open()
 
 
@@ -400,7 +398,7 @@ def test_v3_is_one_line_on_one_connection(path, run) -> None:
 def test_v3_sends_the_rest_when_nobody_listened(path, run) -> None:
     """What was handed over before the receiver went away is not sent again."""
     backend = SocketBackend(path, framing="v3")
-    with pytest.raises(RetryableError, match="nobody listens"):
+    with pytest.raises(RetryableError, match="no process listens"):
         backend.write(numbered(1))
     receiver = run(Lines)
     backend.write(numbered(1))

@@ -141,7 +141,7 @@ def test_a_lie_is_named_and_everything_is_sent_again(backend, lying, lie, named)
     with pytest.raises(SettingsError, match=named) as caught:
         backend.write(traces)
     assert "LLMSPAN_SOCKET=" in str(caught.value)
-    assert "does not speak protocol v4" in str(caught.value)
+    assert "does not use protocol v4" in str(caught.value)
     backend.write(traces)
     assert receiver.seen[1] == [trace.id for trace in traces]
     assert set(receiver.records) == {trace.id for trace in traces}

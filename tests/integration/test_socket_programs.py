@@ -84,7 +84,7 @@ def test_without_a_sidecar_the_program_is_unharmed(provider, path, program, tmp_
     done = run(f"{BIN}/llmspan", "run", program, env=environment(provider, here, **NO_OTLP, **more))
     assert done.returncode == 0, done.stderr
     assert len(everything(SQLiteBackend(here))) == 2
-    assert "nobody listens there, start `llmspan sidecar`" in done.stderr
+    assert "no process listens there; start `llmspan sidecar`" in done.stderr
 
 
 def test_a_sidecar_writes_to_postgres_and_clickhouse(path) -> None:

@@ -59,9 +59,9 @@ def test_what_is_switched_off_is_not_recorded(environ: dict[str, str]) -> None:
 
 
 def test_both_spans_of_anthropic_are_found(environ: dict[str, str]) -> None:
-    """``LLMSPAN_ANTHROPIC_NATIVE`` is obeyed: two spans that were asked for are a note."""
-    both = {**environ, DISABLED: "openai,anthropic", "LLMSPAN_ANTHROPIC_NATIVE": "both"}
-    (found,) = findings(both, ["anthropic"], anthropic_native="both")
+    """``LLMSPAN_ANTHROPIC_NATIVE_SPANS`` is obeyed: two spans that were asked for are a note."""
+    both = {**environ, DISABLED: "openai,anthropic", "LLMSPAN_ANTHROPIC_NATIVE_SPANS": "both"}
+    (found,) = findings(both, ["anthropic"], anthropic_native_spans="both")
     assert found.level == "note"
     assert "2 spans with usage" in found.message
     assert "com.anthropic.sdk.python" in found.message
@@ -83,7 +83,7 @@ def test_a_program_that_hangs_is_ended(environ: dict[str, str], monkeypatch: pyt
     monkeypatch.setattr(trial, "_TIMEOUT", 0.001)
     (found,) = findings(environ)
     assert found == Finding("calls", "problem", "the trial calls were not made: their process did not end within 0"
-                            " seconds")  # fmt: skip
+                            " seconds", "the-trial-calls-were-not-made")  # fmt: skip
 
 
 def test_a_program_that_fails_says_why(environ: dict[str, str]) -> None:
@@ -105,7 +105,7 @@ def test_no_sdk_no_call() -> None:
         (Trial(1, ["llmspan", "peer"]), "problem", "2 spans with usage: llmspan, peer: a sum over spans counts it 2"),
         (Trial(1, ["peer", "peer"]), "problem", "2 spans with usage: peer (2): a sum"),
         (Trial(1, []), "note", "0 spans with usage: its usage is in the record only"),
-        (Trial(0, ["peer"]), "problem", "0 records and 1 span with usage: peer: another instrumentation is in the way"),
+        (Trial(0, ["peer"]), "problem", "0 records and 1 span with usage: peer: another instrumentation interferes"),
         (Trial(0, ["peer"], suppressed=1), "problem", "suppresses instrumentation"),
         (Trial(2, ["llmspan"]), "problem", "2 records"),
         (Trial(error="ValueError: no"), "problem", "a trial call by openai failed: ValueError: no"),
@@ -161,4 +161,5 @@ def test_another_instrumentation_suppresses(environ: dict[str, str], tmp_path: P
     (tmp_path / "suppressing.py").write_text(SUPPRESSING)
     (found,) = findings({**environ, DISABLED: "openai,anthropic", "PYTHONPATH": str(tmp_path)}, ["openai"])
     assert found == Finding("calls", "problem", "a trial call by openai made 0 records and 0 spans with usage: another"
-                            " instrumentation suppresses instrumentation during it")  # fmt: skip
+                            " instrumentation suppresses instrumentation during it",
+                            "instrumentation-is-suppressed")  # fmt: skip

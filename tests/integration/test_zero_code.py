@@ -179,7 +179,7 @@ BAD_SETTINGS = [
     ({"LLMSPAN_BACKENDS": "sqlite,sqlite"}, ["LLMSPAN_BACKENDS=sqlite,sqlite", "twice"]),
     ({"LLMSPAN_QUEUE_MAX_BYTES": "lots"}, ["LLMSPAN_QUEUE_MAX_BYTES=lots", "64MiB"]),
     ({"LLMSPAN_SQLITE_PATH": "/proc/nowhere/traces.db"}, ["LLMSPAN_SQLITE_PATH", "/proc/nowhere/traces.db"]),
-    ({"LLMSPAN_CONTENT": "some"}, ["LLMSPAN_CONTENT=some", "full", "metadata"]),
+    ({"LLMSPAN_CAPTURE_PAYLOADS": "some"}, ["LLMSPAN_CAPTURE_PAYLOADS=some", "full", "metadata"]),
 ]
 
 

@@ -21,6 +21,7 @@ CACHE = Path(os.environ.get("LLMSPAN_PEERS_CACHE") or Path.home() / ".cache" / "
 #: reads the environment variables of OpenTelemetry for ``opentelemetry-instrument``
 DISTRO = "opentelemetry-distro==0.66b2"
 NEWEST = ("openai==3.57.0", "anthropic==2.14.0")
+GOOGLE, GOOGLE_2 = ("google-genai[aiohttp]==3.6.1", "google-genai[aiohttp]==2.34.0")
 LANGCHAIN = ("langchain-openai==1.7.4", "langchain-anthropic==1.7.10")
 
 #: environment -> its requirements. Peers that several environments could hold are apart where ``opentelemetry-
@@ -46,6 +47,10 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     ),
     "wrappers": (*NEWEST, DISTRO, "logfire==5.4.0", "langfuse==5.0.4"),
     "openlit": ("openai==2.54.0", "anthropic==0.125.0", "opentelemetry-distro==0.66b1", "openlit==1.45.0"),
+    # the official one refuses google-genai 3
+    "google-official": (GOOGLE_2, DISTRO, "opentelemetry-instrumentation-google-genai==1.3b0"),
+    "google-openinference": (GOOGLE, DISTRO, "openinference-instrumentation-google-genai==1.4.14"),
+    "google-openllmetry": (GOOGLE, DISTRO, "opentelemetry-instrumentation-google-generativeai==0.62.4"),
     "older-sdks": (
         "openai==2.54.0", "anthropic==0.125.0", "opentelemetry-distro==0.66b1",
         "autogen-agentchat==0.7.5",

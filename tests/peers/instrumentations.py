@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import peer_calls
 from peer import ANTHROPIC_MODEL, EMBEDDING_MODEL, OPENAI_MODEL, QUESTION, Peer, Stage
-
-import sdk_calls
 
 
 def _openinference(stage: Stage) -> None:
@@ -32,6 +31,24 @@ def _official(stage: Stage) -> None:
 
     OpenAIInstrumentor().instrument(tracer_provider=stage.tracer_provider)
     AnthropicInstrumentor().instrument(tracer_provider=stage.tracer_provider)
+
+
+def _google_official(stage: Stage) -> None:
+    from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor
+
+    GoogleGenAiSdkInstrumentor().instrument(tracer_provider=stage.tracer_provider)
+
+
+def _google_openinference(stage: Stage) -> None:
+    from openinference.instrumentation.google_genai import GoogleGenAIInstrumentor
+
+    GoogleGenAIInstrumentor().instrument(tracer_provider=stage.tracer_provider)
+
+
+def _google_openllmetry(stage: Stage) -> None:
+    from opentelemetry.instrumentation.google_generativeai import GoogleGenerativeAiInstrumentor
+
+    GoogleGenerativeAiInstrumentor().instrument(tracer_provider=stage.tracer_provider)
 
 
 def _openlit(stage: Stage) -> None:
@@ -104,9 +121,9 @@ LANGCHAIN_CALLS = {
 _SDKS = ("openai", "anthropic")
 
 INSTRUMENTATIONS = (
-    Peer("no other instrumentation", "wrappers", sdk_calls.ALL),
+    Peer("no other instrumentation", "wrappers", peer_calls.ALL),
     Peer(
-        "OpenInference", "openinference", sdk_calls.ALL,
+        "OpenInference", "openinference", peer_calls.ALL,
         ("openinference-instrumentation-openai", "openinference-instrumentation-anthropic"),
         _openinference, ("openinference.",), has_entry_point=True, disabled=("langchain",),
     ),
@@ -116,7 +133,7 @@ INSTRUMENTATIONS = (
         _langchain_openinference, ("openinference.",), ("embeddings",), has_entry_point=True, disabled=_SDKS,
     ),
     Peer(
-        "OpenLLMetry", "openllmetry", sdk_calls.ALL,
+        "OpenLLMetry", "openllmetry", peer_calls.ALL,
         ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic"),
         _openllmetry, ("opentelemetry.instrumentation.",), has_entry_point=True, disabled=("langchain",),
     ),
@@ -127,14 +144,29 @@ INSTRUMENTATIONS = (
         disabled=_SDKS,
     ),
     Peer(
-        "official GenAI instrumentations", "official", sdk_calls.ALL,
+        "official GenAI instrumentations", "official", peer_calls.ALL,
         ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
         _official, ("opentelemetry.instrumentation.genai.",), has_entry_point=True,
     ),
     Peer(
-        "Logfire", "wrappers", sdk_calls.ALL, ("logfire",), _logfire, ("logfire.",), owns_provider=True,
+        "Logfire", "wrappers", peer_calls.ALL, ("logfire",), _logfire, ("logfire.",), owns_provider=True,
         logs_usage=True,
     ),
-    Peer("Langfuse's openai wrapper", "wrappers", sdk_calls.OPENAI, ("langfuse",), _langfuse, ("langfuse",)),
-    Peer("OpenLIT", "openlit", sdk_calls.ALL, ("openlit",), _openlit, ("openlit",)),
+    Peer("Langfuse's openai wrapper", "wrappers", peer_calls.OPENAI, ("langfuse",), _langfuse, ("langfuse",)),
+    Peer(
+        "OpenInference for google-genai", "google-openinference", peer_calls.GOOGLE,
+        ("openinference-instrumentation-google-genai", "google-genai"),
+        _google_openinference, ("openinference.",), has_entry_point=True,
+    ),
+    Peer(
+        "OpenLLMetry for google-genai", "google-openllmetry", peer_calls.GOOGLE,
+        ("opentelemetry-instrumentation-google-generativeai", "google-genai"),
+        _google_openllmetry, ("opentelemetry.instrumentation.",), has_entry_point=True,
+    ),
+    Peer(
+        "official instrumentation of google-genai", "google-official", peer_calls.GOOGLE,
+        ("opentelemetry-instrumentation-google-genai", "google-genai"),
+        _google_official, ("opentelemetry.",), has_entry_point=True,
+    ),
+    Peer("OpenLIT", "openlit", peer_calls.ALL, ("openlit",), _openlit, ("openlit",)),
 )  # fmt: skip

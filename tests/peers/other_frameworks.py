@@ -246,17 +246,16 @@ AGNO = Peer(
 
 def _instructor(stage: Stage, provider: str) -> None:
     import instructor
+    import peer_calls
     import pydantic
-
-    import sdk_calls
 
     city = pydantic.create_model("City", city=(str, ...))
     ask: dict[str, Any] = {"messages": _USER, "response_model": city}
     if provider == "openai":
-        client = instructor.from_openai(sdk_calls.openai_client(stage))
+        client = instructor.from_openai(peer_calls.openai_client(stage))
         client.chat.completions.create(model=OPENAI_MODEL, **ask)
     else:
-        client = instructor.from_anthropic(sdk_calls.anthropic_client(stage))
+        client = instructor.from_anthropic(peer_calls.anthropic_client(stage))
         client.messages.create(model=ANTHROPIC_MODEL, max_tokens=64, **ask)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 SURFACES = (
     "chat", "chat stream", "responses", "responses stream", "messages", "messages stream", "messages manager",
-    "embeddings",
+    "embeddings", "contents", "contents stream",
 )  # fmt: skip
 #: ``opentelemetry-instrument`` loads entry points in the order of the folders that packages are found in
 ZERO_CODE, ZERO_CODE_PEER_FIRST = ("zero-code, llmspan first", "zero-code, peer first")
@@ -17,6 +17,7 @@ PEER_FIRST, LLMSPAN_FIRST = ("in code, peer first", "in code, llmspan first")
 
 OPENAI_MODEL = "gpt-5.4"
 ANTHROPIC_MODEL = "claude-opus-5"
+GEMINI_MODEL = "gemini-2.5-flash"
 EMBEDDING_MODEL = "text-embedding-3-small"
 QUESTION = "What is a trace?"
 
@@ -27,6 +28,7 @@ class Stage:
 
     openai_url: str
     anthropic_url: str
+    google_url: str
     tracer_provider: Any
     exporter: Any
 

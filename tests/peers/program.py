@@ -37,7 +37,9 @@ class Program:
         self._seen: set[str] = set()
         self._exporter = InMemorySpanExporter()
         provider = self._tracer_provider(peer, order)
-        self._stage = Stage(server.openai_base_url, server.anthropic_base_url, provider, self._exporter)
+        self._stage = Stage(
+            server.openai_base_url, server.anthropic_base_url, server.anthropic_base_url, provider, self._exporter
+        )
         activate = peer.activate or _nothing
         if order in (ZERO_CODE, ZERO_CODE_PEER_FIRST):
             if not peer.has_entry_point:

@@ -52,7 +52,7 @@ def main() -> int:
     options = parser.parse_args()
     unknown = [name for name in options.peers if name not in PEERS]
     if unknown:
-        parser.error(f"no peer is called {', '.join(unknown)}; there are {', '.join(PEERS)}")
+        parser.error(f"unknown peer {', '.join(unknown)}; available: {', '.join(PEERS)}")
     chosen = [PEERS[name] for name in options.peers] or [p for p in PEERS.values() if options.all or not p.is_large]
     started = time.monotonic()
     prepare({peer.environment for peer in chosen})
@@ -128,7 +128,7 @@ def environ(peer: Peer, order: str, folder: Path, package: Path) -> dict[str, st
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("LLMSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_", "PYTHON"))
+        if not name.startswith(("LLMSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "PYTHON"))
         and not name.lower().endswith("_proxy")
     }
     paths = [package, HERE]

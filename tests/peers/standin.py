@@ -57,6 +57,8 @@ def read_answer(path: str, answer: Answer) -> Answered:
     """What an answer says of itself: its id and the last usage in it."""
     response_id, usage = None, {}
     for part in _parts(answer):
+        response_id = response_id or part.get("responseId")
+        usage = part.get("usageMetadata") or usage  # the last one counts as a whole
         for holder in (part, part.get("response"), part.get("message")):
             if isinstance(holder, Mapping):
                 response_id = response_id or holder.get("id")
@@ -73,6 +75,9 @@ def _parts(answer: Answer) -> list[Mapping[str, Any]]:
 def _totals(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     if not usage:
         return None, None
+    if "promptTokenCount" in usage:
+        outputs = (usage.get(f"{name}TokenCount") for name in ("candidates", "thoughts"))
+        return usage["promptTokenCount"], sum(filter(None, outputs))
     if "prompt_tokens" in usage:
         return usage["prompt_tokens"], usage.get("completion_tokens")
     cached = sum(usage.get(f"cache_{how}_input_tokens") or 0 for how in ("creation", "read"))

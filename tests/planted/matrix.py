@@ -21,7 +21,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import llmspan
-from llmspan import _guard, content, exporter, pipeline, wiring
+from llmspan import _guard, content, exporter, lifecycle, pipeline
 from llmspan.backends import load_backend
 from llmspan.backends.base import GROUPS
 from llmspan.backends.memory import MemoryBackend
@@ -99,12 +99,12 @@ class Run:
 #: the sinks in which each record must be found, by its canary
 STORES: Final = (
     "SQLite", "SQLite's file", "Postgres", "ClickHouse", "memory", "sidecar's SQLite", "bytes on the socket", "spool",
-    "dead letters", "export", "show --json", "repr of records",
+    "dead letters", "export", "show --json",
 )  # fmt: skip
 SINKS: Final = (
-    *STORES, "OTLP spans", "OTLP events", "OTLP metrics", "bytes on the v3 socket", "show --full", "tail",
-    "tail --json", "stats", "stats --json", "doctor", "run", "summary", "log", "standard error", "repr of objects",
-    "status", "errors", "arguments of processes",
+    *STORES, "repr of records", "OTLP spans", "OTLP events", "OTLP metrics", "bytes on the v3 socket", "show --full",
+    "tail", "tail --json", "stats", "stats --json", "doctor", "run", "summary", "log", "standard error",
+    "repr of objects", "status", "errors", "arguments of processes",
 )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def run_matrix(folder: Path, patch: pytest.MonkeyPatch, places: Sequence[Place] 
     """``places``, by default all, into all sinks."""
     result = Run()
     secrets = {name: PLACES[index].secret for index, name in enumerate(SETTINGS)}
-    wiring.close(30)
+    lifecycle.close(30)
     exporter._seen_spans.forget()
     patch.setenv("HOME", str(folder / "home"))
     with ExitStack() as stack:
@@ -150,7 +150,7 @@ def run_matrix(folder: Path, patch: pytest.MonkeyPatch, places: Sequence[Place] 
         stack.callback(receiver.stop)
         setup = _Setup(folder, short, secrets, receiver, stack)
         _set_variables(patch, setup)
-        stack.callback(wiring.close, 30)
+        stack.callback(lifecycle.close, 30)
         _call(places, setup, result, None)
         _call(PROMPT_PLACES, setup, result, "keys")
         setup.stop_sidecar()
@@ -247,11 +247,11 @@ def _call(places: Sequence[Place], setup: _Setup, result: Run, patterns: str | N
     result.add("repr of objects", repr(pipeline.shared()), *map(repr, pipeline.shared().backends))
     result.add("arguments of processes", _arguments())
     with redirect_stderr(io.StringIO()) as printed:
-        wiring._state.has_ended = False
-        wiring._at_exit()
-        wiring._state.has_ended = False
+        lifecycle._state.has_ended = False
+        lifecycle._at_exit()
+        lifecycle._state.has_ended = False
     result.add("summary", printed.getvalue())
-    wiring.close(5)
+    lifecycle.close(5)
     providers.shutdown()
     assert _guard.failures() == {}, _guard.failures()
 
@@ -347,7 +347,7 @@ def run_without_masks(folder: Path, patch: pytest.MonkeyPatch) -> bytes:
     patch.setattr(json_text._Scan, "_is_credential", lambda scan, name: False)
     patch.setattr(context, "_member", lambda name, item: (False, None))
     patch.setattr(content, "mask_credential_members", lambda value, mask: value)
-    wiring.close(30)
+    lifecycle.close(30)
     exporter._seen_spans.forget()
     llmspan.instrument(
         backends="sqlite", sqlite_path=folder / "traces.db", queue_max_items=100_000, queue_max_bytes="1g"
@@ -355,5 +355,5 @@ def run_without_masks(folder: Path, patch: pytest.MonkeyPatch) -> bytes:
     for place in (*PLACES, *PROMPT_PLACES):
         if place.act is not None:
             place.act(place.secret, marks.canary(place.number))
-    assert wiring.close(60)
+    assert lifecycle.close(60)
     return sinks.sqlite_rows(folder / "traces.db")

@@ -2,8 +2,9 @@
 
 ``uv run python tests/pythons/run.py`` runs all that it finds; ``3.13`` behind it, only that one. The version that runs
 this is left out, as the whole suite runs there. Each has an environment of its own in ``.pythons``, which is kept.
-Of the recordings one of ten is replayed, and of the examples of a property one of ten is tried: what is read from the
-wire does not depend on the version of Python. A version that the machine does not have is named and fails nothing,
+Of the recordings one of twenty is replayed, of the examples of a property one of twenty is tried, and of tests with
+many rows one row of five is run (``tests/row_sample.py``): what is read from the wire does not depend on the version of
+Python. A version that the machine does not have is named and fails nothing,
 unless it was asked for.
 """
 
@@ -29,9 +30,11 @@ OLDEST: Final = (3, 11)
 #: the versions that the package is for; those that are not found are named
 SUPPORTED: Final = ("3.11", "3.12", "3.13", "3.14")
 #: of how many recordings and examples one is taken, unless the caller says
-EVERY: Final = "10"
+EVERY: Final = "20"
 #: seconds without a word after which a run is ended, as a test hangs; a machine with other work to do is slow
 SILENCE: Final = 900
+#: of how many rows of a test one is run, unless the caller says
+ROWS_EVERY: Final = "5"
 #: how much of a run that failed is shown
 SHOWN: Final = 12_000
 #: pytest's exit code
@@ -103,6 +106,7 @@ def run(interpreter: Interpreter, processes: int) -> Outcome:
     env = {
         "LLMSPAN_TEST_RECORDINGS_EVERY": EVERY,
         "LLMSPAN_TEST_EXAMPLES_EVERY": EVERY,
+        "LLMSPAN_TEST_ROWS_EVERY": ROWS_EVERY,
         **os.environ,
         "UV_PROJECT_ENVIRONMENT": str(place),
     }

@@ -21,6 +21,7 @@ from llmspan import _guard
 from llmspan.backends.memory import MemoryBackend
 from llmspan.instrumentation import Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
+from llmspan.instrumentation.google_genai.hooks import PROVIDER as GOOGLE
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
 from llmspan.pipeline import Pipeline
 
@@ -41,8 +42,8 @@ _failed_in: dict[str, dict[str, int]] = {}
 def _instrument() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(_spans)
-    observer = Observer(sink=_pipeline, tracer=provider.get_tracer("llmspan"), anthropic_native="both")
-    for sdk in (OPENAI, ANTHROPIC):
+    observer = Observer(sink=_pipeline, tracer=provider.get_tracer("llmspan"), anthropic_native_spans="both")
+    for sdk in (OPENAI, ANTHROPIC, GOOGLE):
         sdk.instrument(observer)
 
 

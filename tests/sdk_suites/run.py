@@ -1,6 +1,6 @@
 """The SDKs' own tests, bare and with llmspan active: no test may fail that passes bare.
 
-    python tests/sdk_suites/run.py                 # streaming, client, response and lib parts, of both SDKs
+    python tests/sdk_suites/run.py                 # streaming, client, response and lib parts, of all SDKs
     python tests/sdk_suites/run.py --all openai    # everything but the tests that need a mock server
 
 Some of these tests fail now and then, by the time of day or the machine's load. So a test that passed bare and not
@@ -63,7 +63,7 @@ class Outcome:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "sdks", nargs="*", choices=[*SUITES, []], metavar="SDK", help="openai, anthropic; default: both"
+        "sdks", nargs="*", choices=[*SUITES, []], metavar="SDK", help=f"{', '.join(SUITES)}; default: all"
     )
     parser.add_argument(
         "--all", action="store_true", help="all tests that need no mock server, not the core parts only"
@@ -164,7 +164,7 @@ def run(
         pytest = [str(suite.python), "-m", "pytest", "-q", "--tb=native", "-p", "no:cacheprovider", "-p", "outcomes"]
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("LLMSPAN_", "OTEL_", "PYTEST_"))}
         paths = [str(Path(__file__).parent)]
-        environ = {**kept, "LLMSPAN_SUITE_OUTCOMES": str(outcomes)}
+        environ = {**kept, **dict(suite.environ), "LLMSPAN_SUITE_OUTCOMES": str(outcomes)}
         if active:
             pytest += ["-p", "llmspan_active"]
             paths.append(str(ROOT / "src"))
@@ -174,7 +174,7 @@ def run(
             wanted.write_text(json.dumps(sorted(only)))
             environ["LLMSPAN_SUITE_ONLY"] = str(wanted)
         environ["PYTHONPATH"] = os.pathsep.join(paths)
-        words = [*pytest, "-n", str(processes), *parts]
+        words = [*pytest, *suite.options, "-n", str(processes), *parts]
         started = time.monotonic()
         done = subprocess.run(words, cwd=suite.source, env=environ, capture_output=True, check=False, timeout=PATIENCE)
         if not outcomes.exists():

@@ -1,6 +1,8 @@
 """Uses of the public names that type checkers must accept. Checked by ``test_api.py``, never run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from decimal import Decimal
 from pathlib import Path
 from typing import assert_type
 
@@ -11,7 +13,8 @@ def set_up() -> None:
     llmspan.instrument()
     llmspan.instrument(backends="sqlite,postgres", sqlite_path="x.db", exit_timeout=3, summary=True)
     llmspan.instrument(backends=["sqlite"], sqlite_path=Path("x.db"), clickhouse_ttl=None, redact=lambda value: value)
-    llmspan.instrument(providers=("openai",), content="metadata", include_usage=["api.example.com"])
+    llmspan.instrument(providers=("openai",), capture_payloads="metadata", include_usage=["api.example.com"])
+    llmspan.instrument(content="metadata", spool_full="drop_new", anthropic_native="both", source="older names")
     assert_type(llmspan.flush(), bool)
     llmspan.uninstrument()
     llmspan.shutdown()
@@ -27,8 +30,42 @@ def read(status: llmspan.RecordStatus) -> None:
         assert_type(page, llmspan.Page)
         assert_type(reader.get(record_id="id"), llmspan.ProviderTrace | None)
         assert_type(reader.stats(["provider"]), Sequence[llmspan.StatsRow])
+        assert_type(reader.stats(["tag", "week"], measures=True, fill=True)[0].failure_rate, float | None)
+        assert_type(reader.costs(["model"]), Mapping[tuple[str | None, ...], llmspan.Bill])
+        assert_type(reader.snippets(page.traces, llmspan.Filters()), Mapping[str, llmspan.Snippet])
         for record in page.traces:
+            assert_type(llmspan.cost_of(record), llmspan.Cost)
+            assert_type(reader.cost_of(record).amount, Decimal | None)
             assert_type(record.usage.input_tokens, int | None)
+
+
+def tree() -> None:
+    with llmspan.Reader.from_env() as reader:
+        run = reader.tree(run_id="run-1", limit=3)
+        assert_type(run, llmspan.Tree)
+        assert_type(run.roots, list[llmspan.Node])
+        assert_type(run.sums.input_tokens, int | None)
+
+
+def query() -> None:
+    filters = llmspan.Filters.parse("status:error", "tokens>1000", now=0, zone=UTC)
+    assert_type(filters, llmspan.Filters)
+    assert_type(filters.matches(llmspan.ProviderTrace.from_json("{}")), bool)
+    llmspan.Filters(model="gpt-5", tag=llmspan.OneOf(("beta",)), conditions=filters.conditions)
+
+
+def annotate() -> None:
+    assert_type(llmspan.annotate(record_id="call", score=1, comment="good", source="ann", backends="sqlite"), str)
+    assert_type(llmspan.annotate(trace_id="0" * 32, name="label", value="poor", sqlite_path="x.db"), str)
+    assert_type(llmspan.remove_annotation("id"), bool)
+    with llmspan.Reader.from_env() as reader:
+        (one,) = reader.annotations(record_id="call", trace_id=None)
+        assert_type(one.value, float | str | None)
+        assert_type(reader.annotations_of(reader.list().traces, limit=5), Sequence[llmspan.Annotation])
+
+
+async def annotate_async() -> None:
+    assert_type(await llmspan.annotate_async(record_id="call", value=True), str)
 
 
 def delete() -> None:

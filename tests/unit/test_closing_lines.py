@@ -25,7 +25,7 @@ def books(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def report(node: str, *properties: tuple[str, str]) -> SimpleNamespace:
-    return SimpleNamespace(nodeid=node, user_properties=list(properties))
+    return SimpleNamespace(nodeid=node, user_properties=list(properties), keywords={})
 
 
 def written(**stats: list[SimpleNamespace]) -> list[str]:
@@ -88,11 +88,18 @@ def test_faults_of_peers_come_with_the_reports() -> None:
     assert line.endswith(", ours: M2")
 
 
+class _Item(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
 def test_a_mark_becomes_a_property() -> None:
     """The faults that a test takes up are properties of its report, in a process of its own as well."""
     mark = pytest.mark.peer_fault("M2", "M1").mark
-    item: Any = SimpleNamespace(iter_markers=lambda _: [mark], get_closest_marker=lambda _: None, user_properties=[])
-    conftest.pytest_collection_modifyitems([item])
+    item: Any = _Item(
+        nodeid="a::b", iter_markers=lambda _: [mark], get_closest_marker=lambda _: None, user_properties=[]
+    )
+    config: Any = SimpleNamespace()
+    conftest.pytest_collection_modifyitems(config, [item])
     assert item.user_properties == [(closing_lines.TAKES_UP, "M1"), (closing_lines.TAKES_UP, "M2")]
 
 

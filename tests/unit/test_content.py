@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmspan import _guard, _json
-from llmspan.content import WITHHELD, Policy
+from llmspan.content import WITHHELD, ContentPolicy
 from llmspan.instrumentation.call import Endpoint
 from llmspan.limits import truncated
 from llmspan.redaction import MASK, ExactMask, Redactor
@@ -46,12 +46,12 @@ def is_cut(short: Any, whole: Any) -> bool:
 
 def test_defaults():
     """Unless told otherwise, payloads are kept, up to 16 MiB each."""
-    assert Policy() == Policy(keep=True, max_bytes=16 * 1024 * 1024)
+    assert ContentPolicy() == ContentPolicy(keep=True, max_bytes=16 * 1024 * 1024)
 
 
 def test_metadata_only():
     """With capture off nothing is kept, whatever there was."""
-    assert Policy(keep=False).apply_to_payloads(b'{"a":1}', '{"b":2}') == (None, None, "metadata")
+    assert ContentPolicy(keep=False).apply_to_payloads(b'{"a":1}', '{"b":2}') == (None, None, "metadata")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_metadata_only():
 )
 def test_full_payload_is_as_sent(text):
     """What fits is kept to the byte: spacing, doubled keys, long numbers, escapes."""
-    assert Policy().apply_to_payloads(text.encode(), text) == (text, text, "full")
+    assert ContentPolicy().apply_to_payloads(text.encode(), text) == (text, text, "full")
 
 
 @pytest.mark.parametrize(("request_body", "kept"), [
@@ -67,7 +67,7 @@ def test_full_payload_is_as_sent(text):
 ])  # fmt: skip
 def test_odd_requests(request_body, kept):
     """A request that is missing, no text, no JSON or not strict is stored as strict JSON, or not at all."""
-    assert Policy().apply_to_payloads(request_body, None) == (kept, None, "full")
+    assert ContentPolicy().apply_to_payloads(request_body, None) == (kept, None, "full")
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "\U0001f600"])
@@ -75,7 +75,9 @@ def test_odd_requests(request_body, kept):
 def test_the_cap_is_in_bytes(character, room):
     """A payload may have exactly ``max_bytes`` bytes of UTF-8 and not one more."""
     text = dumped({"text": character * 500})
-    request, response, content = Policy(max_bytes=len(text.encode()) + room).apply_to_payloads(text.encode(), text)
+    request, response, content = ContentPolicy(max_bytes=len(text.encode()) + room).apply_to_payloads(
+        text.encode(), text
+    )
     assert request == response
     assert (response == text, content) == ((True, "full") if room >= 0 else (False, "truncated"))
 
@@ -85,16 +87,22 @@ def test_each_payload_has_its_own_cap(long_request, long_response):
     """Only the payload that is too long is cut; either of them makes the record ``truncated``."""
     long, short = dumped({"a": "x" * 2000}), dumped({"a": "x"})
     given = (long if long_request else short, long if long_response else short)
-    request, response, content = Policy(max_bytes=1000).apply_to_payloads(given[0].encode(), given[1])
+    request, response, content = ContentPolicy(max_bytes=1000).apply_to_payloads(given[0].encode(), given[1])
     assert (request == given[0], response == given[1], content) == (not long_request, not long_response, "truncated")
 
 
 @patient
 @given(value=documents, limit=st.integers(60, 4000))
+@example(value={"TOKEN": "ü" * 25}, limit=60)
+@example(value={"TOKEN": 0}, limit=60)
 def test_cut_payload(value, limit):
-    """A cut payload is valid JSON within its limit: the same document with its longest strings shortened, or a mark."""
-    text = dumped(value)
-    _, kept, content = Policy(max_bytes=limit).apply_to_payloads(None, text)
+    """A cut payload is valid JSON within its limit: the same document with its longest strings shortened, or a mark.
+
+    The limit is for what is left when credentials are masked, which a key such as TOKEN has.
+    """
+    _, text, _ = ContentPolicy(max_bytes=1 << 30).apply_to_payloads(None, dumped(value))
+    value = json.loads(text)
+    _, kept, content = ContentPolicy(max_bytes=limit).apply_to_payloads(None, text)
     assert kept is not None
     assert len(kept.encode()) <= limit
     size = len(text.encode())
@@ -112,7 +120,7 @@ def test_the_longest_strings_go_first():
         "model": "gpt-5",
         "messages": [{"role": "user", "content": "x" * 5000}, {"role": "user", "content": "y" * 1024}],
     }
-    _, kept, _ = Policy(max_bytes=3000).apply_to_payloads(None, dumped(value))
+    _, kept, _ = ContentPolicy(max_bytes=3000).apply_to_payloads(None, dumped(value))
     cut = json.loads(kept or "")
     assert cut["messages"][1] == value["messages"][1]
     assert cut["messages"][0]["content"] == "x" * 1024 + "... [5000 characters, cut by llmspan]"
@@ -143,7 +151,7 @@ def test_a_text_that_is_no_json():
 def test_any_request_is_kept_or_cut(text, limit):
     """Whatever was sent, what is kept is strict JSON text within the limit."""
     body = text.encode() if isinstance(text, str) else text
-    kept, _, _ = Policy(max_bytes=limit).apply_to_payloads(body, None)
+    kept, _, _ = ContentPolicy(max_bytes=limit).apply_to_payloads(body, None)
     assert (kept is None) == (body == b"")
     assert kept is None or (len(kept.encode()) <= limit and _json.canonical(kept) == kept)
 
@@ -158,7 +166,7 @@ def test_credentials_for_remote_tools_are_masked():
         ],
         "mcp_servers": [{"name": "n", "authorization_token": "s3cret"}, {"name": "open", "authorization_token": None}],
     }
-    kept, _, content = Policy().apply_to_payloads(json.dumps(request).encode(), None)
+    kept, _, content = ContentPolicy().apply_to_payloads(json.dumps(request).encode(), None)
     assert "s3cret" not in kept
     assert content == "full"
     stored = json.loads(kept)
@@ -169,7 +177,7 @@ def test_credentials_for_remote_tools_are_masked():
 def test_a_request_without_credentials_is_kept_to_the_byte():
     """A tool that is merely called ``headers`` changes nothing."""
     text = '{"model" : "m", "tools": [{"name": "headers"}], "input": "1e400"}'
-    assert Policy().apply_to_payloads(text.encode(), None)[0] == text
+    assert ContentPolicy().apply_to_payloads(text.encode(), None)[0] == text
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 400
@@ -192,7 +200,7 @@ def test_media(part):
     """Base64 above the cap becomes its type, size and hash, wherever the API puts it; the rest of the payload stays."""
     data = base64.b64encode(PNG).decode()
     text = dumped({"model": "m", "content": [part(data)]})
-    kept, _, content = Policy().apply_to_payloads(text.encode(), None)
+    kept, _, content = ContentPolicy().apply_to_payloads(text.encode(), None)
     assert content == "truncated"
     expected = json.loads(dumped({"model": "m", "content": [part("DATA")]}))
     found = json.loads(kept)
@@ -200,7 +208,7 @@ def test_media(part):
     assert described(PNG, "image/png") in list(walk(found))
     assert len(kept) < 1000
     assert json.loads(kept).keys() == expected.keys()
-    assert Policy(max_media_bytes=len(PNG)).apply_to_payloads(text.encode(), None) == (text, None, "full")
+    assert ContentPolicy(max_media_bytes=len(PNG)).apply_to_payloads(text.encode(), None) == (text, None, "full")
 
 
 def walk(value: Any) -> Any:
@@ -216,15 +224,15 @@ def test_media_kinds():
     url_safe = base64.urlsafe_b64encode(wav).decode().rstrip("=")
     odd = b"\x01" * 100
     payload = {
-        "base64": [{"data": wrapped}, {"data": url_safe}, {"data": base64.b64encode(odd).decode()}],
+        "base64": [{"type": "base64", "data": data} for data in (wrapped, url_safe, base64.b64encode(odd).decode())],
         "input_audio": {"data": wrapped, "format": "mp3"},
     }
-    kept, _, _ = Policy(max_media_bytes=50).apply_to_payloads(dumped(payload).encode(), None)
+    kept, _, _ = ContentPolicy(max_media_bytes=50).apply_to_payloads(dumped(payload).encode(), None)
     found = json.loads(kept)
-    assert found["base64"] == [
-        {"data": described(wav, "audio/wav")},
-        {"data": described(wav, "audio/wav")},
-        {"data": described(odd, "application/octet-stream")},
+    assert [source["data"] for source in found["base64"]] == [
+        described(wav, "audio/wav"),
+        described(wav, "audio/wav"),
+        described(odd, "application/octet-stream"),
     ]
     assert found["input_audio"]["data"] == described(wav, "audio/mp3")
 
@@ -233,13 +241,25 @@ def test_what_is_no_media():
     """Long text, and long text that happens to be base64 in a member that never holds any, stays."""
     payload = {"text": "QUJD" * 1000, "data": "base64 says: " + "a b" * 1000, "result": "x" * 60_001 + "!"}
     text = dumped(payload)
-    assert Policy(max_media_bytes=50).apply_to_payloads(text.encode(), None) == (text, None, "full")
+    assert ContentPolicy(max_media_bytes=50).apply_to_payloads(text.encode(), None) == (text, None, "full")
+
+
+def test_words_are_no_media():
+    """Text that decodes as base64 stays, unless what it stands in says otherwise or it is longer than words are."""
+    notes = "Meeting notes of Monday" * 10
+    plain = {"type": "text", "media_type": "text/plain", "data": "x" * 100_000}
+    payload = {"a": {"source": plain}, "b": {"content": notes}, "c": {"mimeType": "text/plain", "data": notes}}
+    text = dumped(payload)
+    assert ContentPolicy(max_media_bytes=50).apply_to_payloads(text.encode(), None) == (text, None, "full")
+    bare = dumped({"part": "base64", "data": base64.b64encode(PNG).decode()})
+    kept, _, _ = ContentPolicy(max_media_bytes=50).apply_to_payloads(bare.encode(), None)
+    assert json.loads(kept)["data"] == described(PNG, "image/png")
 
 
 def test_redaction_before_the_cap():
     """What is redacted is redacted in full, also behind the place where the payload is cut."""
     text = dumped({"a": "x" * 5000 + " ann@example.org", "b": "bob@example.org"})
-    kept, _, content = Policy(max_bytes=1000, redact=Redactor(("email",))).apply_to_payloads(text.encode(), None)
+    kept, _, content = ContentPolicy(max_bytes=1000, redact=Redactor(("email",))).apply_to_payloads(text.encode(), None)
     assert content == "truncated"
     assert "bob@" not in kept
     assert "ann@" not in kept
@@ -248,7 +268,8 @@ def test_redaction_before_the_cap():
 def test_nothing_to_redact_is_kept_to_the_byte():
     """A redactor that finds nothing changes nothing, not even the spacing."""
     text = '{ "a" : 1.50 }'
-    assert Policy(redact=Redactor(("email", "keys", "cards"), lambda value: value)).apply_to_payloads(text, text) == (
+    policy = ContentPolicy(redact=Redactor(("email", "keys", "cards"), lambda value: value))
+    assert policy.apply_to_payloads(text, text) == (
         text, text, "full",
     )  # fmt: skip
 
@@ -261,7 +282,7 @@ def broken(value: Any) -> Any:
 def test_what_cannot_be_redacted_is_withheld(function, caplog):
     """Neither stored nor logged; counted, and the log says why without saying what."""
     _guard.reset_error_counts()
-    policy = Policy(redact=Redactor((), function))
+    policy = ContentPolicy(redact=Redactor((), function))
     assert policy.apply_to_payloads('{"a":"planted"}', '{"b":"planted"}') == (None, None, "metadata")
     facts = policy.clean_metadata(
         facts_of(error_message="planted", error_json={"m": "planted"}, attributes={"a": "planted"})
@@ -275,7 +296,7 @@ def test_what_cannot_be_redacted_is_withheld(function, caplog):
 
 def test_one_payload_withheld():
     """The other one is stored, and the record says that it is not all there is."""
-    only_requests = Policy(redact=Redactor((), lambda value: value if "request" in value else broken(value)))
+    only_requests = ContentPolicy(redact=Redactor((), lambda value: value if "request" in value else broken(value)))
     assert only_requests.apply_to_payloads('{"request":1}', '{"response":1}') == ('{"request":1}', None, "truncated")
     _guard.reset_error_counts()
 
@@ -287,7 +308,7 @@ def test_cancellation_passes_through_redaction():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Policy(redact=Redactor((), interrupt)).apply_to_payloads("{}", None)
+        ContentPolicy(redact=Redactor((), interrupt)).apply_to_payloads("{}", None)
 
 
 def facts_of(**values: Any) -> dict[str, Any]:
@@ -298,7 +319,7 @@ def facts_of(**values: Any) -> dict[str, Any]:
 def test_errors_never_echo_keys():
     """Keys in error messages and bodies are masked without being asked, and so is what the call was made with."""
     echo = "Incorrect API key provided: sk-" + "plant*****cret; really my-odd-credential"
-    facts = Policy().clean_metadata(
+    facts = ContentPolicy().clean_metadata(
         facts_of(error_message=echo, error_json={"error": {"message": echo, "api_key": "x"}}),
         ExactMask.of(["my-odd-credential"]),
     )
@@ -310,27 +331,29 @@ def test_errors_never_echo_keys():
 def test_context_values_lose_credentials():
     """An API key in ``llm_config`` and the like goes nowhere; values without any are the same object."""
     config = {"model": "m", "api_key": "x"}
-    facts = Policy().clean_metadata(facts_of(llm_config=config, attributes={"a": 1}))
+    facts = ContentPolicy().clean_metadata(facts_of(llm_config=config, attributes={"a": 1}))
     assert facts["llm_config"] == {"model": "m", "api_key": MASK}
     assert config["api_key"] == "x"
 
 
 def test_a_key_in_the_body():
     """Gateways take the upstream's key in the request: it is masked there too."""
-    kept, _, content = Policy().apply_to_payloads('{"model":"m","api_key":"x"}', None)
+    kept, _, content = ContentPolicy().apply_to_payloads('{"model":"m","api_key":"x"}', None)
     assert (json.loads(kept), content) == ({"model": "m", "api_key": MASK}, "full")
 
 
 def test_secrets_of_the_call():
     """What a call was authorised with is in neither payload."""
-    kept = Policy().apply_to_payloads('{"a":"key-1"}', '{"b":"say key-1 key-2"}', ExactMask.of(["key-1", "key-2"]))
+    kept = ContentPolicy().apply_to_payloads(
+        '{"a":"key-1"}', '{"b":"say key-1 key-2"}', ExactMask.of(["key-1", "key-2"])
+    )
     assert kept == (dumped({"a": MASK}), dumped({"b": f"say {MASK} {MASK}"}), "full")
 
 
 def test_from_settings():
     """The settings are the policy."""
-    settings = Settings.from_env({}, content="metadata", max_payload_bytes=5, max_media_bytes=6, redact="a:b")
-    assert Policy.from_settings(settings) == Policy(
+    settings = Settings.from_env({}, capture_payloads="metadata", max_payload_bytes=5, max_media_bytes=6, redact="a:b")
+    assert ContentPolicy.from_settings(settings) == ContentPolicy(
         keep=False, max_bytes=5, max_media_bytes=6, redact=Redactor((), "a:b")
     )
 
@@ -341,17 +364,17 @@ def test_records_that_are_handed_over():
         error_message="sk-" + "proj-Ab3dEf6hIj", request_json='{"a":"a@b.example"}', response_json=None,
         attributes={"mail": "a@b.example"},
     )  # fmt: skip
-    kept = Policy(redact=Redactor(("email",))).apply_to_record(trace)
+    kept = ContentPolicy(redact=Redactor(("email",))).apply_to_record(trace)
     assert (kept.error_message, kept.request_json) == (MASK, dumped({"a": MASK}))
     assert (kept.attributes, kept.content) == ({"mail": MASK}, "full")
-    assert Policy().apply_to_record(make_trace(request_json=None, response_json=None)).content == "metadata"
+    assert ContentPolicy().apply_to_record(make_trace(request_json=None, response_json=None)).content == "metadata"
 
 
 @patient
 @given(record=traces())
 def test_what_is_masked_is_masked_once(record):
     """A record that one process may store, another one stores as it is: masks and limits change nothing twice."""
-    policy = Policy()
+    policy = ContentPolicy()
     kept = policy.enforce(policy.apply_to_record(record))
     assert policy.enforce(kept) == kept
     assert policy.apply_to_record(kept) == kept
@@ -366,10 +389,10 @@ def test_masks_stay_as_they_are(status):
         response_json=f'{{"text":"{key}","headers":{{"a":"{key}"}}}}', error_message=f"bad {key}", user_id=key,
         error_json={"a": key}, attributes={"api_key": key, "b": [f"x {key}"]}, agent_tags=(key,),
     )  # fmt: skip
-    masked = Policy().apply_to_record(record)
+    masked = ContentPolicy().apply_to_record(record)
     assert key not in masked.to_json()
     assert MASK in masked.to_json()
-    assert Policy().enforce(masked) == masked
+    assert ContentPolicy().enforce(masked) == masked
 
 
 @pytest.mark.parametrize("content", ["full", "metadata", "truncated"])
@@ -377,7 +400,7 @@ def test_masks_stay_as_they_are(status):
 def test_what_a_sender_says_of_its_content_stays(content: str, request_json: str | None):
     """Masking in the sidecar withholds nothing: a record is called complete, cut or without payload as it came."""
     record = make_trace(content=content, request_json=request_json, error_message="key sk-proj-Ab3dEf6hIj9kLm2nOp5q")
-    enforced = Policy().enforce(record)
+    enforced = ContentPolicy().enforce(record)
     assert enforced.content == content
     assert "sk-proj" not in str(enforced.error_message)
 

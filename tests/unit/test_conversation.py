@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import main
-from llmspan.cli.conversation import Turn, request_turns
+from llmspan.conversation import Turn, request_turns, response_turns
 from records import make_trace
 from stores import shutting_down
 
@@ -123,3 +123,66 @@ def test_show_prints_tools_in_full(tmp_path: Path) -> None:
     assert "Tells it." not in brief
     assert "system tool weather\n  Tells it." in full
     assert '"properties": {' in full
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mNk+M9Qz0AEYBxVSF+FAAhKDveksOjmAAAAAElFTkSuQmCC"
+HASH = "027dc5630b363b12ba8a3ceddd70ff6d6ccbadb3a2469b01aacd57f25c938753"
+
+
+@pytest.mark.parametrize(
+    ("part", "label"),
+    [
+        ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}, "image_url"),
+        ({"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"}, "input_image"),
+        ({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}, "image"),
+        ({"type": "image", "source": {"data": {"type": "image/png", "bytes": 78, "sha256": HASH}}}, "image"),
+    ],
+)
+def test_an_image_is_told_by_type_size_and_hash(part: dict[str, Any], label: str) -> None:
+    """Of each API, and also where only its description was stored."""
+    (turn,) = asked(messages=[{"role": "user", "content": [part]}])
+    assert (turn.role, turn.kind, turn.label) == ("user", "note", label)
+    assert turn.text == f"image/png, 78 bytes, sha256 {HASH}"
+    (google,) = asked(contents=[{"parts": [{"inlineData": {"mimeType": "image/png", "data": PNG}}]}])
+    assert (google.label, google.text) == ("image", turn.text)
+
+
+@pytest.mark.parametrize(
+    ("part", "label", "text"),
+    [
+        ({"type": "document", "title": "Notes", "source": {
+            "type": "text", "media_type": "text/plain", "data": "Meeting notes of Monday"}},
+         "document", "Notes\nMeeting notes of Monday"),
+        ({"type": "custom_thing", "content": "yes"}, "custom_thing", '{"type": "custom_thing", "content": "yes"}'),
+        ({"type": "thing", "thing": {"data": "yes"}}, "thing", '{"type": "thing", "thing": {"data": "yes"}}'),
+        ({"type": "input_audio", "input_audio": {"data": PNG}}, "input_audio", f"image/png, 78 bytes, sha256 {HASH}"),
+    ],
+)  # fmt: skip
+def test_words_are_no_media(part: dict[str, Any], label: str, text: str) -> None:
+    """A text of letters and blanks decodes as base64; it is media only where the part says so."""
+    (turn,) = asked(messages=[{"role": "user", "content": [part]}])
+    assert (turn.kind, turn.label, turn.text) == ("note", label, text)
+
+
+@pytest.mark.parametrize(
+    ("response", "sources"),
+    [
+        ({"output": [{"type": "output_text", "text": "Hi", "annotations": [
+            {"type": "url_citation", "url": "https://a.test", "title": "A"}] * 2}]}, "A https://a.test"),
+        ({"choices": [{"message": {"role": "assistant", "content": "Hi", "annotations": [
+            {"type": "url_citation", "url_citation": {"url": "https://a.test"}}]}}]}, "https://a.test"),
+        ({"content": [{"type": "text", "text": "Hi", "citations": [
+            {"type": "char_location", "document_title": "Doc", "cited_text": "words"}]}]}, "Doc: words"),
+        ({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "groundingMetadata": {"groundingChunks": [
+            {"web": {"uri": "https://a.test", "title": "a"}}, {"retrievedContext": {"title": "b", "text": "x"}}]},
+            "citationMetadata": {"citations": [{"uri": "https://c.test"}]}, "urlContextMetadata": {"urlMetadata": [
+            {"retrievedUrl": "https://d.test"}]}}]}, "a https://a.test\nb\nhttps://c.test\nhttps://d.test"),
+        ({"steps": [{"type": "model_output", "content": [{"type": "text", "text": "Hi", "annotations": [
+            {"startIndex": 0, "uri": "https://a.test"}]}]}]}, "https://a.test"),
+    ],
+)  # fmt: skip
+def test_sources_of_an_answer(response: dict[str, Any], sources: str) -> None:
+    """Citations and grounding follow the words that they belong to, each source once."""
+    text, note = response_turns(json.dumps(response))
+    assert (text.kind, text.text) == ("text", "Hi")
+    assert (note.role, note.kind, note.label, note.text) == ("assistant", "note", "sources", sources)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from llmspan.cost import PriceLimits, cost_of, price_limits
+from llmspan.cost import Cost, PriceLimits, cost_of, price_limits
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
 from records import make_trace
 
 pytest.importorskip("genai_prices")
 
+import genai_prices
 from genai_prices import types
 
 GPT = {"prompt_tokens": 1_000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 600}}
@@ -40,13 +41,14 @@ def claude(**raw: Any) -> ProviderTrace:
 @pytest.mark.peer_fault("N3")
 def test_cached_input_has_its_own_price() -> None:
     """400 fresh at $1.25, 600 cached at $0.125, 500 out at $10 per million."""
-    assert cost_of(gpt()) == (Decimal("0.005575"), "")
-    assert cost_of(gpt(service_tier="default"))[0] == Decimal("0.005575")
+    cost = cost_of(gpt())
+    assert cost == Cost(Decimal("0.005575"), "USD", "", "openai gpt-5", f"genai-prices {genai_prices.__version__}")
+    assert cost_of(gpt(service_tier="default")) == cost
 
 
 def test_cache_writes_are_priced_by_their_lifetime() -> None:
     """5 minutes at 1.25 times, an hour at twice the input price."""
-    assert cost_of(claude()) == (Decimal("0.01398"), "")
+    assert cost_of(claude()).amount == Decimal("0.01398")
 
 
 @pytest.mark.parametrize(
@@ -77,12 +79,13 @@ def test_cache_writes_are_priced_by_their_lifetime() -> None:
 )
 def test_what_is_not_known_has_a_reason(trace: ProviderTrace, reason: str) -> None:
     """No figure is made up: the price is None and the reason says why."""
-    assert cost_of(trace) == (None, reason)
+    cost = cost_of(trace)
+    assert (cost.amount, cost.currency, cost.reason) == (None, None, reason)
 
 
 def test_one_pass_is_what_the_totals_say() -> None:
     """`iterations` that add up to the totals hide nothing."""
-    assert cost_of(claude(iterations=[{**CLAUDE}]))[0] == Decimal("0.01398")
+    assert cost_of(claude(iterations=[{**CLAUDE}])).amount == Decimal("0.01398")
 
 
 @pytest.mark.parametrize(
@@ -100,10 +103,10 @@ def test_one_pass_is_what_the_totals_say() -> None:
 def test_vendors_are_known_by_their_semantic_names(provider: str, model: str) -> None:
     """What ``gen_ai.provider.name`` calls a vendor is found in the price data."""
     usage = Usage(input_tokens=1_000, output_tokens=10, source="provider")
-    amount, reason = cost_of(make_trace(provider=provider, request_model=model, usage=usage))
-    assert reason == ""
-    assert amount is not None
-    assert amount > 0
+    cost = cost_of(make_trace(provider=provider, request_model=model, usage=usage))
+    assert cost.reason == ""
+    assert cost.amount is not None
+    assert cost.amount > 0
 
 
 @pytest.mark.parametrize(
@@ -111,14 +114,15 @@ def test_vendors_are_known_by_their_semantic_names(provider: str, model: str) ->
 )
 def test_a_region_of_any_kind(word: Any, shown: str) -> None:
     """Whatever a provider sends in a name's place is a reason, and no failure."""
-    assert cost_of(claude(inference_geo=word)) == (None, f"inference in {shown}")
+    cost = cost_of(claude(inference_geo=word))
+    assert (cost.amount, cost.reason) == (None, f"inference in {shown}")
 
 
 class _Snapshot:
     """Price data of one model."""
 
     def __init__(self, prices: Any) -> None:
-        self.providers = [SimpleNamespace(models=[SimpleNamespace(prices=prices)])]
+        self.providers = [SimpleNamespace(models=[SimpleNamespace(prices=prices, price_variants=None)])]
 
 
 def limits_of(monkeypatch: pytest.MonkeyPatch, prices: Any) -> PriceLimits | None:

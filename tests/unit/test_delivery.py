@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmspan._clock import monotonic
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import PermanentError, RetryableError, SettingsError
 from llmspan.pipeline.queue import Queue, size_of
@@ -292,3 +293,14 @@ def test_others_bytes_are_part_of_the_limit() -> None:
     assert queue.put(trace, reserved_bytes=60_000) == (True, 0)
     assert queue.put(make_trace(request_json=None, response_json=None), reserved_bytes=100_000) == (False, 0)
     assert queue.bytes == size_of(trace) + 2 * 2048
+
+
+def test_flush_after_the_end_is_answered_at_once() -> None:
+    """A worker whose thread has ended answers: nobody waits for it until the deadline."""
+    pipeline = pipeline_to(Scripted())
+    submit(pipeline, 1)
+    assert pipeline.flush(30)
+    (worker,) = pipeline._workers
+    worker.stop()
+    assert worker.join(monotonic() + 30)
+    assert worker.request_flush(monotonic() + 3600).wait()

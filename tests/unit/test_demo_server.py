@@ -9,6 +9,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from google import genai
+from google.genai import errors, types
 
 from llmspan.demo.parts import ANSWER, THOUGHT
 from llmspan.demo.server import DemoServer
@@ -203,3 +205,31 @@ def test_counting_is_what_the_message_reports(claude: anthropic.Anthropic) -> No
     usage = message(claude).usage
     cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
     assert counted.input_tokens == usage.input_tokens + cached
+
+
+def test_a_generation_is_the_same_streamed_or_not(server: DemoServer) -> None:
+    """The Gemini API: text and usage of both, and an error in its own shape."""
+    options = types.HttpOptions(base_url=server.anthropic_base_url, client_args={"trust_env": False})
+    client = genai.Client(api_key="demo", http_options=options)
+    one = client.models.generate_content(model="gemini-2.5-flash", contents="hi")
+    chunks = list(client.models.generate_content_stream(model="gemini-2.5-flash", contents="hi"))
+    assert "".join(chunk.text or "" for chunk in chunks) == one.text
+    assert chunks[-1].usage_metadata == one.usage_metadata
+    with pytest.raises(errors.ClientError) as refusal:
+        client.models.generate_content(model="demo-overloaded", contents="hi")
+    assert (refusal.value.code, refusal.value.status) == (429, "RESOURCE_EXHAUSTED")
+
+
+def test_gemini_asks_for_a_tool_first(server: DemoServer) -> None:
+    """With functions it calls one with arguments that fit, streamed or not, and answers when it has the result."""
+    options = types.HttpOptions(base_url=server.anthropic_base_url, client_args={"trust_env": False})
+    client = genai.Client(api_key="demo", http_options=options)
+    city = types.Schema(type=types.Type.OBJECT, properties={"city": types.Schema(type=types.Type.STRING)})
+    tool = types.Tool(function_declarations=[types.FunctionDeclaration(name="weather", parameters=city)])
+    ask = {"model": "gemini-2.5-flash", "config": types.GenerateContentConfig(tools=[tool])}
+    reply = client.models.generate_content(contents="hi", **ask)
+    (chunk,) = client.models.generate_content_stream(contents="hi", **ask)
+    for one in (reply, chunk):
+        assert [(call.name, call.args) for call in one.function_calls or ()] == [("weather", {"city": "Oslo"})]
+    result = types.Part.from_function_response(name="weather", response={"result": "18 degrees"})
+    assert client.models.generate_content(contents=["hi", result], **ask).text == ANSWER

@@ -23,4 +23,4 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_there_are_examples() -> None:
-    assert {"llmspan", "llmspan.reader", "llmspan.scope"} <= set(MODULES)
+    assert {"llmspan", "llmspan.reader", "llmspan.call_context"} <= set(MODULES)

@@ -18,6 +18,8 @@ from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import doctor_checks, main, trial
 from llmspan.cli.doctor_checks import Finding
 from llmspan.errors import RetryableError
+from llmspan.pipeline.statistics import BackendStatus
+from llmspan.pipeline.status_file import StatusFile, describe_process
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from stores import shutting_down
@@ -78,21 +80,21 @@ def test_a_sound_setup_is_well(tmp_path: Path) -> None:
 
 
 def test_a_problem_is_exit_code_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any problem makes it 1; in JSON each finding is an object with its check, level and message."""
+    """Any problem makes it 1; in JSON each finding is an object with its check, level, message and help."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert call("doctor").exit_code == 1
     result = call("doctor", "--json")
     assert result.exit_code == 1
     found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {key for one in found for key in one} == {"check", "level", "message"}
+    assert {key for one in found for key in one} == {"check", "level", "message", "section", "help_url"}
     assert [one["check"] for one in found if one["level"] == "problem"] == ["spans"]
 
 
 @pytest.mark.parametrize(
     ("backends", "told"),
     [
-        ("click-house", "no backend is called 'click-house'; there are"),
-        ("sqlite,nothing", "no backend is called 'nothing'"),
+        ("click-house", "unknown backend 'click-house'; available:"),
+        ("sqlite,nothing", "unknown backend 'nothing'"),
     ],
 )
 def test_wrong_settings_are_exit_code_two(monkeypatch: pytest.MonkeyPatch, backends: str, told: str) -> None:
@@ -106,10 +108,10 @@ def test_wrong_settings_are_exit_code_two(monkeypatch: pytest.MonkeyPatch, backe
 @pytest.mark.parametrize(
     ("environ", "check", "level", "told"),
     [
-        ({"LLMSPAN_BACKEND": "x"}, "settings", "problem", "is no setting; did you mean LLMSPAN_BACKENDS?"),
+        ({"LLMSPAN_BACKEND": "x"}, "settings", "problem", "LLMSPAN_BACKEND; did you mean LLMSPAN_BACKENDS?"),
         ({"OTEL_SDK_DISABLED": "TRUE"}, "spans", "problem", "no spans are made; records are written all the same"),
         ({"OTEL_TRACES_SAMPLER": "always_off"}, "spans", "note", "OTEL_TRACES_SAMPLER=always_off leaves spans out"),
-        ({"OTEL_TRACES_EXPORTER": "otpl"}, "spans", "problem", "OTEL_TRACES_EXPORTER=otpl: no such exporter"),
+        ({"OTEL_TRACES_EXPORTER": "otpl"}, "spans", "problem", "OTEL_TRACES_EXPORTER=otpl: unknown exporter"),
         ({"OTEL_TRACES_EXPORTER": "console"}, "spans", "ok", "spans go to console"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "spans", "ok", "spans go to otlp (http://c:4318)"),
         ({}, "spans", "ok", "spans go nowhere by themselves"),
@@ -136,7 +138,7 @@ def test_content_in_words() -> None:
     """Whether prompts are stored, and where, is said so that nobody has to know the settings."""
     store = MemoryBackend()
     assert said(findings({}, store), "content", "ok").startswith("requests and responses ARE stored in memory")
-    assert "are NOT stored" in said(findings({}, store, content="metadata"), "content", "ok")
+    assert "are NOT stored" in said(findings({}, store, capture_payloads="metadata"), "content", "ok")
     partly = said(findings({}, store, postgres_payload="metadata"), "content", "ok")
     assert "not in postgres" in partly
 
@@ -144,10 +146,10 @@ def test_content_in_words() -> None:
 @pytest.mark.parametrize(
     ("versions", "level", "told"),
     [
-        ({}, "problem", "neither openai nor anthropic is installed"),
+        ({}, "problem", "none of openai, anthropic and google-genai is installed"),
         ({"openai": "1.49.0"}, "problem", "openai 1.49.0 is too old"),
         ({"openai": "1.50.0"}, "ok", "openai 1.50.0"),
-        ({"anthropic": "1.14.0"}, "ok", "makes spans of its own; they are held back"),
+        ({"anthropic": "1.14.0"}, "ok", "makes spans of its own; they are suppressed"),
     ],
 )
 def test_sdk_versions(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], level: str, told: str) -> None:
@@ -172,7 +174,7 @@ def test_an_old_sdk_is_judged_by_a_trial_call(
 
 def test_doubled_native_spans_are_noted() -> None:
     """Keeping the SDK's own spans beside ours doubles every sum, and is said to."""
-    assert "counts those calls twice" in said(findings(anthropic_native="both"), "sdks", "note")
+    assert "counts those calls twice" in said(findings(anthropic_native_spans="both"), "sdks", "note")
 
 
 def test_a_package_that_is_not_installed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +221,7 @@ def test_a_socket_is_only_asked_who_it_is(tmp_path: Path) -> None:
     """A backend that only takes records gets none for a probe; that nobody listens is a problem."""
     result = call("doctor", "--backend", "socket")
     assert result.exit_code == 1
-    assert "✗ backend socket: /run/llmspan/llmspan.sock: No such file or directory; nobody listens" in result.stdout
+    assert "✗ backend socket: /run/llmspan/llmspan.sock: No such file or directory; no process listens" in result.stdout
 
 
 # -- migrate --------------------------------------------------------------------------------------------------------
@@ -230,7 +232,9 @@ def test_migrate_says_what_was_applied(tmp_path: Path) -> None:
     path = str(tmp_path / "m.db")
     first, second = call("migrate", "--db", path), call("migrate", "--db", path)
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert first.stdout == f"sqlite ({path}): 0001_provider_traces.sql\n"
+    assert first.stdout == (
+        f"sqlite ({path}): 0001_provider_traces.sql, 0002_spans.sql, 0003_annotations.sql, 0004_price_columns.sql\n"
+    )
     assert second.stdout == f"sqlite ({path}): up to date\n"
     (line,) = call("migrate", "--db", path, "--json").stdout.splitlines()
     assert json.loads(line) == {"backend": "sqlite", "location": path, "applied": []}
@@ -247,3 +251,30 @@ def test_migrate_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["memory", "socket"]
     assert "not a file of llmspan" in result.stderr
     assert call("migrate", "--backend", "memory").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("backend", "level", "words", "section"),
+    [
+        (BackendStatus("sqlite", "f.db", accepted=9, delivered=7, queued=2), "ok", "7 of 9 stored, 2 in the queue", ""),
+        (
+            BackendStatus("sqlite", "f.db", accepted=9, delivered=8, dropped={"queue_full": 1}, last_error="disk full"),
+            "problem", "8 of 9 stored, 1 dropped (queue_full); disk full", "records-are-dropped",
+        ),
+        (
+            BackendStatus("sqlite", "f.db", accepted=9, spooled=9, breaker="open", last_error="no route"),
+            "note", "0 of 9 stored, 9 in the spool; the backend fails: no route", "a-backend-fails",
+        ),
+    ],
+)  # fmt: skip
+def test_processes_that_run(
+    backend: BackendStatus, level: str, words: str, section: str | None, tmp_path: Path
+) -> None:
+    """What a running program has lost, what waits, and why, is found without looking into its log."""
+    file = StatusFile(lambda: describe_process("program", [backend], {}), tmp_path)
+    file.update()
+    check = f"process {os.getpid()}"
+    (found,) = [one for one in findings(status_dir=tmp_path) if one.check == check]
+    assert (found.level, found.section or "", found.message.endswith(words)) == (level, section, True)
+    file.remove()
+    assert said(findings(status_dir=tmp_path), check, level) == ""

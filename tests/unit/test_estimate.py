@@ -14,7 +14,7 @@ import llmspan
 from llmspan import _guard
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import main, render
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.errors import SettingsError
 from llmspan.estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT, Estimator, count_tokens
 from llmspan.trace import ProviderTrace
@@ -78,7 +78,7 @@ def test_reported_usage_is_not_estimated() -> None:
 def test_texts_that_are_not_stored_are_counted() -> None:
     """What may be stored does not change what was sent."""
     stored = silent(CHAT, estimator=Estimator())[0]
-    withheld = silent(CHAT, estimator=Estimator(), policy=Policy(keep=False))[0]
+    withheld = silent(CHAT, estimator=Estimator(), policy=ContentPolicy(keep=False))[0]
     assert withheld.request_json is None
     assert withheld.usage.details == stored.usage.details
 

@@ -16,6 +16,11 @@ from llmspan.wire.finish_reasons import normalized, response_reason
     # Anthropic
     ("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("tool_use", "tool_call"),
     ("refusal", "content_filter"), ("model_context_window_exceeded", "length"), ("compaction", "compaction"),
+    # Google
+    ("STOP", "stop"), ("MAX_TOKENS", "length"), ("SAFETY", "content_filter"), ("RECITATION", "content_filter"),
+    ("MODEL_ARMOR", "content_filter"), ("SPII", "content_filter"), ("IMAGE_SAFETY", "content_filter"),
+    ("MALFORMED_FUNCTION_CALL", "error"), ("LANGUAGE", "error"), ("requires_action", "tool_call"),
+    ("CONTINUATION", "CONTINUATION"), ("OTHER", "OTHER"), ("FINISH_REASON_UNSPECIFIED", "FINISH_REASON_UNSPECIFIED"),
     # no counterpart, and unknown: unchanged
     ("pause_turn", "pause_turn"), ("insufficient_system_resource", "insufficient_system_resource"), ("null", "null"),
     # a choice without a reason

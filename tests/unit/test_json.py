@@ -54,6 +54,17 @@ def test_other_bodies(body, expected):
     assert json.loads(expected.encode()) is not None
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"a": 1.0, "a": 123456789012345678901234567890}\r\n', b'{"a": NaN}', b'{"a": [1, -Infinity]}',
+     b'{"a": "\\ud800"}', b'{"NaN": "\\ud83d\\ude00"}', b'{"a": "\xed\xa0\x80"}', b'{"a": "\xff"}', b' {"a": 1}',
+     b'\xef\xbb\xbf{"a": 1}', "ü".encode("utf-16")],
+)  # fmt: skip
+def test_an_object_that_was_parsed_is_not_parsed_again(body):
+    """The text of a body that was parsed as an object is the same as if it were read anew, strict or not."""
+    assert _json.canonical_object(body) == _json.canonical(body)
+
+
 @patient
 @given(body=st.binary() | st.text(alphabet=st.characters(exclude_categories=())))
 def test_canonical_is_always_strict(body):

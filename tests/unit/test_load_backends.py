@@ -73,9 +73,9 @@ def test_in_the_order_of_the_setting():
 def test_unknown_name():
     """An unknown name is shown with the setting and the names that there are."""
     assert refused("click-house") == (
-        f"LLMSPAN_BACKENDS=click-house: no backend is called 'click-house'; there are {', '.join(backend_names())}"
+        f"LLMSPAN_BACKENDS=click-house: unknown backend 'click-house'; available: {', '.join(backend_names())}"
     )
-    assert refused("sqlite", "x").startswith("LLMSPAN_BACKENDS=sqlite,x: no backend is called 'x'; there are ")
+    assert refused("sqlite", "x").startswith("LLMSPAN_BACKENDS=sqlite,x: unknown backend 'x'; available: ")
 
 
 def test_backend_of_another_package(install):

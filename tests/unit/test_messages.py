@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from interaction import Interaction, interaction_ids, parameters
+from interaction import Interaction, interaction_ids, parameters, wire_ids
 from llmspan.messages import INPUT, INSTRUCTIONS, OUTPUT, TOOLS, content_attributes
 from llmspan.wire import reassemble
 from records import patient
@@ -282,7 +282,7 @@ def test_tools_in_a_namespace() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", parameters())
+@pytest.mark.parametrize("name", parameters(wire_ids()))
 def test_interactions_obey_the_schemas(name: str) -> None:
     """Of every interaction, each message, part and tool has the members that the conventions' schemas require."""
     interaction = Interaction.load(name)

@@ -17,8 +17,9 @@ def counts(value: Any, prefix: str = "") -> Iterator[str]:
         if isinstance(inner, dict):
             yield from counts(inner, f"{prefix}{key}.")
         elif isinstance(inner, list):
+            label = "type" if key == "grounding_tool_count" else "modality"
             for item in inner:
-                yield from counts(item, f"{prefix}{key}[].") if isinstance(item, dict) else ()
+                yield from counts(item, f"{prefix}{key}[{item.get(label, '')}].") if isinstance(item, dict) else ()
         elif isinstance(inner, int | float):
             yield prefix + key
 

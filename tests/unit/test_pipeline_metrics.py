@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from llmspan._clock import HOUR, time_ns
 from llmspan.errors import PermanentError, RetryableError
 from llmspan.pipeline import metrics
 from scripted import Scripted, pipeline_to, raising, submit
@@ -45,6 +48,25 @@ def test_the_numbers_are_those_of_the_status() -> None:
     assert dict(found["llmspan.records.dead_lettered"][0][0])["llmspan.backend.location"] == "one"
     assert found["llmspan.records.dead_lettered"][0][1] == 1
     assert {attributes["llmspan.medium"] for attributes, _ in found["llmspan.waiting.size"]} == {"memory", "disk"}
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+def test_the_age_is_that_of_the_oldest_record_that_waits(tmp_path: Path, *, spooled: bool) -> None:
+    """Since its call had ended, in memory and on disk, while its write is tried; nothing waits once it is written."""
+    reader = InMemoryMetricReader()
+    before: list[float] = []
+
+    def away(records: Any) -> None:
+        before.append(pipeline.status()[0].waiting_age())
+        raise RetryableError("away")
+
+    pipeline = pipeline_to(Scripted(away, place="here"), spool_dir=tmp_path if spooled else None)
+    metrics.register(lambda: pipeline, MeterProvider([reader]))
+    submit(pipeline, 1, started_at=time_ns() - HOUR, duration_ns=HOUR // 6)
+    assert pipeline.flush(30)
+    assert 3000 <= before[0] < 3600
+    assert collected(reader)["llmspan.waiting.age"][0][1] == 0
+    assert pipeline.close(30)
 
 
 def test_losses_are_told_by_reason() -> None:

@@ -74,7 +74,7 @@ def test_opens_and_closes(backend):
 
 
 def test_from_env(monkeypatch, tmp_path):
-    """The reader of the environment reads, opened, the first backend that the settings name."""
+    """The reader of the environment reads the first backend that the settings name; its first use opens it."""
     monkeypatch.setenv("LLMSPAN_BACKENDS", "memory,sqlite")
     monkeypatch.setenv("LLMSPAN_SQLITE_PATH", str(tmp_path / "env.db"))
     with Reader.from_env() as reader:
@@ -83,8 +83,37 @@ def test_from_env(monkeypatch, tmp_path):
         assert reader.backend.location == str(tmp_path / "x.db")
     assert {file.name for file in tmp_path.iterdir()} == {"x.db"}
     reader = Reader.from_env(backends=["sqlite"])
+    assert not (tmp_path / "env.db").exists()
+    assert reader.get("an-id") is None
     assert (tmp_path / "env.db").is_file()
     reader.close()
+
+
+def test_opens_at_first_use(backend):
+    """Without ``with`` the first use opens the backend, once; after ``close`` the next one does it again."""
+    reader = Reader(backend)
+    assert backend.events == []
+    assert [reader.get("0198-abcd-1"), reader.find("0198-abcd-2")] == RECORDS[1:3]
+    assert backend.events.count("open") == 1
+    reader.close()
+    reader.open()
+    reader.open()
+    assert backend.events.count("open") == 2
+    unmade = Reader(backend, makes=False)
+    assert unmade.get("0198-abcd-1") == RECORDS[1]
+    assert backend.events.count("open") == 2
+
+
+def test_a_failed_open_is_tried_again(backend, monkeypatch):
+    """An error of opening is the caller's, from ``with`` and from the first use alike; the next use tries again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(backend, "open", lambda: 1 / 0)
+        reader = Reader(backend)
+        with pytest.raises(ZeroDivisionError):
+            reader.get("0198-abcd-1")
+        with pytest.raises(ZeroDivisionError), reader:
+            pass
+    assert reader.get("0198-abcd-1") == RECORDS[1]
 
 
 def test_from_env_tells_what_is_wrong(monkeypatch, tmp_path):
@@ -93,7 +122,12 @@ def test_from_env_tells_what_is_wrong(monkeypatch, tmp_path):
     with pytest.raises(SettingsError, match="LLMSPAN_BACKENDS=nothing"):
         Reader.from_env()
     with pytest.raises(SettingsError, match="LLMSPAN_SQLITE_PATH="):
-        Reader.from_env(backends="sqlite", sqlite_path=tmp_path)
+        Reader.from_env(backends="sqlite", sqlite_path=tmp_path).get("an-id")
+    with (
+        pytest.raises(SettingsError, match="LLMSPAN_SQLITE_PATH="),
+        Reader.from_env(backends="sqlite", sqlite_path=tmp_path),
+    ):
+        pass
 
 
 def test_needs_a_backend_that_can_be_read(backend, monkeypatch):

@@ -16,9 +16,9 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import llmspan
-from llmspan import pipeline, wiring
+from llmspan import lifecycle, pipeline
 from llmspan.backends.memory import MemoryBackend
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.errors import BackendError, PermanentError, RecordError, RetryableError, SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
@@ -47,13 +47,13 @@ class Memory(MemoryBackend):
 
 @pytest.fixture
 def store() -> Iterator[Memory]:
-    wiring.close(30)
+    lifecycle.close(30)
     memory = Memory()
     pipeline.shared().add(memory)
     yield memory
     memory.gate.set()
     memory.refusal = None
-    wiring.close(30)
+    lifecycle.close(30)
     pipeline.shared().configure(Settings())
 
 
@@ -210,10 +210,10 @@ def test_the_same_id_is_the_same_record(store: Memory) -> None:
 
 def test_the_content_policy_holds(store: Memory) -> None:
     """Metadata only, or cut to size: as for every other record."""
-    pipeline.shared().policy = Policy(keep=False)
+    pipeline.shared().policy = ContentPolicy(keep=False)
     trace = stored(store, llmspan.record(provider="x", request={"a": "secret"}, usage={"input_tokens": 1}))
     assert (trace.request_json, trace.content, trace.usage.input_tokens) == (None, "metadata", 1)
-    pipeline.shared().policy = Policy(max_bytes=300)
+    pipeline.shared().policy = ContentPolicy(max_bytes=300)
     trace = stored(store, llmspan.record(provider="x", request={"a": "x" * 1000}))
     assert (trace.content, trace.request_bytes) == ("truncated", 1008)
     assert len(trace.request_json or "") <= 300
@@ -238,7 +238,7 @@ def test_it_never_waits_for_the_store(store: Memory) -> None:
 
 def test_without_any_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first record opens what the environment names; settings that are wrong are an error that says so."""
-    wiring.close(30)
+    lifecycle.close(30)
     monkeypatch.setenv("LLMSPAN_BACKENDS", "nowhere")
     with pytest.raises(SettingsError, match="LLMSPAN_BACKENDS=nowhere"):
         llmspan.record(provider="x")
@@ -248,7 +248,7 @@ def test_without_any_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert llmspan.flush(30)
     with llmspan.Reader.from_env() as reader:
         assert reader.get(record_id) is not None
-    wiring.close(30)
+    lifecycle.close(30)
 
 
 @pytest.mark.anyio
@@ -328,6 +328,6 @@ def test_what_a_record_has_can_be_said() -> None:
         "chunk_count", "duration_ns", "time_to_first_chunk_ns", "request_json", "response_json", "request_model",
         "error_message",
     }  # fmt: skip
-    scope = {field.name for field in dataclasses.fields(llmspan.scope.CallContext)}
+    scope = {field.name for field in dataclasses.fields(llmspan.call_context.CallContext)}
     keys = {field.name for field in dataclasses.fields(ProviderTrace)} - others - scope
     assert keys <= set(inspect.signature(llmspan.record).parameters)

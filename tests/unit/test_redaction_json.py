@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmspan import _guard, _json
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.redaction import (
     MASK,
     PATTERNS,
@@ -83,7 +83,7 @@ def test_a_deep_error_costs_no_record(depth: int) -> None:
     for _ in range(depth):
         value = [value]
     facts = dict.fromkeys(("attributes", "llm_config", "compaction_settings", "billing_context"))
-    cleaned = Policy().clean_metadata(
+    cleaned = ContentPolicy().clean_metadata(
         {**facts, "error_message": f"no {KEY}", "error_json": value, "attributes": {"a": value}}
     )
     assert cleaned["error_message"] == f"no {MASK}"
@@ -96,7 +96,7 @@ def test_a_deep_payload_is_masked(failed: bool) -> None:
     """A body too deep for Python's parser is stored without its credentials, as valid JSON."""
     request = '{"api_key":"planted-1","a":' * 5000 + "1" + "}" * 5000
     response = '{"e":' * 5000 + f'"{KEY} planted-2"' + "}" * 5000
-    policy = Policy(redact=Redactor(("keys",)))
+    policy = ContentPolicy(redact=Redactor(("keys",)))
     kept = policy.apply_to_payloads(request, _json.canonical(response), ExactMask.of(["planted-2"]), failed=failed)
     assert "planted" not in str(kept)
     assert KEY not in str(kept)
@@ -147,6 +147,9 @@ QUOTED = [
 
 
 @patient
+@example(names=['api"_key'], levels=[None], separators=(",", ":"), escape=False)
+@example(names=['api"_key'], levels=[None, None], separators=(", ", " : "), escape=True)
+@example(names=['a-"api_key'], levels=[1], separators=(",", ":"), escape=False)
 @given(
     names=st.lists(st.sampled_from([*CREDENTIALS, *WEAK, *QUOTED, "url", "arguments", "config", "a", "n"]), max_size=5),
     levels=st.lists(st.sampled_from([None, 1]), max_size=2),
@@ -205,14 +208,14 @@ def test_urls_of_a_request(name: str) -> None:
 def test_what_a_request_carries_is_not_in_the_response() -> None:
     """A gateway that echoes the credentials of the body has them masked in its answer too."""
     request = '{"model":"m","fallbacks":[{"api_key":"planted-credential"}]}'
-    kept = Policy().apply_to_payloads(request, '{"error":"no planted-credential"}')
+    kept = ContentPolicy().apply_to_payloads(request, '{"error":"no planted-credential"}')
     assert "planted" not in str(kept)
 
 
 @pytest.mark.parametrize("body", [b"api_key=planted&model=m", b'{"api_key": "planted", ', b"<x password='planted'/>"])
 def test_a_body_that_is_no_json(body: bytes) -> None:
     """Forms, broken JSON and markup lose their credentials as well."""
-    kept, _, _ = Policy().apply_to_payloads(body, None)
+    kept, _, _ = ContentPolicy().apply_to_payloads(body, None)
     assert kept is not None
     assert "planted" not in kept
     assert isinstance(json.loads(kept), str)
@@ -353,18 +356,18 @@ def test_bytes_that_are_no_text() -> None:
     """Bytes are kept in base64; credentials in them go, and all other bytes stay."""
     content = b"\xff\x00 key \xc3\xa9planted-1\xfe api_key=abc123 \xff"
     text = _json.canonical(content)
-    kept, _, _ = Policy().apply_to_payloads(text, None, ExactMask.of(["\u00e9planted-1"]))
+    kept, _, _ = ContentPolicy().apply_to_payloads(text, None, ExactMask.of(["\u00e9planted-1"]))
     assert kept is not None
     masked = base64.b64decode(json.loads(kept)["base64"])
     assert masked == content.replace(b"\xc3\xa9planted-1", MASK.encode()).replace(b"abc123", MASK.encode())
-    assert Policy().apply_to_payloads(None, text)[1] == text
+    assert ContentPolicy().apply_to_payloads(None, text)[1] == text
 
 
 def test_a_credential_that_looks_like_two() -> None:
     """A credential with a quote in it goes as a whole, though the pattern for assignments ends at the quote."""
     secret = 'planted"1<&\\2'
     text = json.dumps({"message": f"sent {json.dumps({'apiKey': secret})}"})
-    _, kept, _ = Policy().apply_to_payloads(None, text, ExactMask.of([secret]), failed=True)
+    _, kept, _ = ContentPolicy().apply_to_payloads(None, text, ExactMask.of([secret]), failed=True)
     assert kept is not None
     assert "planted" not in kept
     assert "2" not in kept
@@ -378,5 +381,5 @@ def test_a_request_with_very_many_credentials() -> None:
     for credentials in (collected, credential_texts(text)):
         assert 100 <= len(credentials) <= 200
         assert "planted-000000" in credentials
-    _, response, _ = Policy().apply_to_payloads(text, json.dumps({"x": "planted-000000"}))
+    _, response, _ = ContentPolicy().apply_to_payloads(text, json.dumps({"x": "planted-000000"}))
     assert response == json.dumps({"x": MASK})

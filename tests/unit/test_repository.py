@@ -64,11 +64,14 @@ def test_a_report_of_a_fault_asks_for_the_doctor(name: str) -> None:
 
 
 def test_no_link_of_the_readme_is_relative_on_the_package_index() -> None:
-    (rule,) = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
     readme = (ROOT / "README.md").read_text("utf-8")
-    shown = re.sub(rule["pattern"], rule["replacement"], readme)
-    assert shown != readme
-    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", shown) if not link.startswith(("https://", "#"))] == []
+    page = readme
+    for rule in PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        page = re.sub(rule["pattern"], rule["replacement"], page)
+    assert page != readme
+    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", page) if not link.startswith(("https://", "#"))] == []
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page)
+    assert [link for link in pictures if "raw.githubusercontent.com" not in link] == []
 
 
 def test_every_relative_link_of_the_readme_leads_somewhere() -> None:

@@ -64,7 +64,7 @@ def test_the_breaker_opens_tries_and_closes() -> None:
     breaker.next_delay(AWAY)
     assert breaker.state == "open"
     breaker.on_attempt()
-    breaker.on_success()
+    breaker.on_answer()
     assert breaker.state == "closed"
     assert breaker.next_delay(AWAY) == 0.5
 

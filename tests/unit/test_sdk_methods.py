@@ -8,7 +8,8 @@ import pytest
 
 import sdk_methods
 
-SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+pytestmark = pytest.mark.filterwarnings("ignore:.*experimental")  # google-genai's own
+SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic", "google-genai"])
 
 
 @SDKS

@@ -15,12 +15,13 @@ from llmspan.errors import SettingsError
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: llmspan.instrument(capture_payloads="nonsense"),
         lambda: llmspan.instrument(content="nonsense"),
         lambda: llmspan.instrument(nonsense=1),
         lambda: llmspan.instrument(backends="nonsense"),
         lambda: llmspan.instrument(redact="nowhere:function"),
         lambda: llmspan.Reader.from_env(backends="nonsense"),
-        lambda: llmspan.Reader.from_env(sqlite_path="/proc/nowhere/x.db"),
+        lambda: llmspan.Reader.from_env(sqlite_path="/proc/nowhere/x.db").open(),
         lambda: llmspan.AsyncReader.from_env(write_timeout="soon"),
     ],
 )

@@ -145,7 +145,7 @@ def test_largest_body_fits_and_one_byte_more_does_not(sender_max: int, receiver_
 def test_unknown_version_is_refused_with_the_known_ones() -> None:
     """A greeting of another version is answered with the versions that are spoken; the sender learns them."""
     receiver = Receiver("b")
-    with pytest.raises(ProtocolError, match="version 5 is not spoken here, only version 4") as caught:
+    with pytest.raises(ProtocolError, match="version 5 is not supported, only version 4") as caught:
         list(receiver.feed(encode_frame({"type": "hello", "version": 5, "max_frame": 99_999})))
     (answer,) = values_of(caught.value.frame())
     assert (answer["type"], answer["code"], answer["versions"]) == ("error", "unsupported_version", [VERSION])

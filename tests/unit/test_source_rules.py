@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "llmspan"
@@ -11,12 +12,15 @@ SOURCE = Path(__file__).parents[2] / "src" / "llmspan"
 #: where ``os.environ`` or ``os.getenv`` is used
 ENVIRONMENT = {
     "settings": "every setting",
+    "lifecycle": "OTEL_SERVICE_NAME, as OpenTelemetry's SDK would",
     "pipeline.dead_letters": "XDG_STATE_HOME, where dead letters are",
     "backends.sqlite.backend": "XDG_DATA_HOME, where the file is",
     "sidecar.listen": "LISTEN_FDS, by which systemd hands over a socket",
     "cli.doctor": "OpenTelemetry's variables, to explain them",
+    "cli.ui": "the findings of doctor",
     "cli.letta_table": "PGPASSWORD, to mask it",
     "cli.run": "the environment of the program that it starts",
+    "cli.demo": "likewise",
 }
 #: where psycopg is imported: the package that is imported when a Postgres is opened, and one command
 PSYCOPG = ("backends.postgres.", "cli.letta_table")
@@ -28,8 +32,13 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
         yield name.removesuffix(".__init__"), ast.parse(path.read_text("utf-8"))
 
 
+@cache
+def nodes() -> dict[str, list[ast.AST]]:
+    return {name: list(ast.walk(tree)) for name, tree in modules()}
+
+
 def modules_with(matches: Callable[[ast.AST], bool]) -> set[str]:
-    return {name for name, tree in modules() if any(map(matches, ast.walk(tree)))}
+    return {name for name, found in nodes().items() if any(map(matches, found))}
 
 
 def reads_environment(node: ast.AST) -> bool:
@@ -66,3 +75,7 @@ def test_one_module_swallows_exceptions() -> None:
 
 def test_who_imports_psycopg() -> None:
     assert {name for name in modules_with(imports_psycopg) if not name.startswith(PSYCOPG)} == set()
+
+
+def test_one_module_registers_for_forks() -> None:
+    assert modules_with(lambda node: isinstance(node, ast.Attribute) and node.attr == "register_at_fork") == {"_fork"}

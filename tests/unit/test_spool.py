@@ -293,7 +293,7 @@ def test_a_batch_in_hand_that_lost_its_file_is_told_at_the_end(root: Path) -> No
 def test_the_newest_go_when_it_is_full(root: Path) -> None:
     """``drop_new``: what is there stays, what comes is dropped, and counted."""
     backend = Away()
-    settings: dict[str, Any] = {"spool_dir": root, "spool_max_bytes": 600_000, "spool_full": "drop_new"}
+    settings: dict[str, Any] = {"spool_dir": root, "spool_max_bytes": 600_000, "spool_full_policy": "drop_new"}
     pipeline = pipeline_to(backend, **settings)
     ids = submit(pipeline, 400, request_json=PAYLOAD)
     until(lambda: only(pipeline).queued == 0)
@@ -308,7 +308,7 @@ def test_the_newest_go_when_it_is_full(root: Path) -> None:
 def test_room_is_made_by_delivery(root: Path) -> None:
     """A spool that is drained as fast as it fills never drops anything, however much goes through it."""
     backend = Noting()
-    pipeline = pipeline_to(backend, spool_dir=root, spool_max_bytes=600_000, spool_full="drop_new")
+    pipeline = pipeline_to(backend, spool_dir=root, spool_max_bytes=600_000, spool_full_policy="drop_new")
     for _ in range(5):
         submit(pipeline, 100, request_json=PAYLOAD)
         assert pipeline.flush(30)

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from llmspan.backends.migrations import Migration, missing_migrations, newest_version
+from llmspan.backends.price_columns import PRICE_COLUMNS
 from llmspan.backends.sqlite import connection as sqlite_file
+from llmspan.backends.sqlite import groups_index
 from llmspan.backends.sqlite.backend import SQLiteBackend, default_path
 from llmspan.errors import PermanentError, RetryableError, SchemaError, SettingsError
 from llmspan.settings import Settings
 from llmspan.trace import KEYS, KINDS
 from records import NOON, full_trace, make_trace
 from stores import shutting_down
+
+PACKAGE = "llmspan.backends.sqlite"
 
 
 @pytest.fixture
@@ -221,7 +226,7 @@ def test_newer_schema(backend, path):
     with raw(path) as connection:
         connection.execute("PRAGMA user_version = 1000")
     message = refused(path, SchemaError)
-    assert "version 1000, this llmspan knows 1; upgrade llmspan" in message
+    assert f"version 1000, this llmspan supports {newest_version(PACKAGE)}; upgrade llmspan" in message
     with raw(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1000,)
 
@@ -230,12 +235,13 @@ def test_newer_schema(backend, path):
 
 
 def test_columns_are_the_keys(backend, path):
-    """The table has one column for each key, in their order, of the type that the key has."""
+    """The table has one column for each key, in their order, of the type that the key has; then those of prices."""
     backend.open()
     with raw(path) as connection:
         columns = [(row[1], row[2]) for row in connection.execute("PRAGMA table_info(provider_traces)")]
     types = {"integer": "INTEGER", "boolean": "INTEGER"}
-    assert columns == [(key, types.get(KINDS[key], "TEXT")) for key in KEYS]
+    assert columns[: len(KEYS)] == [(key, types.get(KINDS[key], "TEXT")) for key in KEYS]
+    assert tuple(name for name, _ in columns[len(KEYS) :]) == PRICE_COLUMNS
 
 
 def test_cells_are_what_people_expect(backend, path):
@@ -281,16 +287,16 @@ def test_migrations_in_order(backend, path, monkeypatch):
     trace = make_trace()
     backend.write([trace])
     backend.shutdown()
-    later = {
-        2: ("0002_later.sql", "ALTER TABLE provider_traces ADD COLUMN later;"),
-        3: ("0003_yes.sql", "UPDATE provider_traces SET later = 'yes';"),
-    }
-    migrations = sqlite_file._migrations() | later
-    monkeypatch.setattr(sqlite_file, "_migrations", lambda: migrations)
+    newest = newest_version(PACKAGE)
+    add_migrations(
+        monkeypatch,
+        Migration(newest + 1, "later.sql", "ALTER TABLE provider_traces ADD COLUMN later;"),
+        Migration(newest + 2, "yes.sql", "UPDATE provider_traces SET later = 'yes';"),
+    )
     assert backend.get(trace.id) == trace
     with raw(path) as connection:
         assert connection.execute("SELECT later FROM provider_traces").fetchall() == [("yes",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest + 2,)
 
 
 def test_migration_that_fails(backend, path, monkeypatch):
@@ -298,18 +304,44 @@ def test_migration_that_fails(backend, path, monkeypatch):
     backend.open()
     backend.shutdown()
     broken = "CREATE TABLE half (id);\n-- and then; a comment\nINSERT INTO nowhere VALUES (1);\n"
-    migrations = sqlite_file._migrations() | {2: ("0002_broken.sql", broken)}
-    monkeypatch.setattr(sqlite_file, "_migrations", lambda: migrations)
+    newest = newest_version(PACKAGE)
+    add_migrations(monkeypatch, Migration(newest + 1, "broken.sql", broken))
     with pytest.raises(RetryableError, match="no such table: nowhere"):
         backend.open()
     with raw(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest,)
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'half'").fetchall() == []
 
 
-def test_migrations_are_numbered():
+@pytest.mark.parametrize("package", [PACKAGE, "llmspan.backends.postgres"])
+def test_migrations_are_numbered(package):
     """The packaged migrations have the versions 1, 2, 3 ... without a gap."""
-    assert list(sqlite_file._migrations()) == list(range(1, len(sqlite_file._migrations()) + 1))
+    versions = [migration.version for migration in missing_migrations(package, 0)]
+    assert versions == list(range(1, newest_version(package) + 1))
+
+
+def add_migrations(monkeypatch, *migrations):
+    """Let the package have more migrations than it has."""
+    known = [*missing_migrations(PACKAGE, 0), *migrations]
+    monkeypatch.setattr("llmspan.backends.migrations._migrations", lambda package: known)
+
+
+def test_a_large_file_gets_its_index_by_migrate(backend, path, monkeypatch):
+    """Opening a large file of an earlier version makes no index, which would take long; `migrate` makes it, once."""
+    backend.write([make_trace()])
+    backend.shutdown()
+    with raw(path) as connection:
+        connection.execute("DROP INDEX provider_traces_groups")
+    monkeypatch.setattr(groups_index, "_SMALL", 1000)
+    backend.write([make_trace(id="later")])
+    assert len(backend.list().traces) == backend.stats(["model", "day"])[0].calls == 2
+    assert [backend.migrate(), backend.migrate()] == [["provider_traces_groups"], []]
+
+
+def test_sums_of_prices_make_no_file(backend, path):
+    """What costs are made of is nothing where there is no file, and there is none afterwards."""
+    assert backend.price_bounds(["model"], None, by_host=False) == []
+    assert not path.exists()
 
 
 # -- failures of writes

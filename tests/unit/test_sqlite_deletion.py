@@ -172,7 +172,7 @@ backend.shutdown()
 
 def test_somebody_reads_all_the_time(backend, path, monkeypatch):
     """Where a reader keeps the log from being emptied, that is an error which says so, and doing it again does it."""
-    monkeypatch.setattr(sqlite_module, "_LOG_PATIENCE", 0.0)
+    monkeypatch.setattr(sqlite_module, "_LOG_TIMEOUT", 0.0)
     backend.write([make_trace(**secret("ANN", 1_000))])
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")

@@ -17,6 +17,7 @@ from stores import shutting_down
 
 PRELUDE = """
 import os, sys, threading
+from llmspan.backends.migrations import newest_version
 from llmspan.backends.sqlite import connection as sqlite_file
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import LlmspanError
@@ -144,14 +145,15 @@ backend.shutdown()
 def test_fork_in_the_middle_of_a_transaction(path):
     """A child that ends while the parent is writing does not undo what the parent has written."""
     script = """
-sqlite_file._FORK_PATIENCE = 0.01
+sqlite_file._FORK_TIMEOUT = 0.01
 backend.open()
 with backend._writer.use() as connection, sqlite_file.transaction(connection):
     connection.execute("UPDATE provider_traces SET step_id = NULL")
     columns = ", ".join(sqlite_file.KEYS)
+    from llmspan.backends.price_columns import with_price_columns
     from llmspan.backends.rows import encode
     from llmspan.backends.sqlite.backend import _INSERT
-    connection.execute(_INSERT, encode(trace("parent")))
+    connection.execute(_INSERT, with_price_columns(trace("parent"), encode(trace("parent"))))
     child(lambda: backend.get("x"))
 backend.write([trace("after")])
 backend.shutdown()
@@ -163,7 +165,7 @@ backend.shutdown()
 def test_fork_while_another_thread_writes(path):
     """A child is not stuck on a lock that a thread held which does not exist in it."""
     script = """
-sqlite_file._FORK_PATIENCE = 0.01
+sqlite_file._FORK_TIMEOUT = 0.01
 inside, leave = threading.Event(), threading.Event()
 
 def hold():
@@ -187,7 +189,7 @@ backend.shutdown()
 def test_fork_waits_for_a_statement(path):
     """A fork comes after the statement that another thread runs, so that no lock of SQLite's is held in the child."""
     script = """
-sqlite_file._FORK_PATIENCE = 60
+sqlite_file._FORK_TIMEOUT = 60
 inside, forking = threading.Event(), threading.Event()
 os.register_at_fork(before=forking.set)  # runs before ours: the last registered is the first
 order = []
@@ -226,7 +228,7 @@ child(lambda: None)
 
 
 AS_NOBODY = """
-sqlite_file._migrations()  # nobody may be unable to import more
+newest_version("llmspan.backends.sqlite")  # nobody may be unable to import more
 if os.geteuid() == 0:
     os.setuid(65534)
 try:

@@ -10,7 +10,9 @@ import pytest
 
 from llmspan.backends.base import Filters
 from llmspan.backends.sqlite import SQLiteBackend
+from llmspan.reader import Reader
 from llmspan.trace import KEYS
+from llmspan.usage import Usage
 from records import full_trace, make_trace
 from stores import shutting_down
 
@@ -55,6 +57,35 @@ def test_queries_use_their_index(backend, index, use):
         plan = " / ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
     assert f"INDEX {index}" in plan
     assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("groups", [["model", "day"], ["day", "model"], ["model"], []])
+def test_sums_by_model_and_day_read_an_index_in_its_order(backend, groups):
+    """Sums, latencies and prices by model and day read one index, no row and no payload, and sort nothing."""
+    backend.write([make_trace()])
+    uses = (backend.stats, backend.measures, lambda names: backend.price_bounds(names, None, by_host=False))
+    for use in uses:
+        (sql,) = statements(backend, lambda use=use: use(groups))
+        with backend._reader.use() as connection:
+            plan = " / ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
+        assert plan.startswith("SCAN provider_traces USING COVERING INDEX provider_traces_groups")
+        assert "FOR GROUP BY" not in plan
+
+
+def test_rows_of_earlier_versions_have_the_same_sums(backend):
+    """Rows without the columns of prices, as earlier versions wrote them, cost what they cost with them."""
+    pytest.importorskip("genai_prices")
+    usages = [Usage(input_tokens=at, output_tokens=1, source="provider") for at in (5, 300_000)]
+    records = [make_trace(request_model=model, usage=usage) for model in ("gpt-5", "gpt-5.4") for usage in usages]
+    backend.write(records)
+    reader = Reader(backend)
+    expected = reader.costs(["model", "day"])
+    assert sum(bill.priced for bill in expected.values()) == len(records)
+    with backend._writer.use() as connection:
+        connection.execute(
+            "UPDATE provider_traces SET price_facts = NULL WHERE input_tokens > 5 OR request_model = 'gpt-5'"
+        )
+    assert reader.costs(["model", "day"]) == expected
 
 
 def test_later_pages_use_the_index(backend):

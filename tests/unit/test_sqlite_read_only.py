@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmspan import AsyncReader, Reader
+from llmspan.backends.price_columns import PRICE_COLUMNS
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import main
 from llmspan.errors import SchemaError
@@ -120,6 +121,23 @@ def test_closed_to_all(directory, command):
     before = close(directory, file_mode=0o444, directory_mode=0o555)
     result = CliRunner().invoke(main, [*command, "--db", str(path)], catch_exceptions=False)
     assert result.exit_code == 0
+    assert contents(directory) == before
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["stats", "--by", "model", "--cost"]])
+def test_one_of_an_earlier_version(directory, command):
+    """An archive that nobody may bring to the newest schema is read as it is, sums and costs too."""
+    path = directory / "traces.db"
+    write(path, left_open=False)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX provider_traces_groups")
+        for name in PRICE_COLUMNS:
+            connection.execute(f"ALTER TABLE provider_traces DROP COLUMN {name}")
+        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    before = close(directory, file_mode=0o444, directory_mode=0o555)
+    result = CliRunner().invoke(main, [*command, "--db", str(path)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
     assert contents(directory) == before
 
 

@@ -21,9 +21,10 @@ from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.backends.sqlite import backend as sqlite_module
 from llmspan.backends.sqlite import retention as sqlite_retention
 from llmspan.backends.sqlite.retention import Retention, _used_bytes
-from llmspan.content import Policy
+from llmspan.content import ContentPolicy
 from llmspan.pipeline import Pipeline, PrebuiltRecord
 from llmspan.settings import Settings
+from llmspan.span_record import SpanRecord
 from llmspan.trace import ProviderTrace
 from records import DAY, make_trace
 from stores import shutting_down
@@ -110,7 +111,7 @@ def test_everything_stays_by_default(path: Path) -> None:
     assert ids(path) == {"a", "b"}
     with closing(sqlite3.connect(path)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    assert tables == [("provider_traces",)]
+    assert sorted(tables) == [("annotations",), ("provider_traces",), ("spans",)]
 
 
 def test_a_file_of_before(path: Path) -> None:
@@ -339,7 +340,7 @@ def test_on_the_worker_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Retention, "after_write", noted)
     pipeline = Pipeline()
     pipeline.add(SQLiteBackend(path, retention_days=1))
-    pipeline.submit(PrebuiltRecord(lambda: make_trace(id="old", started_at=0), Policy(), 0))
+    pipeline.submit(PrebuiltRecord(lambda: make_trace(id="old", started_at=0), ContentPolicy(), 0))
     assert pipeline.flush(30)
     assert pipeline.close(30)
     assert pipeline.status()[0].delivered == 1
@@ -353,7 +354,7 @@ def test_on_the_worker_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables are what limits the file, and ``check``, which ``llmspan doctor`` shows, says them."""
-    assert "keeps everything, holds 36 KiB" in checked(path)
+    assert "keeps everything, holds 84 KiB" in checked(path)
     monkeypatch.setenv("LLMSPAN_SQLITE_RETENTION_DAYS", "1")
     assert "keeps 1 day, holds" in checked(path)
     monkeypatch.setenv("LLMSPAN_SQLITE_RETENTION_DAYS", "30")
@@ -375,3 +376,45 @@ def _clean(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
         monkeypatch.delenv(name)
     with caplog.at_level(logging.WARNING, "llmspan"):
         yield
+
+
+def test_spans_without_records_go_before_new_records(path: Path) -> None:
+    """Spans whose records are gone are no reason to delete new records; the file falls below its limit."""
+    backend = SQLiteBackend(path, max_bytes=2 * MIB)
+    with shutting_down(backend):
+        backend.open()
+        for batch in range(30):
+            backend.write_spans(
+                [
+                    SpanRecord(
+                        trace_id=f"{batch * 100 + number + 1:032x}", span_id="00000000000000ab", name="agent",
+                        started_at=NOW + batch, duration_ns=1, attributes={"text": "x" * 2000},
+                    )
+                    for number in range(50)
+                ]
+            )  # fmt: skip
+        ids = [f"0190a000-0000-7000-8000-00000000000{number}" for number in range(5)]
+        for record_id in ids:
+            backend.write([make_trace(id=record_id, started_at=NOW + DAY // 24)])
+        assert [backend.get(record_id) is not None for record_id in ids] == [True] * 5
+        with backend._writer.use() as connection:
+            assert _used_bytes(connection) <= 2 * MIB
+
+
+def test_spans_of_records_that_are_there_stay(path: Path) -> None:
+    """The root of a trace begins before its calls: it is older than all records, and no orphan."""
+    backend = SQLiteBackend(path, max_bytes=MIB)
+    with shutting_down(backend):
+        backend.open()
+        backend.write([make_trace(trace_id="a" * 32, started_at=NOW)])
+        root = SpanRecord(trace_id="a" * 32, span_id="1" * 16, name="agent", started_at=NOW - 5, duration_ns=9)
+        orphans = [
+            SpanRecord(
+                trace_id="b" * 32, span_id=f"{number:016x}", name="agent", started_at=NOW - 9, duration_ns=1,
+                attributes={"text": "x" * 10_000},
+            )
+            for number in range(1, 200)
+        ]  # fmt: skip
+        backend.write_spans([root, *orphans])
+        assert backend.spans(["a" * 32], 9) == [root]
+        assert backend.spans(["b" * 32], 9) == []

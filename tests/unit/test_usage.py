@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
 import pytest
-from anthropic.types import MessageDeltaUsage
-from anthropic.types import Usage as MessageUsage
-from anthropic.types.beta import BetaMessageDeltaUsage, BetaUsage
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types import CompletionUsage
-from openai.types.audio.transcription import UsageTokens as TranscriptionUsage
-from openai.types.audio.transcription_text_done_event import Usage as TranscriptionDoneUsage
-from openai.types.create_embedding_response import Usage as EmbeddingUsage
-from openai.types.decision import Usage as DecisionUsage
-from openai.types.image_edit_completed_event import Usage as ImageEditUsage
-from openai.types.image_gen_completed_event import Usage as ImageGenUsage
-from openai.types.images_response import Usage as ImagesUsage
-from openai.types.responses import ResponseUsage
-from pydantic import BaseModel
 
 from llmspan.usage import KNOWN_COUNTS, Usage, merge_reports
 from records import patient
@@ -41,10 +25,6 @@ not_counts = (
     | st.lists(st.integers(), max_size=2)
     | st.floats(allow_nan=False).filter(lambda value: not value.is_integer())
 )
-MODELS = [
-    CompletionUsage, ResponseUsage, EmbeddingUsage, MessageUsage, MessageDeltaUsage, BetaUsage, BetaMessageDeltaUsage,
-    ImagesUsage, ImageGenUsage, ImageEditUsage, DecisionUsage, TranscriptionUsage, TranscriptionDoneUsage,
-]  # fmt: skip
 
 
 def present(**values: Any) -> dict[str, Any]:
@@ -56,9 +36,11 @@ def number(value: Any) -> int | None:
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """An object that has ``value`` at ``path``, where ``[]`` is a list of one."""
+    """An object that has ``value`` at ``path``, where ``[]`` is a list of one, and ``[X]`` one of the modality X."""
     for key in reversed(path.split(".")):
-        value = {key.removesuffix("[]"): [value] if key.endswith("[]") else value}
+        name, is_list, label = key.removesuffix("]").partition("[")
+        kind = {"type" if name == "grounding_tool_count" else "modality": label} if label else {}
+        value = {name: [kind | value] if is_list else value}
     return value
 
 
@@ -108,6 +90,39 @@ def test_openai_shape(whole, out, read, write, reasoning, names):
     usage = Usage.from_raw(raw)
     assert five(usage) == (number(whole), number(out), number(read), number(write), number(reasoning))
     assert (usage.source, usage.raw) == ("provider", raw)
+
+
+@patient
+@given(
+    prompt=maybe_counts, tools=maybe_counts, said=maybe_counts, thoughts=maybe_counts, cached=maybe_counts,
+    names=st.sampled_from([
+        ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount",
+         "cachedContentTokenCount", "totalTokenCount"),
+        ("total_input_tokens", "total_tool_use_tokens", "total_output_tokens", "total_thought_tokens",
+         "total_cached_tokens", "total_tokens"),
+    ]),
+)  # fmt: skip
+def test_google_shape(prompt, tools, said, thoughts, cached, names):
+    """Google's counts are disjoint: input and output are sums of what was reported, the cache a part of the prompt."""
+    values = dict(zip(names, (prompt, tools, said, thoughts, cached, 5), strict=True))
+    raw = present(**values)
+
+    def total(*counts: Any) -> int | None:
+        reported = [count for count in counts if number(count) is not None]
+        return sum(reported) if reported else None
+
+    usage = Usage.from_raw(raw)
+    assert five(usage) == (total(prompt, tools), total(said, thoughts), number(cached), None, number(thoughts))
+    assert usage.details == ({} if number(tools) is None else {"tool_use_input_tokens": tools})
+    assert (usage.source, usage.raw) == ("provider", raw)
+
+
+def test_a_modality_of_prompt_and_tools():
+    """A modality's tokens in the prompt and in the results of tools are one number, as input is."""
+    lists = ("promptTokensDetails", "toolUsePromptTokensDetails")
+    raw = {key: [{"modality": "TEXT", "tokenCount": count}] for key, count in zip(lists, (5, 7), strict=True)}
+    raw["promptTokensDetails"] += [{"modality": "TEXT", "tokenCount": 1}, {"modality": "SMELL", "tokenCount": 9}]
+    assert Usage.from_raw(raw).details == {"text_input_tokens": 13}
 
 
 @patient
@@ -214,7 +229,9 @@ def test_whole_floats_are_counts(value, path):
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(sorted({part.removesuffix("[]") for path in KNOWN_COUNTS for part in path.split(".")})),
+                st.sampled_from(
+                    sorted({part.partition("[")[0] for path in KNOWN_COUNTS for part in path.split(".")} | {"modality"})
+                ),
                 inner,
                 max_size=5,
             )
@@ -279,7 +296,29 @@ DETAILS: dict[str, dict[str, str]] = {
         f"ephemeral_{time}_input_tokens": f"iterations_cache_write_{time}_tokens" for time in ("5m", "1h")
     },
 }  # fmt: skip
-NAMES = {f"{where}.{key}".lstrip("."): name for where, names in DETAILS.items() for key, name in names.items()}
+GOOGLE = {
+    "toolUsePromptTokenCount": "tool_use_input_tokens", "total_tool_use_tokens": "tool_use_input_tokens",
+    "initial_input_tokens": "initial_input_tokens", "raw_prompt_token": "raw_prompt_tokens",
+    "grounding_tool_count[google_search].count": "web_search_requests",
+    "grounding_tool_count[google_maps].count": "map_search_requests",
+    "grounding_tool_count[retrieval].count": "retrieval_requests",
+    "metadata.billableCharacterCount": "billable_characters", "textCount": "text_characters", "imageCount": "images",
+    "videoDurationSeconds": "video_seconds", "audioDurationSeconds": "audio_seconds",
+}  # fmt: skip
+#: Google's lists by modality: for generated content, and for interactions
+BY_MODALITY = {
+    "{}_input_tokens": (
+        ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails"),
+        ("input_tokens_by_modality", "tool_use_tokens_by_modality"),
+    ),
+    "{}_output_tokens": (("candidatesTokensDetails", "responseTokensDetails"), ("output_tokens_by_modality",)),
+    "cache_read_{}_tokens": (("cacheTokensDetails",), ("cached_tokens_by_modality",)),
+}
+for name, (generated, interactions) in BY_MODALITY.items():
+    for kind in ("text", "image", "audio", "video", "document"):
+        GOOGLE |= {f"{key}[{kind.upper()}].tokenCount": name.format(kind) for key in generated}
+        GOOGLE |= {f"{key}[{kind}].tokens": name.format(kind) for key in interactions}
+NAMES = GOOGLE | {f"{where}.{key}".lstrip("."): name for where, names in DETAILS.items() for key, name in names.items()}
 
 
 @pytest.mark.parametrize("path", NAMES)
@@ -433,67 +472,3 @@ def test_cumulative_reports_are_not_added():
         for out in (20, 64, 100)
     ]  # fmt: skip
     assert five(Usage.from_raw(merge_reports(chunks))) == (1000, 100, 800, None, 50)
-
-
-# -- the SDKs' own models
-
-
-def integer_paths(annotation: Any, path: str = "") -> Iterator[str]:
-    """Where an annotation holds numbers: in models, unions, ``Annotated``, lists (``[]``) and mappings (``{}``)."""
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        yield from integer_paths(inner[0], path)
-    elif origin in (typing.Union, types.UnionType):
-        for part in inner:
-            yield from integer_paths(part, path)
-    elif origin in (list, tuple, set):
-        for part in inner:
-            yield from integer_paths(part, f"{path}[]")
-    elif origin is dict:
-        yield from integer_paths(inner[1], f"{path}{{}}")
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            yield from integer_paths(field.annotation, ".".join(filter(None, (path, field.alias or name))))
-    elif isinstance(annotation, type) and issubclass(annotation, int | float) and annotation is not bool:
-        yield path
-
-
-def unknown_counts(model: type[BaseModel]) -> set[str]:
-    return set(integer_paths(model)) - KNOWN_COUNTS.keys()
-
-
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.__module__}.{model.__name__}")
-def test_every_count_of_the_sdks_is_known(model):
-    """The installed SDK's usage model has no number that we do not know: an upgrade that brings one fails here."""
-    assert unknown_counts(model) == set()
-    assert {"input_tokens", "prompt_tokens"} & set(integer_paths(model))
-
-
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model.__module__}.{model.__name__}")
-def test_a_new_count_would_be_noticed(model):
-    """A number planted in a model (flat, nested, in a list, in an arm of a union, in a mapping) is found as unknown."""
-
-    class Plant(BaseModel):
-        seed_tokens: int | None = None
-        unit: str = ""
-        paid: bool = True
-
-    class OtherPlant(BaseModel):
-        seed_tokens: typing.Optional[float] = None  # noqa: UP045 - the SDKs write it so
-
-    class Planted(model):  # type: ignore[misc, valid-type]
-        flat_tokens: int = 0
-        nested: Plant | None = None
-        listed: typing.Optional[typing.List[Plant | OtherPlant]] = None  # noqa: UP006, UP045
-        mapped: dict[str, int] | None = None
-        marked: typing.Annotated[str | int, "note"] = 0
-        told: str = ""
-
-    assert unknown_counts(Planted) == {
-        "flat_tokens", "nested.seed_tokens", "listed[].seed_tokens", "mapped{}", "marked",
-    }  # fmt: skip
-
-
-def test_the_walker_sees_lists_in_models():
-    """The numbers of Anthropic's iterations, three models deep behind a union in a list, are among those checked."""
-    assert "iterations[].cache_creation.ephemeral_1h_input_tokens" in set(integer_paths(BetaUsage))

@@ -9,10 +9,10 @@ import pytest
 
 from llmspan.backends.memory import MemoryBackend
 from llmspan.cli import doctor_checks, render
-from llmspan.cli.usage_notes import find_unasked_streams, usage_note
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
+from llmspan.usage_notes import find_unasked_streams, usage_note
 from records import make_trace
 from unit.test_cli_render import drawn
 

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 import llmspan
-from llmspan import semconv, wiring
+from llmspan import lifecycle, semconv
 from llmspan.exporter import SQLiteSpanExporter
 from llmspan.instrumentors import OpenAIInstrumentor
 from replay import client_for, transport
@@ -31,9 +31,9 @@ SSE = {"content-type": "text/event-stream"}
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Each test sets up anew and leaves nothing behind."""
-    wiring.close(30)
+    lifecycle.close(30)
     yield
-    wiring.close(30)
+    lifecycle.close(30)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_other_settings_need_a_new_start(path: Path) -> None:
     llmspan.instrument(backends="sqlite", sqlite_path=path)
     llmspan.instrument(backends="sqlite", sqlite_path=path)
     with pytest.raises(llmspan.SettingsError, match="once per process"):
-        llmspan.instrument(backends="sqlite", sqlite_path=path, content="metadata")
+        llmspan.instrument(backends="sqlite", sqlite_path=path, capture_payloads="metadata")
 
 
 def test_uninstrument_stops_recording(path: Path) -> None:
@@ -158,19 +158,42 @@ def test_only_the_named_providers(path: Path) -> None:
     call(CHAT)
     call(MESSAGES)
     assert [trace.provider for trace in records(path)] == ["anthropic"]
-    with pytest.raises(llmspan.SettingsError, match=r"no provider is called 'gemini'; there are anthropic, openai"):
+    with pytest.raises(
+        llmspan.SettingsError, match=r"unknown provider 'gemini'; available: anthropic, google_genai, openai"
+    ):
         llmspan.instrument(providers=("gemini",))
 
 
 def test_the_source_is_the_service(path: Path) -> None:
-    """``source`` is the resource's ``service.name``; ``LLMSPAN_SOURCE`` wins."""
+    """``source`` is the resource's ``service.name``; ``LLMSPAN_SERVICE_NAME`` wins."""
     provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
     llmspan.instrument(tracer_provider=provider, backends="sqlite", sqlite_path=path)
     call()
-    wiring.close(30)
-    llmspan.instrument(tracer_provider=provider, backends="sqlite", sqlite_path=path, source="till")
+    lifecycle.close(30)
+    llmspan.instrument(tracer_provider=provider, backends="sqlite", sqlite_path=path, service_name="till")
     call()
     assert sorted(str(trace.source) for trace in records(path)) == ["shop", "till"]
+
+
+def test_the_source_is_the_variable_where_there_is_no_resource(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an SDK of OpenTelemetry, `OTEL_SERVICE_NAME` names the program; a resource that comes later wins."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "kiosk")
+    llmspan.instrument(backends="sqlite", sqlite_path=path)
+    call()
+    provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+    llmspan.instrument(tracer_provider=provider)
+    call()
+    assert sorted(str(trace.source) for trace in records(path)) == ["kiosk", "shop"]
+
+
+def test_a_source_that_is_set_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`LLMSPAN_SERVICE_NAME` wins over a resource that comes later, also if `OTEL_SERVICE_NAME` says the same."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "kiosk")
+    llmspan.instrument(backends="sqlite", sqlite_path=path, service_name="kiosk")
+    provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+    llmspan.instrument(tracer_provider=provider)
+    call()
+    assert [trace.source for trace in records(path)] == ["kiosk"]
 
 
 def test_context_reaches_record_and_span(path: Path) -> None:
@@ -257,14 +280,17 @@ def test_a_stream_open_at_close_is_recorded(path: Path) -> None:
     client = client_for("openai", transport(200, SSE, list(CHAT.stream)))
     stream = CHAT.method(client)(**CHAT.arguments, stream=True)
     next(stream)
-    wiring.close(30)
+    lifecycle.close(30)
     assert [trace.status for trace in records(path)] == ["closed_early"]
     assert len(list(stream)) > 0  # and the caller reads on as if nothing had been
 
 
-def test_metadata_only(path: Path) -> None:
-    """``content=metadata``: everything but the payload."""
-    llmspan.instrument(backends="sqlite", sqlite_path=path, content="metadata")
+@pytest.mark.parametrize("keyword", ["capture_payloads", "content"])
+def test_metadata_only(path: Path, keyword: str) -> None:
+    """``capture_payloads=metadata``: everything but the payload; the keyword's older name means the same."""
+    arguments: Any = {keyword: "metadata"}
+    llmspan.instrument(backends="sqlite", sqlite_path=path, **arguments)
+    llmspan.Reader.from_env(backends="sqlite", sqlite_path=path, **arguments).close()  # takes both names, too
     call(MESSAGES)
     (found,) = records(path)
     with llmspan.Reader.from_env(backends="sqlite", sqlite_path=path) as reader:

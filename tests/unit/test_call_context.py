@@ -13,8 +13,8 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
-from llmspan import scope
-from llmspan.scope import CallContext, context, current, with_baggage
+from llmspan import call_context
+from llmspan.call_context import CallContext, context, current, with_baggage
 from llmspan.trace import KEYS
 
 TEXTS = ["step_id", "run_id", "agent_id", "conversation_id", "user_id", "org_id", "call_type"]
@@ -26,7 +26,7 @@ FULL = {
 
 def test_nothing_is_set():
     """Outside of any block there is the empty scope."""
-    assert current() == CallContext() == scope.EMPTY
+    assert current() == CallContext() == call_context.EMPTY
 
 
 def test_the_keys_are_the_records():

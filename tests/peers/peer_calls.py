@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from peer import ANTHROPIC_MODEL, EMBEDDING_MODEL, OPENAI_MODEL, QUESTION, Stage
+from peer import ANTHROPIC_MODEL, EMBEDDING_MODEL, GEMINI_MODEL, OPENAI_MODEL, QUESTION, Stage
 
 CHAT = {"model": OPENAI_MODEL, "messages": [{"role": "user", "content": QUESTION}]}
 CHAT_STREAM = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
 RESPONSES = {"model": OPENAI_MODEL, "input": QUESTION}
 MESSAGES = {"model": ANTHROPIC_MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": QUESTION}]}
 EMBEDDINGS = {"model": EMBEDDING_MODEL, "input": QUESTION}
+
+
+CONTENTS = {"model": GEMINI_MODEL, "contents": QUESTION}
 
 
 def openai_client(stage: Stage) -> Any:
@@ -24,6 +27,13 @@ def anthropic_client(stage: Stage) -> Any:
     import anthropic
 
     return anthropic.Anthropic(api_key="test", base_url=stage.anthropic_url)
+
+
+def google_client(stage: Stage) -> Any:
+    from google import genai
+
+    options = {"base_url": stage.google_url, "client_args": {"trust_env": False}}
+    return genai.Client(api_key="test", http_options=options)
 
 
 def chat(stage: Stage) -> None:
@@ -74,6 +84,18 @@ def messages_manager(stage: Stage) -> None:
     asyncio.run(_messages_manager(stage))
 
 
+def contents(stage: Stage) -> None:
+    client = google_client(stage)  # kept: one that is freed closes its connections
+    client.models.generate_content(**CONTENTS)
+    asyncio.run(_contents(stage, "generate_content"))
+
+
+def contents_stream(stage: Stage) -> None:
+    client = google_client(stage)
+    _read(client.models.generate_content_stream(**CONTENTS))
+    asyncio.run(_contents(stage, "generate_content_stream"))
+
+
 OPENAI = {
     "chat": chat,
     "chat stream": chat_stream,
@@ -83,6 +105,7 @@ OPENAI = {
 }
 ANTHROPIC = {"messages": messages, "messages stream": messages_stream, "messages manager": messages_manager}
 ALL = {**OPENAI, **ANTHROPIC}
+GOOGLE = {"contents": contents, "contents stream": contents_stream}
 
 
 def _read(stream: Any) -> None:
@@ -128,3 +151,12 @@ async def _call(client: Any, path: str, arguments: dict[str, Any]) -> None:
     if arguments.get("stream"):
         async for _ in result:
             pass
+
+
+async def _contents(stage: Stage, name: str) -> None:
+    client = google_client(stage)
+    result = await getattr(client.aio.models, name)(**CONTENTS)
+    if name.endswith("_stream"):
+        async for _ in result:
+            pass
+    await client.aio.aclose()

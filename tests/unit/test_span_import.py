@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Status, StatusCode
 
-from llmspan import foreign
-from llmspan.cli.conversation import request_turns, response_turns
+from llmspan import span_import
+from llmspan.conversation import request_turns, response_turns
 from llmspan.errors import RecordError
-from llmspan.foreign import is_model_call, to_record
+from llmspan.span_import import is_model_call, to_record
 from llmspan.trace import ProviderTrace
 from replay import client_for, transport
 from streams import ALL, CHAT, MESSAGES
@@ -126,7 +126,51 @@ OLDER = {
     "gen_ai.system": "az.ai.openai",
 }
 del OLDER["gen_ai.provider.name"]
-DIALECTS = {"OpenLLMetry": OPENLLMETRY, "OpenInference": OPENINFERENCE, "official": OFFICIAL, "older": OLDER}
+#: what Langfuse's SDK 5.0.4 writes around a chat completion with tools
+LANGFUSE = {
+    "langfuse.observation.type": "generation",
+    "gen_ai.provider.name": "azure.ai.openai",
+    "langfuse.observation.model.name": "gpt-5",
+    "langfuse.observation.model.parameters": '{"temperature": 1, "max_tokens": "Infinity"}',
+    "langfuse.observation.usage_details": json.dumps(
+        {
+            "prompt_tokens": 1200,
+            "completion_tokens": 350,
+            "total_tokens": 1550,
+            "prompt_tokens_details": {"cached_tokens": 1024, "cache_write_tokens": 100},
+            "completion_tokens_details": {"reasoning_tokens": 128},
+        }
+    ),
+    "langfuse.observation.metadata.finish_reason": '"tool_calls"',
+    "langfuse.observation.input": json.dumps(
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "What is a trace?"},
+                {"role": "tool", "content": "42", "tool_call_id": "call_1"},
+            ],
+            "tools": [{"type": "function", "function": {"name": "look_up"}}],
+        }
+    ),
+    "langfuse.observation.output": json.dumps(
+        {
+            "role": "assistant",
+            "content": "A river.",
+            "tool_calls": [
+                {"id": "call_2", "type": "function", "function": {"name": "look_up", "arguments": '{"word": "river"}'}}
+            ],
+        }
+    ),
+    "session.id": "c-1",
+    "user.id": "ann",
+}
+DIALECTS = {
+    "Langfuse": LANGFUSE,
+    "OpenLLMetry": OPENLLMETRY,
+    "OpenInference": OPENINFERENCE,
+    "official": OFFICIAL,
+    "older": OLDER,
+}
 
 
 @contextmanager
@@ -155,7 +199,7 @@ def said(turns: list[Any]) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_dialects_say_the_same(name: str) -> None:
-    """One call told in four dialects is one record: who, what, numbers, finish reason."""
+    """One call told in five dialects is one record: who, what, numbers, finish reason."""
     record = to_record(span_of(DIALECTS[name]))
     assert (record.provider, record.operation, record.request_model) == ("azure.ai.openai", "chat", "gpt-5")
     usage = record.usage
@@ -378,6 +422,35 @@ def test_real_native_anthropic_span() -> None:
 
 def test_every_dialect_is_tested() -> None:
     """A dialect that is added gets its attribute set here."""
-    assert {dialect.name for dialect in foreign.DIALECTS} == {
-        "OpenTelemetry GenAI, and the anthropic SDK", "OpenLLMetry", "OpenInference",
+    assert {dialect.name for dialect in span_import.DIALECTS} == {
+        "OpenTelemetry GenAI, and the anthropic SDK", "OpenLLMetry", "OpenInference", "Langfuse",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("details", "numbers"),
+    [
+        ({"input": 10, "output": 5, "total": 15, "input_cached_tokens": 3}, (10, 5, 3, None)),
+        ({"input": 7, "output": 4, "input_cached_tokens": 3, "output_reasoning_tokens": 1}, (10, 5, 3, 1)),
+        ({"input": 7, "output": 5, "total": 15, "cache_read_input_tokens": 3}, (10, 5, 3, None)),
+        ({"input": 1}, (1, None, None, None)),
+        ({"output": 0}, (None, 0, None, None)),
+        ({"input_tokens": 7, "cache_read_input_tokens": 3, "output_tokens": 5}, (10, 5, 3, None)),
+    ],
+)
+def test_usage_of_langfuse(details: dict[str, int], numbers: tuple[int | None, ...]) -> None:
+    """Its own counts exclude each other, unless the total says otherwise; a provider's object is read as such."""
+    attributes = LANGFUSE | {"langfuse.observation.usage_details": json.dumps(details)}
+    usage = to_record(span_of(attributes)).usage
+    found = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.reasoning_tokens)
+    assert (found, usage.raw) == (numbers, details)
+
+
+def test_only_generations_of_langfuse_are_calls() -> None:
+    """Its spans of agents, tools and chains repeat what is within; one without counts says that it has none."""
+    for kind in ("span", "agent", "tool", "chain", "retriever"):
+        assert not is_model_call(span_of({**LANGFUSE, "langfuse.observation.type": kind}))
+    bare = {"langfuse.observation.type": "generation", "langfuse.observation.output": "A river."}
+    record = to_record(span_of(bare))
+    assert (record.provider, record.usage.source, record.usage.input_tokens) == ("unknown", "none", None)
+    assert said(response_turns(record.response_json)) == [("assistant", "text", "A river.")]
