@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from . import gemini_messages
-from .conversation_sources import cited_sources, grounding_sources, searches
+from . import gemini_messages, gemini_notes
+from .conversation_sources import cited_sources
 from .media import Media, media_of
 from .wire.reply import JsonObject, obj, objects
 
@@ -112,7 +112,8 @@ def _messages(body: JsonObject) -> Iterator[Turn]:
 
 
 def _response(body: JsonObject) -> list[Turn]:
-    turns: list[Turn] = [*_parts_of(gemini_messages.output_messages(body)), *_blocked(body), *_grounds(body)]
+    turns = [*_parts_of(gemini_messages.output_messages(body))]
+    turns += (Turn("assistant", "note", text, label) for label, text in gemini_notes.notes(body))
     for choice in objects(body.get("choices")):
         turns += _said("assistant", obj(choice.get("message")) or choice.get("text"))
     for key in ("output", "content"):
@@ -124,24 +125,6 @@ def _parts_of(messages: list[JsonObject]) -> Iterator[Turn]:
     """The turns of messages of the GenAI conventions, by their parts."""
     for message in messages:
         yield from _said(message["role"], message["parts"])
-
-
-def _blocked(body: JsonObject) -> Iterator[Turn]:
-    """Why the provider did not answer the prompt, or stopped within the answer, where it says so in words."""
-    feedback = obj(body.get("promptFeedback"))
-    if feedback.get("blockReason"):
-        reasons = (str(feedback[key]) for key in ("blockReason", "blockReasonMessage") if feedback.get(key))
-        yield Turn("assistant", "note", ": ".join(reasons), "blocked")
-    for candidate in objects(body.get("candidates")):
-        if candidate.get("finishMessage"):
-            yield Turn("assistant", "note", str(candidate["finishMessage"]), str(candidate.get("finishReason") or ""))
-
-
-def _grounds(body: JsonObject) -> Iterator[Turn]:
-    """What an answer of Google's APIs was searched for, and what it rests on."""
-    for label, lines in (("searches", searches(body)), ("sources", grounding_sources(body))):
-        if lines:
-            yield Turn("assistant", "note", "\n".join(lines), label)
 
 
 def _odd_response(body: JsonObject) -> Turn:

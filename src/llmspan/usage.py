@@ -182,9 +182,9 @@ _COPIES: Final = _TTL_SPLIT | {"cache_read_input_tokens", "cache_creation_input_
 _NOTHING: Final[frozenset[str]] = frozenset()
 #: what tells a list's items apart, where it is not their modality
 _LABELS: Final = {"grounding_tool_count": "type"}
-#: Google's shapes, told by any of their names: each of the five is the sum of those counts that are reported, which are
-#: disjoint, but for what is read from the cache (a part of the input) and the reasoning (a part of the output)
-_GOOGLE_SHAPES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
+#: shapes with disjoint counts, told by any of their names: each of the five is the sum of those that are reported. What
+#: is read from the cache is a part of the input, the reasoning a part of the output. All are Google's.
+_DISJOINT_SHAPES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {
         "input_tokens": ("promptTokenCount", "toolUsePromptTokenCount"),
         "output_tokens": ("candidatesTokenCount", "responseTokenCount", "thoughtsTokenCount"),
@@ -240,7 +240,7 @@ class Usage:
         anthropic = _is_anthropic(raw_counts)
         if not anthropic:
             counts = {path: count for path, count in counts.items() if count or path not in _COPIES}
-        five = _google(counts) or (_anthropic(counts) if anthropic else _openai(raw_counts, counts))
+        five = _disjoint(counts) or (_anthropic(counts) if anthropic else _openai(raw_counts, counts))
         details = _named(counts, _TTL_SPLIT if stale_split else _NOTHING)
         return cls(**five, details=details, source="provider" if final else "partial", raw=raw_counts)
 
@@ -268,9 +268,9 @@ def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
     return merged
 
 
-def _google(counts: Mapping[str, int]) -> dict[str, int | None] | None:
-    """The numbers of one of Google's shapes; None if ``counts`` are of another provider's."""
-    for shape in _GOOGLE_SHAPES:
+def _disjoint(counts: Mapping[str, int]) -> dict[str, int | None] | None:
+    """The numbers of a shape with disjoint counts; None if ``counts`` are in none of them."""
+    for shape in _DISJOINT_SHAPES:
         reported = {name: [counts[path] for path in paths if path in counts] for name, paths in shape.items()}
         if any(reported.values()):
             return {name: sum(numbers) if numbers else None for name, numbers in reported.items()}
