@@ -39,6 +39,9 @@ OWN_KIND = (
     ("`messages.batches.results`, `beta.messages.batches.results`",
      "one record per result, with the same id however often they are read; one span for the fetch, without usage",
      "`test_batches.py`"),
+    ("`batches.get` of `google-genai` (Gemini API)",
+     "nothing until it has results; then as `messages.batches.results`",
+     "`test_gemini_batches.py`"),
     ("`AnthropicBedrock` (AWS event-stream frames)",
      "as any stream, from the frames",
      "`test_platforms.py`, `test_frames.py`"),
@@ -59,7 +62,8 @@ GOOGLE = """\
 the sync client and by the async one over httpx2 and over aiohttp, on a real socket. One request is one call: a turn of
 automatic function calling, a hop of a continued response, a message of a chat
 ([decision 64](decisions/0064-google-genai-by-its-requests.md)). Not recorded: Live, video generation, `compute_tokens`,
-results of batches, bytes of files, and interactions by google-genai 2.6 and older, which has another client for them.
+results of batches in files, bytes of files, and interactions by google-genai 2.6 and older, which has another client
+for them.
 What is fetched of an interaction does not say that it was made in the background. Its usage is counted, once, where the
 request asked for it or a call of the same process has seen it in progress; else it is in `usage_raw` only
 ([decision 30](decisions/0030-background-responses.md)).
@@ -89,7 +93,11 @@ OPERATIONS = (
         "`messages.count_tokens`, `responses.input_tokens.count`, `models.count_tokens`",
         "in `usage_raw` only: none was spent",
     ),
-    ("`create_batch`, `fetch_batch_results`", "message batches, `batches.create`", "none: the results have it"),
+    (
+        "`create_batch`, `fetch_batch_results`",
+        "message batches, `batches.create`, `batches.get`",
+        "none: the results have it",
+    ),
     ("`create_cache`", "`caches.create`", "in `usage_raw` only"),
     ("`moderation`", "moderations", "none is reported"),
 )

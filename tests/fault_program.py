@@ -37,6 +37,9 @@ RESULT = {"custom_id": "a", "result": {"type": "succeeded", "message": MESSAGES.
 USES_TOOL = [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}]
 
 
+INLINED = {"inlinedResponses": [{"response": {"responseId": "r"}, "metadata": {"key": "a"}}]}
+
+
 class Odd:
     """A value that no JSON has."""
 
@@ -107,6 +110,8 @@ def gemini_program() -> list[Any]:
                 seen += [caller.events, caller.kinds, type(caller.error)]
         server.reset()
         seen += [_parsed(server, body) for body in (b"{}", b"{oops}")]
+        server.answers(Answer.json({"name": "batches/1", "metadata": {"output": {"inlinedResponses": INLINED}}}))
+        seen.append(google_client(server).batches.get(name="batches/1"))
     return seen
 
 

@@ -8,6 +8,8 @@ chooses the content type, and a body. An input that breaks something is printed 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 with atheris.instrument_imports(include=["llmspan"]):
     from llmspan import messages, wire
     from llmspan.wire.apis import anthropic_batches as batches
+    from llmspan.wire.apis.gemini_batches import read_batch
+    from llmspan.wire.reply import obj
 
 from interaction import Interaction, wire_ids
 from wires import check_sane
@@ -43,6 +47,8 @@ def check(data: bytes) -> None:
         messages.content_attributes(None, response)
         for line in body.split(b"\n"):
             batches.read_result(line)
+        with contextlib.suppress(ValueError, RecursionError):
+            read_batch(obj(json.loads(body)))
     except BaseException:
         print(f"check({data!r})", file=sys.stderr)
         raise

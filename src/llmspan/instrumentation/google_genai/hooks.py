@@ -33,9 +33,10 @@ from ..tee import observe_events, observe_events_async
 from ..versions import Required, is_supported
 from .active_call import activate, active_call, deactivate
 from .attempts import RetryCounter, collector_of, keep_event, on_attempt, on_attempt_error, on_response, parse_error
+from .batch import FETCH_BATCH, GeminiBatchResults, start_span_of_fetch
 from .caller_contexts import context_of_caller, keep_context
 from .interactions import InteractionHooks
-from .routes import Target, endpoint, target
+from .routes import Target, endpoint, fetched_batch, target
 
 #: what the hooks rely on in ``_api_client``
 _REQUIRED: Final[Required] = {
@@ -211,13 +212,16 @@ class GoogleGenAIHooks:
     ) -> Call | None:
         """A new call, with the context in which the program asked for it; None if it is not to be recorded."""
         requested = target(http_method, path, body) if self.is_active else None
-        if requested is None:
+        batch_id = fetched_batch(http_method, path) if self.is_active and requested is None else None
+        if requested is None and batch_id is None:
             return None
         where = endpoint(client, http_options)
         credentials = guarded("google.proxies", self._proxy_credentials, client)
         where = where._replace(credentials=credentials) if credentials else where
         context = context_of_caller()
-        if context is None:
+        if requested is None:
+            call = self._start_fetch(batch_id or "", where)
+        elif context is None:
             call = self._start(requested, where, body)
         else:
             # another instrumentation makes its span current again while the stream is read
@@ -241,6 +245,13 @@ class GoogleGenAIHooks:
         call = self.observer.start_call(route, where, body, stream=stream, model=model)
         if call is not None:
             guarded("google.start_span", self.observer.start_span, call, body)
+        return call
+
+    def _start_fetch(self, batch_id: str, where: Endpoint) -> Call | None:
+        """Start a call for a batch that may have results; it has no span yet."""
+        call = self.observer.start_call(FETCH_BATCH, where, {}, stream=False)
+        if call is not None:
+            call.batch_results = GeminiBatchResults(batch_id)
         return call
 
     def _proxy_credentials(self, client: Any) -> tuple[str, ...]:
@@ -273,6 +284,8 @@ async def _send_async(call: Call, original: Any, *args: Any) -> Any:
 def _on_return(call: Call) -> None:
     """The SDK has read a response as a whole, and parses it when the call is over."""
     call.parse_error = parse_error
+    if call.batch_results is not None:
+        guarded("google.fetched", start_span_of_fetch, call)
     call.observer.on_return(call)
 
 

@@ -33,6 +33,7 @@ _INTERACTION: Final = Route("generate_content", "interactions")
 _FETCH: Final = Route("fetch_response", "interactions")
 _DECISION: Final = Route("generate_content", "gemini_decisions")
 _DECISIONS: Final = "/decisions"
+_BATCH_PATH: Final = re.compile(r"batches/[^/:?]+$")
 _INTERACTIONS_PATH: Final = re.compile(r"/interactions(?:/([^/]+))?/*$")
 
 
@@ -56,6 +57,12 @@ def target(http_method: str, path: str, body: Mapping[str, Any]) -> Target | Non
     resource, _, method = resource.rpartition(":")
     route = _predict_route(body) if method == _PREDICT else _METHODS.get(method)
     return None if route is None else Target(route, model_name(resource), method == "streamGenerateContent")
+
+
+def fetched_batch(http_method: str, path: str) -> str | None:
+    """The name of the batch of the Gemini API that a request asks for; None if it asks for something else."""
+    resource = path.partition("?")[0]
+    return resource if http_method.lower() == "get" and _BATCH_PATH.match(resource) else None
 
 
 def interaction_target(http_method: str, path: str) -> tuple[Route, str | None] | None:

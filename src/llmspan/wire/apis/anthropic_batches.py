@@ -7,29 +7,21 @@ a message, an error, or neither (canceled, expired).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Final
 
+from ..batch_result import BatchResult
 from ..reply import Reply, ReplyError, obj, read_error, text
 from .anthropic_messages import MessagesParser
 from .json_body import BodyParser
+
+#: operation and API of a request
+_MESSAGE: Final = ("chat", "messages")
 
 
 class BatchesParser(BodyParser):
     """Reads a batch. Of results, which are lines, it only counts that they came: :func:`read_result` reads those."""
 
     plain: ClassVar = "text"
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """One request of a batch and its result. ``response`` is a ``message``, an error object, or None."""
-
-    custom_id: str | None
-    #: ``succeeded``, ``errored``, ``canceled``, ``expired``, or what is yet to come
-    kind: str
-    reply: Reply
-    response: Any
 
 
 def read_result(line: bytes) -> BatchResult | None:
@@ -46,8 +38,9 @@ def read_result(line: bytes) -> BatchResult | None:
     if isinstance(message, dict):
         parser = MessagesParser()
         parser.body(message)
-        return BatchResult(text(data.get("custom_id")), kind, parser.reply(), message)
+        return BatchResult(text(data.get("custom_id")), kind, parser.reply(), message, *_MESSAGE)
     error = read_error(result.get("error"))
     if error is None and kind == "expired":
         error = ReplyError(type=kind)
-    return BatchResult(text(data.get("custom_id")), kind, Reply(error=error, terminal=True), result.get("error"))
+    reply = Reply(error=error, terminal=True)
+    return BatchResult(text(data.get("custom_id")), kind, reply, result.get("error"), *_MESSAGE)
