@@ -14,10 +14,15 @@ import pytest
 import otelcol
 from integration.exporters_clickhouse import ExportersClickHouse
 from integration.programs import environment, run
+from integration.test_agent_run import EXAMPLE as AGENT
+from integration.test_agent_run import SHAPE
 from integration.test_collector import records_in
 from interaction import RECORDINGS, interaction_ids
+from llmspan import Reader
 from llmspan.backends.clickhouse import ClickHouseBackend
+from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.demo.server import DemoServer
+from llmspan.query.tree import Node
 from llmspan.trace import ProviderTrace
 from otelcol import Collector, eventually
 from stores import clickhouse as store
@@ -123,6 +128,34 @@ def test_it_waits_while_the_database_is_down(tmp_path: Path, server: ExportersCl
         with collector(tmp_path / "collector", server, database):
             server.refusing.clear()
             eventually(lambda: written(database) == 1)
+
+
+@pytest.mark.collector
+def test_a_run_that_came_through_the_collector_is_a_tree(
+    tmp_path: Path, server: ExportersClickHouse, database: str
+) -> None:
+    """Agent, calls and tool in their places, each call once, tokens and cost as in the store that got them directly."""
+    direct = tmp_path / "traces.db"
+    with DemoServer() as provider, collector(tmp_path / "collector", server, database) as hop:
+        script = str(Path(__file__).with_name("exporting_provider.py"))
+        done = run(sys.executable, script, str(AGENT), env=program(provider, direct, hop))
+        assert (done.returncode, done.stderr) == (0, "")
+        eventually(lambda: spans_in(database) == len(SHAPE))
+    with Reader(backend(database)) as reader, Reader(SQLiteBackend(direct)) as expected:
+        tree, wanted = (one.tree(run_id="agent-run-1") for one in (reader, expected))
+        assert [(node.depth, *kind_and_name(node)) for node in tree.nodes] == SHAPE
+        assert tree.sums == wanted.sums
+        assert tree.sums.calls == 3
+        assert reader.tree_costs(tree)[0].amounts == expected.tree_costs(wanted)[0].amounts != {}
+
+
+def kind_and_name(node: Node) -> tuple[str, str]:
+    return "span" if node.record is None else "call", node.name.partition("-20")[0]
+
+
+def spans_in(database: str) -> int:
+    """How many spans the Collector has written."""
+    return int(store.engine().query(f"SELECT count() FROM `{database}`.otel_traces", "TSV").data())
 
 
 def written(database: str) -> int:
