@@ -37,7 +37,8 @@ from llmspan import semconv
 from llmspan.backends.clickhouse import ClickHouseBackend
 from llmspan.otlp import OTLPSpanExporter
 from llmspan.trace import ProviderTrace, new_id
-from otelcol import Collector, eventually, version
+from otelcol import Collector, version
+from polling import until
 from stores import clickhouse as store
 from watching import watching
 
@@ -90,12 +91,12 @@ def through(spans: Sequence[ReadableSpan], *names: str, sink: Callable[[], float
     with tempfile.TemporaryDirectory() as folder, Collector(Path(folder), *names, **env) as collector:
         exporter = OTLPSpanExporter("grpc", endpoint=collector.grpc)
         exporter.export(spans[:BATCH])
-        eventually(lambda: sink() >= BATCH, 120)
+        until(lambda: sink() >= BATCH)
         before, own = collector.own_metric("otelcol_process_cpu_seconds"), cpu()
         for start in range(BATCH, len(spans), BATCH):
             exporter.export(spans[start : start + BATCH])
         own = cpu() - own
-        eventually(lambda: sink() >= len(spans), 300)
+        until(lambda: sink() >= len(spans))
         used = collector.own_metric("otelcol_process_cpu_seconds") - before
         exporter.shutdown()
     count = len(spans) - BATCH

@@ -9,13 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
+
+from polling import until
 
 CONFIG = Path(__file__).parents[1] / "collector-config"
 PORTS = ("grpc", "http", "health", "metrics")
@@ -155,24 +156,15 @@ class Collector:
                     yield json.loads(line)
 
     def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
+        def is_healthy() -> bool:
             assert self.process.poll() is None, self.log.read_text()[-4000:]
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['health']}", timeout=1) as reply:
-                    if reply.status == 200:
-                        return
+                    return reply.status == 200
             except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.02)
-        raise AssertionError(f"the Collector did not become healthy: {self.log.read_text()[-4000:]}")
+                return False
 
-
-def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait until something is so; fail when it is not in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.02)
+        until(is_healthy, lambda: f"the Collector did not become healthy: {self.log.read_text()[-4000:]}")
 
 
 def plain(pairs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -130,14 +129,6 @@ def submit(pipeline: Pipeline, number: int, **fields: Any) -> list[str]:
 
 def ids_in(backend: MemoryBackend) -> set[str]:
     return {trace.id for trace in backend.list(limit=100_000).traces}
-
-
-def until(holds: Callable[[], object], patience: float = 120.0) -> None:
-    """Look again until ``holds``; fail after ``patience`` seconds."""
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.002)
 
 
 @contextmanager

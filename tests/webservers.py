@@ -24,7 +24,7 @@ import uvicorn
 from starlette.responses import StreamingResponse
 
 from outcomes.stage import Stage, unchanged
-from scripted import until
+from polling import until
 from streams import ALL, Api
 
 #: what the server is doing when its client goes: it waits for the provider, or it holds a chunk that it cannot send

@@ -9,8 +9,9 @@ import pytest
 from llmspan.backends.base import Backend
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Ready, pipeline_to, until
+from scripted import Ready, pipeline_to
 
 #: what comes in the time of a linger at a hundred calls a second
 _CALLS = int(100 * Settings().linger)

@@ -25,8 +25,9 @@ from llmspan.pipeline.spool import Spool, disk
 from llmspan.pipeline.spool import spool as spool_module
 from llmspan.settings import Settings, SpoolFullPolicy
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Ready, until
+from scripted import Ready
 
 #: where the program can be killed: ``<what>:<when>``
 POINTS = (

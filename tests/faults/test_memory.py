@@ -16,8 +16,9 @@ from llmspan.errors import RetryableError
 from llmspan.pipeline import BackendStatus, Pipeline
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Ready, Scripted, identity_holds, until
+from scripted import Ready, Scripted, identity_holds
 
 CAP = 32 * 1024 * 1024
 SLACK = 64 * 1024 * 1024
@@ -55,7 +56,7 @@ def load(plan: Load) -> None:
     down = pipeline.status()
     for store in stores:
         store.is_up = True
-    until(lambda: pipeline.flush(1.0), PATIENCE)
+    until(lambda: pipeline.flush(1.0))
     result = {
         "grown": _peak() - before, "ids": ids, "stored": [store.stored for store in stores],
         "statuses": [[asdict(status) for status in statuses] for statuses in (down, pipeline.status())],

@@ -25,8 +25,9 @@ from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.pipeline import Pipeline
 from llmspan.settings import Settings
+from polling import until
 from records import make_trace
-from scripted import Ready, until
+from scripted import Ready
 from stores import clickhouse, postgres, shutting_down
 from stores.clickhouse_http import drop, drop_before
 from stores.clickhouse_process import FrontProcess
@@ -109,7 +110,7 @@ def fed_and_killed(pipeline: Pipeline, seed: int, kill: Callable[[], None]) -> l
         delivered = pipeline.status()[0].delivered
         feeding = threading.Thread(target=lambda: ids.extend(feed(pipeline, draw)))
         feeding.start()
-        until(partial(has_more, pipeline, delivered), PATIENCE)
+        until(partial(has_more, pipeline, delivered))
         kill()
         feeding.join()
     return ids + feed(pipeline, draw)
@@ -185,7 +186,7 @@ def test_clickhouse_resets(seed: int, with_spool: bool, tmp_path: Path) -> None:
     pipeline = pipeline_for(backend, tmp_path / "spool" if with_spool else None)
     with clickhouse.front().failing(drop, times=3), clickhouse.front().failing(drop_before, times=2):
         ids = feed(pipeline, random.Random(seed))
-        until(lambda: pipeline.status()[0].delivered > 0, PATIENCE)
+        until(lambda: pipeline.status()[0].delivered > 0)
     check("connections to ClickHouse reset", pipeline, ids, backend, with_spool=with_spool)
 
 
@@ -235,7 +236,7 @@ def test_a_sidecar_with_two_stores_is_killed(
     with shutting_down(SQLiteBackend(tmp_path / "traces.db")) as first, shutting_down(second):
         first.open()
         second.open()
-        until(lambda: len(second.ids_with_prefix("", 1_000_000)) == len(ids), PATIENCE)
+        until(lambda: len(second.ids_with_prefix("", 1_000_000)) == len(ids))
         enter("SIGKILL of a sidecar with a spool: first store", ids, stored(first), statuses)
         enter("SIGKILL of a sidecar with a spool: second store", ids, stored(second), statuses)
     assert sidecar.end() == 0

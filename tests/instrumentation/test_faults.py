@@ -37,8 +37,9 @@ from llmspan.metrics import CallMetrics
 from llmspan.redaction import Redactor
 from llmspan.settings import Settings
 from llmspan.span_processor import attach_processor
+from polling import until
 from records import make_trace
-from scripted import Ready, Scripted, pipeline_to, raising, until
+from scripted import Ready, Scripted, pipeline_to, raising
 from signals import RESOURCE
 
 pytestmark = pytest.mark.filterwarnings(*SDK_WARNINGS)

@@ -19,7 +19,7 @@ import pytest
 
 from integration.programs import NO_OTLP, environment, running
 from llmspan.reader import Reader
-from scripted import until
+from polling import until
 from streams import ALL, WORDS, Api
 from watching import Watch, watching
 from webservers import PATIENCE, Moment, Page, leave, providing, read_until, uvicorn_serving, visiting, wsgiref_serving
@@ -59,12 +59,12 @@ def test_client_goes_away(api: Api, case: Case, caplog: pytest.LogCaptureFixture
             if case.serving is wsgiref_serving:
                 provider.gate.set()
             assert page.done.acquire(timeout=PATIENCE)
-            until(lambda: is_over(page, watch), PATIENCE)
+            until(lambda: is_over(page, watch))
             seen = len(page.events)
             with visiting(port) as client:
                 assert read_until(client, lambda _: False).count(b"data") > page.enough
             assert page.done.acquire(timeout=PATIENCE)
-            until(lambda: is_over(page, watch), PATIENCE)
+            until(lambda: is_over(page, watch))
     assert page.wrong == []
     assert [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING] == []
     left, next_one = watch.records
@@ -132,7 +132,7 @@ def test_client_of_gunicorn_goes_away(worker: str, tmp_path: Path) -> None:
 
 def said(log: Path, pattern: str) -> str:
     """What a server has logged, once it has."""
-    until(lambda: re.search(pattern, log.read_text()), PATIENCE)
+    until(lambda: re.search(pattern, log.read_text()))
     found = re.search(pattern, log.read_text())
     assert found is not None
     return found[1]

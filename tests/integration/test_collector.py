@@ -22,7 +22,8 @@ from llmspan.demo.server import DemoServer
 from llmspan.otlp import OTLPSpanExporter
 from llmspan.reader import Reader
 from llmspan.trace import ProviderTrace
-from otelcol import Collector, eventually
+from otelcol import Collector
+from polling import until
 
 pytestmark = pytest.mark.collector
 
@@ -207,7 +208,7 @@ def test_sampling_keeps_what_matters_and_metrics_count_everything(tmp_path: Path
     sampling = {"OTELCOL_DECISION_WAIT": "1s", "OTELCOL_SAMPLE_PERCENT": "1", "OTELCOL_METRICS_INTERVAL": "200ms"}
     with Collector(tmp_path, *stages, **sampling) as collector:
         send(collector, [*calls, agent])
-        eventually(lambda: counted_calls(collector) == len(calls))
+        until(lambda: counted_calls(collector) == len(calls))
     kept = {span["attributes"].get("number") for span in collector.spans()}
     assert kept >= {*range(1000, 1100), 2001, 2002, 2003}
     assert len(kept) < 300

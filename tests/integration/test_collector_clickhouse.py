@@ -24,7 +24,8 @@ from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.demo.server import DemoServer
 from llmspan.query.tree import Node
 from llmspan.trace import ProviderTrace
-from otelcol import Collector, eventually
+from otelcol import Collector
+from polling import until
 from stores import clickhouse as store
 
 SQL = otelcol.CONFIG / "clickhouse.sql"
@@ -98,7 +99,7 @@ def test_records_come_back_from_what_the_collector_wrote(
         done = run(*command, env={**program(provider, direct, hop), "LLMSPAN_TEST_RECORDINGS": str(RECORDINGS)})
         assert done.returncode == 0, done.stderr
         made = len(interaction_ids()[::every])
-        eventually(lambda: written(database) >= made)
+        until(lambda: written(database) >= made)
     expected = {trace.id: as_from_a_span(trace) for trace in records_in(direct).values()}
     found = backend(database)
     for record_id, record in expected.items():
@@ -123,11 +124,11 @@ def test_it_waits_while_the_database_is_down(tmp_path: Path, server: ExportersCl
         command = ("opentelemetry-instrument", sys.executable, "examples/openai_stream.py")
         done = run(*command, env=program(provider, tmp_path / "traces.db", hop))
         assert done.returncode == 0, done.stderr
-        eventually(lambda: server.refused > 0)
+        until(lambda: server.refused > 0)
         hop.kill()
         with collector(tmp_path / "collector", server, database):
             server.refusing.clear()
-            eventually(lambda: written(database) == 1)
+            until(lambda: written(database) == 1)
 
 
 @pytest.mark.collector
@@ -140,7 +141,7 @@ def test_a_run_that_came_through_the_collector_is_a_tree(
         script = str(Path(__file__).with_name("exporting_provider.py"))
         done = run(sys.executable, script, str(AGENT), env=program(provider, direct, hop))
         assert (done.returncode, done.stderr) == (0, "")
-        eventually(lambda: spans_in(database) == len(SHAPE))
+        until(lambda: spans_in(database) == len(SHAPE))
     with Reader(backend(database)) as reader, Reader(SQLiteBackend(direct)) as expected:
         tree, wanted = (one.tree(run_id="agent-run-1") for one in (reader, expected))
         assert [(node.depth, *kind_and_name(node)) for node in tree.nodes] == SHAPE

@@ -13,7 +13,8 @@ import pytest
 from integration.programs import ROOT, environment
 from llmspan.demo.server import DemoServer
 from llmspan.reader import Reader
-from otelcol import Collector, eventually
+from otelcol import Collector
+from polling import until
 
 pytestmark = pytest.mark.collector
 
@@ -47,12 +48,12 @@ def test_kill_9_under_load_loses_nothing(tmp_path: Path) -> None:
         program = subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
             for share in (0.2, 0.6):
-                eventually(partial(under_way, hop, database, CALLS * share))
+                until(partial(under_way, hop, database, CALLS * share))
                 hop.kill()
                 hop = Collector(tmp_path / "hop", "forward", ports=hop.ports, FORWARD_ENDPOINT=store.http)
             _, told = program.communicate(timeout=120)
             assert program.returncode == 0, told
-            eventually(lambda: len({span["spanId"] for span in store.spans()}) >= CALLS)
+            until(lambda: len({span["spanId"] for span in store.spans()}) >= CALLS)
         finally:
             program.kill()
             program.wait()

@@ -24,7 +24,7 @@ from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.demo.server import DemoServer
 from llmspan.reader import Reader
 from llmspan.settings import Settings
-from scripted import until
+from polling import until
 from stores import clickhouse, postgres
 from stores.sidecar import RunningSidecar, short_directory
 
@@ -84,7 +84,7 @@ def test_gunicorn(kind: str, launcher: str, preload: list[str], env: dict[str, s
         command = [*LAUNCHERS[launcher], "gunicorn", *preload, *options, "wsgi_app:app"]
         names = [f"step-{number:02}" for number in range(30)]
         with running(*command, env=env, folder=tmp_path) as process:
-            until(path.exists, PATIENCE)
+            until(path.exists)
             ask(path, names)
             process.terminate()
             assert process.wait(PATIENCE) == 0

@@ -21,6 +21,7 @@ import pytest
 
 from integration.programs import NO_OTLP, ROOT, environment
 from llmspan.demo.server import DemoServer
+from polling import until
 
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "index.md", *sorted((DOCS / "guides").glob("[!i]*.md"))]
@@ -82,14 +83,13 @@ def free_port() -> int:
 
 def wait_for(port: int, process: subprocess.Popen[str]) -> None:
     """Return when something listens on ``port``."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
+
+    def listens() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    raise AssertionError("nothing listens")
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens, "nothing listens")
 
 
 class Shell:

@@ -19,7 +19,7 @@ import pytest
 from integration.programs import NO_OTLP, ROOT, environment, run, running, steps_in
 from integration.unix_http import PATIENCE, ask, get
 from llmspan.demo.server import DemoServer
-from scripted import until
+from polling import until
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +80,13 @@ def test_gunicorn_with_preloaded_workers(env: dict[str, str], folder: Path) -> N
         "wsgi_app:app",
     )
     with running(*command, env=env, folder=folder) as process:
-        until(lambda: get(place, "first"), PATIENCE)
-        until(lambda: steps(folder) == ["first"], PATIENCE)
+        until(lambda: get(place, "first"))
+        until(lambda: steps(folder) == ["first"])
         names = [f"step-{number:02}" for number in range(40)]
         with locked(folder):
             ask(place, names)
             process.terminate()
-            until(lambda: "Handling signal: term" in (folder / "log.txt").read_text(), PATIENCE)
+            until(lambda: "Handling signal: term" in (folder / "log.txt").read_text())
         process.wait(PATIENCE)
     assert steps(folder) == ["first", *names]
 
@@ -96,22 +96,22 @@ def test_uvicorn_with_reload(env: dict[str, str], folder: Path) -> None:
     place = folder / "s"
     command = ("uvicorn", "--reload", "--reload-dir", str(folder), "--uds", str(place), "asgi_app:app")
     with running(*command, env=env, folder=folder) as process:
-        until(lambda: get(place, "first"), PATIENCE)
-        until(lambda: steps(folder) == ["first"], PATIENCE)
+        until(lambda: get(place, "first"))
+        until(lambda: steps(folder) == ["first"])
         one, two = [f"one-{number:02}" for number in range(20)], [f"two-{number:02}" for number in range(20)]
         with locked(folder):
             ask(place, one)
             log = folder / "log.txt"
             program = folder / "asgi_app.py"
             program.write_text(program.read_text() + "\n")
-            until(lambda: "Shutting down" in log.read_text(), PATIENCE)
-        until(lambda: log.read_text().count("Application startup complete") == 2, PATIENCE)
-        until(lambda: get(place, "second"), PATIENCE)
-        until(lambda: "second" in steps(folder), PATIENCE)
+            until(lambda: "Shutting down" in log.read_text())
+        until(lambda: log.read_text().count("Application startup complete") == 2)
+        until(lambda: get(place, "second"))
+        until(lambda: "second" in steps(folder))
         with locked(folder):
             ask(place, two)
             process.terminate()
-            until(lambda: log.read_text().count("Shutting down") == 2, PATIENCE)
+            until(lambda: log.read_text().count("Shutting down") == 2)
         process.wait(PATIENCE)
     assert steps(folder) == sorted(["first", "second", *one, *two])
 
@@ -138,12 +138,12 @@ def test_celery_prefork(env: dict[str, str], folder: Path) -> None:
     command = ("celery", "-A", "tasks", "worker", "--pool", "prefork", "-c", "2", "--loglevel", "INFO")
     with running(*command, env=env, folder=folder) as process:
         send(["first"])
-        until(lambda: (folder / "traces.db").exists() and steps(folder) == ["first"], PATIENCE)
+        until(lambda: (folder / "traces.db").exists() and steps(folder) == ["first"])
         with locked(folder):
             send(names)
-            until(lambda: (folder / "log.txt").read_text().count("succeeded in") == 21, PATIENCE)
+            until(lambda: (folder / "log.txt").read_text().count("succeeded in") == 21)
             process.terminate()
-            until(lambda: "Warm shutdown" in (folder / "log.txt").read_text(), PATIENCE)
+            until(lambda: "Warm shutdown" in (folder / "log.txt").read_text())
         process.wait(PATIENCE)
     assert steps(folder) == ["first", *names]
 

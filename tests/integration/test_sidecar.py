@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from llmspan.errors import RetryableError, SettingsError
 from llmspan.pipeline import Pipeline
 from llmspan.settings import Settings
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, SidecarProcess, short_directory
@@ -59,14 +59,6 @@ def stored(database: Path) -> list[str]:
     with shutting_down(SQLiteBackend(database)) as backend:
         backend.open()
         return list(backend.ids_with_prefix("", 1_000_000))
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Poll a state that other processes make true."""
-    deadline = time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
 
 
 class Made:
@@ -115,7 +107,7 @@ def test_a_killed_sidecar_loses_nothing_and_doubles_nothing(start, path, databas
     for at in range(3):
         before = len(stored(database))
         submit(line, traces[at * 2000 : (at + 1) * 2000])
-        eventually(lambda: len(stored(database)) > before)  # noqa: B023 - called at once
+        until(lambda: len(stored(database)) > before)  # noqa: B023 - called at once
         sidecar.end(signal.SIGKILL)
         sidecar = start()
     assert line.flush(120)
@@ -206,7 +198,7 @@ def test_it_ends_under_load_without_losing_what_it_acknowledged(start, path, dat
     line = sending(path)
     traces = numbered(3000)
     submit(line, traces)
-    eventually(lambda: len(stored(database)) > 0)
+    until(lambda: len(stored(database)) > 0)
     assert sidecar.end() == 0
     start()
     assert line.flush(120)
@@ -259,9 +251,9 @@ def test_of_several_that_start_at_once_one_serves(start, path) -> None:
     """Over the socket of a dead one, exactly one of several takes over."""
     start().end(signal.SIGKILL)
     rivals = [start(wait=False) for _ in range(4)]
-    eventually(lambda: sum(rival.process.poll() is None for rival in rivals) == 1)
+    until(lambda: sum(rival.process.poll() is None for rival in rivals) == 1)
     with shutting_down(SocketBackend(path)) as backend:
-        eventually(lambda: _opens(backend))
+        until(lambda: _opens(backend))
     assert sorted(rival.process.poll() or 0 for rival in rivals) == [0, 2, 2, 2]
 
 

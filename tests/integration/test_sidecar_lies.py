@@ -16,8 +16,8 @@ from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.socket import SocketBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.sidecar import server
+from polling import until
 from records import make_trace
-from scripted import until
 from stores import shutting_down
 from stores.raw_sender import HELLO, frame, heard, is_connected, record
 from stores.sidecar import RunningSidecar, running_sidecars, short_directory

@@ -23,8 +23,8 @@ from llmspan.settings import Settings
 from llmspan.sidecar import RecordStore
 from llmspan.trace import ProviderTrace
 from llmspan.usage import Usage
+from polling import until
 from records import full_trace, make_trace
-from scripted import until
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, SidecarProcess, short_directory
 

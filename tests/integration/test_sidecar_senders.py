@@ -23,8 +23,9 @@ from llmspan.settings import Settings
 from llmspan.sidecar import server
 from llmspan.sidecar.senders import Senders, limit_by_descriptors
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Ready, until
+from scripted import Ready
 from stores import shutting_down
 from stores.raw_sender import HELLO, heard, is_connected, record
 from stores.sidecar import RunningSidecar, SidecarProcess, running_sidecars, short_directory

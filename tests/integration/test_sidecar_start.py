@@ -18,8 +18,9 @@ from llmspan.backends.socket import backend as socket_backend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.pipeline import Pipeline
 from llmspan.settings import Settings
+from polling import until
 from records import make_trace
-from scripted import Ready, until
+from scripted import Ready
 from stores import shutting_down
 from stores.sidecar import SidecarProcess, short_directory
 
@@ -96,7 +97,7 @@ def test_senders_that_gave_up_waiting_lose_nothing(listening, pipeline, tmp_path
     """It starts after several tries had no answer in time: the next try stores all, once."""
     with monkeypatch.context() as patch:
         patch.setattr(socket_backend, "_GREETING", 0.01)
-        until(lambda: pipeline.status()[0].failed_writes >= 3, PATIENCE)
+        until(lambda: pipeline.status()[0].failed_writes >= 3)
     with activated(listening, tmp_path / "t.db"):
         assert pipeline.flush(PATIENCE)
     (status,) = pipeline.status()

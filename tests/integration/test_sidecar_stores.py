@@ -22,8 +22,8 @@ from llmspan.pipeline.spool import Spool
 from llmspan.settings import Settings
 from llmspan.sidecar import RecordStore, server
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import until
 from stores import shutting_down
 from stores.sidecar import RunningSidecar, running_sidecars, short_directory
 

@@ -13,7 +13,7 @@ import pytest
 from integration.programs import NO_OTLP, ROOT, environment, run, running
 from integration.unix_http import PATIENCE, get
 from llmspan.demo.server import DemoServer
-from scripted import until
+from polling import until
 
 #: nobody listens there
 NOWHERE = "postgresql://user:secret-word@127.0.0.1:1/nowhere"
@@ -101,7 +101,7 @@ def test_uvicorn(env: dict[str, str], tmp_path: Path, number: signal.Signals, wo
     place, script = tmp_path / "s", str(Path(sys.executable).parent / "llmspan")
     command = (script, "run", "--", "uvicorn", *workers, "--uds", str(place), "asgi_app:app")
     with running(*command, env=env, folder=tmp_path) as process:
-        until(lambda: get(place, "first"), PATIENCE)
+        until(lambda: get(place, "first"))
         process.send_signal(number)
         process.wait(PATIENCE)
     lines = [line for line in (tmp_path / "log.txt").read_text().splitlines() if line.startswith("llmspan: ")]

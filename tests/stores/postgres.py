@@ -13,9 +13,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import Composable
 
 from llmspan.backends.postgres import PostgresBackend
+from polling import until
 
 GIVEN = os.environ.get("LLMSPAN_TEST_POSTGRES_DSN")
 USER, PASSWORD, DATABASE = "postgres", "secret-of-the-superuser", "postgres"
@@ -119,14 +119,14 @@ class Server:
             children = _children(process.pid)
             process.kill()
             process.wait(60)
-            _until(lambda: all(_parent(pid) is None for pid in children), f"without their postmaster: {children}")
+            until(lambda: all(_parent(pid) is None for pid in children), f"without their postmaster: {children}")
 
     def kill_backend(self) -> None:
         """SIGKILL of a process that serves somebody else; return when the postmaster has restarted all the others."""
         sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         pid = execute(self.dsn(), sql)[0][0]
         os.kill(pid, signal.SIGKILL)
-        _until(lambda: not Path(f"/proc/{pid}").exists(), f"the postmaster has not noticed the end of {pid}")
+        until(lambda: not Path(f"/proc/{pid}").exists(), f"the postmaster has not noticed the end of {pid}")
         self.wait_until_ready()
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -247,13 +247,6 @@ def _bin() -> Path:
 def someone_else() -> int | None:
     """Postgres refuses to run as root."""
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-
-
-def _until(holds: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.005)
 
 
 def _children(parent: int) -> list[int]:

@@ -13,8 +13,9 @@ from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.errors import PermanentError, RetryableError, SettingsError
 from llmspan.pipeline.queue import Queue, size_of
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, until, waiting
+from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, waiting
 
 
 def test_one_refuses_one_hangs_one_is_well(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from llmspan.pipeline import wake_signal
 from llmspan.pipeline.wake_signal import WakeSignal
 from llmspan.settings import Settings
-from scripted import Scripted, identity_holds, ids_in, pipeline_to, submit, until
+from polling import until
+from scripted import Scripted, identity_holds, ids_in, pipeline_to, submit
 
 #: seconds that no test waits for: what is to end a linger of this length has to end it itself
 _LONG = 60.0

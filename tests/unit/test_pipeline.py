@@ -15,8 +15,9 @@ from llmspan.errors import PermanentError, RetryableError, ThrottledError
 from llmspan.pipeline import Pipeline
 from llmspan.pipeline.backend_worker import BackendWorker
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, until, waiting
+from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, waiting
 
 
 def test_everything_accepted_is_delivered() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from llmspan.errors import RetryableError, SettingsError
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import full_trace, make_trace
 from scripted import (
     Away,
@@ -26,7 +27,6 @@ from scripted import (
     pipeline_to,
     raising,
     submit,
-    until,
     waiting,
 )
 

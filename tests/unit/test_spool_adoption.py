@@ -17,7 +17,8 @@ from llmspan.pipeline.spool import cursor as cursors
 from llmspan.pipeline.spool import spool as spools
 from llmspan.pipeline.spool.directory import make_directory, orphaned_directories
 from llmspan.pipeline.statistics import DeliveryStats
-from scripted import Away, Noting, file_limit, identity_holds, ids_in, only, pipeline_to, submit, until
+from polling import until
+from scripted import Away, Noting, file_limit, identity_holds, ids_in, only, pipeline_to, submit
 
 pytestmark = pytest.mark.usefixtures("no_defects")
 

@@ -18,8 +18,9 @@ from llmspan.pipeline.spool.cursor import load
 from llmspan.pipeline.spool.directory import SpoolDirectory, orphaned_directories
 from llmspan.pipeline.statistics import DeliveryStats
 from llmspan.trace import ProviderTrace
+from polling import until
 from records import make_trace
-from scripted import Away, Noting, Ready, Scripted, ids_in, only, pipeline_to, raising, submit, until
+from scripted import Away, Noting, Ready, Scripted, ids_in, only, pipeline_to, raising, submit
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
