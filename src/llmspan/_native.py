@@ -174,6 +174,10 @@ class Lock:
         """Release it."""
         self._lock.release()
 
+    def locked(self) -> bool:
+        """Whether somebody has it."""
+        return self._lock.locked()
+
     def __enter__(self) -> None:
         self.acquire()
 

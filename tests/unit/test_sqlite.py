@@ -6,7 +6,9 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -267,6 +269,29 @@ def test_settings_of_the_connections(backend):
         assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
     with backend._reader.use() as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM provider_traces")
+
+
+def test_two_threads_read_at_the_same_time(backend):
+    """A query of one thread does not wait for that of another, and both are ended by a cancellation."""
+    backend.write([make_trace()])
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    def read(is_reading: threading.Event) -> sqlite3.Connection:
+        with backend._reader.use() as connection:
+            is_reading.set()
+            with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+                connection.execute(endless)
+            return connection
+
+    with ThreadPoolExecutor(2) as pool:
+        readings = []
+        for _ in range(2):
+            is_reading = threading.Event()
+            readings.append(pool.submit(read, is_reading))
+            assert is_reading.wait(60)
+        while not all(reading.done() for reading in readings):
+            backend.cancel()
+        assert readings[0].result() is not readings[1].result()
 
 
 def test_waits_for_its_turn_to_change_the_mode(backend, path, monkeypatch):

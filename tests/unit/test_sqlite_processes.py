@@ -122,17 +122,21 @@ def test_child_opens_its_own(path):
     script = """
 backend.write([trace("before")])
 backend.get("before")
-inherited = [handle._connection for handle in (backend._writer, backend._reader)]
+handles = (backend._writer, backend._reader._first, backend._reader._second)
+with backend._reader.use(), backend._reader.use():
+    pass
+inherited = [handle._connection for handle in handles]
+assert None not in inherited
 
 def write():
-    assert [handle._connection for handle in (backend._writer, backend._reader)] == [None, None]
+    assert [handle._connection for handle in handles] == [None, None, None]
     backend.write([trace("child")])
     assert backend.get("before") and backend.get("child")
-    assert not {id(backend._writer._connection), id(backend._reader._connection)} & {id(one) for one in inherited}
+    assert not {id(handle._connection) for handle in handles if handle._connection} & {id(one) for one in inherited}
     backend.shutdown()
 
 child(write)
-assert [handle._connection for handle in (backend._writer, backend._reader)] == inherited
+assert [handle._connection for handle in handles] == inherited
 backend.write([trace("after")])
 child(lambda: backend.write([trace("second child")]))
 assert backend.get("second child")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..backends.base import SupportsCancel
 from ..bills import Bill, Group, bills
 from ..cost import price_version
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
@@ -89,9 +91,25 @@ def _with_period(
 
 
 def _sums(reader: Reader, names: Sequence[GroupBy], filters: Filters, extras: Extras) -> Sums:
-    rows = reader.stats(names, filters, measures=extras.measures)
-    priced = bills(reader, names, filters) if extras.cost else None
+    if not extras.cost:
+        rows, priced = reader.stats(names, filters, measures=extras.measures), None
+    else:
+        rows, priced = _rows_and_bills(reader, names, filters, extras)
     return Sums(add_estimates(rows, reader, names, filters) if extras.estimates else rows, priced)
+
+
+def _rows_and_bills(
+    reader: Reader, names: Sequence[GroupBy], filters: Filters, extras: Extras
+) -> tuple[Sequence[StatsRow], Mapping[Group, Bill]]:
+    """Both at the same time, as far as the store can: the prices are loaded while the database computes."""
+    with ThreadPoolExecutor(1) as pool:
+        priced = pool.submit(bills, reader, names, filters)
+        try:
+            return reader.stats(names, filters, measures=extras.measures), priced.result()
+        except BaseException:
+            if isinstance(reader.backend, SupportsCancel):
+                reader.backend.cancel()  # the thread ends, too
+            raise
 
 
 def _local_periods(reader: Reader, name: str, filters: Filters) -> Iterator[tuple[str, Filters]]:

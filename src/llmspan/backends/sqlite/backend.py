@@ -1,7 +1,7 @@
 """The SQLite backend: one file, no server, several processes at once. What one gets without choosing.
 
-One connection writes, one reads, each behind its lock. A write is one transaction; ``id`` is the primary key, so a
-record that comes again changes nothing. Listings never select a payload.
+One connection writes, one or two read, each behind its lock. A write is one transaction; ``id`` is the primary key, so
+a record that comes again changes nothing. Listings never select a payload.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..span_rows import SPAN_COLUMNS, decode_span, encode_span, spans_of_traces
 from . import text_index
 from .connection import SQLiteConnection, transaction, translate_errors
 from .deletion import StepSize, can_shrink, delete_step, empty_log, return_free_pages, rewrite, without_patience
+from .read_connections import ReadConnections
 from .read_only import may_write
 from .retention import Retention
 
@@ -107,7 +108,7 @@ class SQLiteBackend(SQLQueryMixin):
         """``retention_days`` and ``max_bytes``: what is older or more is deleted after writes; None keeps it."""
         self._path = _absolute(default_path() if path is None else _named(path))
         self._writer = SQLiteConnection(self._path, busy_timeout, read_only=False)
-        self._reader = SQLiteConnection(self._path, busy_timeout, read_only=True)
+        self._reader = ReadConnections(self._path, busy_timeout)
         self._retention = Retention(self._path, retention_days, max_bytes)
 
     @classmethod
@@ -162,7 +163,7 @@ class SQLiteBackend(SQLQueryMixin):
         return True
 
     def shutdown(self) -> None:
-        """Release both connections."""
+        """Release all connections."""
         self._reader.close()
         self._writer.close()
 

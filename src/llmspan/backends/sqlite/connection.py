@@ -71,6 +71,11 @@ class SQLiteConnection:
                 if self._is_for_one_use:
                     self._close()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a thread has it now."""
+        return self._lock.locked()
+
     def is_empty(self) -> bool:
         """Whether there is no file yet, or one in which nothing was ever written; looks without making one."""
         try:
