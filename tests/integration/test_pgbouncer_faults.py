@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ import llmspan
 from llmspan import lifecycle
 from llmspan.backends.postgres import PostgresBackend
 from llmspan.errors import RefusedError, RetryableError
+from polling import until
 from records import make_trace, this_day
 from replay import client_for, transport
 from scripted import Ready, identity_holds, pipeline_to
@@ -162,13 +164,14 @@ def test_a_server_that_restarts_behind_the_pooler(server, mode):
 
 def until_written(backend: PostgresBackend, trace) -> None:
     """As the pipeline does: whatever is said that passes by itself, the same batch again."""
-    for _ in range(60):
-        try:
+
+    def is_written() -> bool:
+        with contextlib.suppress(RetryableError):
             backend.write([trace])
-        except RetryableError:
-            continue
-        return
-    raise AssertionError("the server did not come back for the pooler")
+            return True
+        return False
+
+    until(is_written, "the server did not come back for the pooler")
 
 
 # -- who cannot come in, and who has to wait

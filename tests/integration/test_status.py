@@ -30,6 +30,7 @@ from llmspan.pipeline.status_file import (
     read_statuses,
     status_directory,
 )
+from polling import until
 from records import make_trace
 from stores import shutting_down
 from stores.sidecar import SidecarProcess, short_directory
@@ -82,9 +83,9 @@ def test_processes_say_how_they_are(program: subprocess.Popen[str], directory: P
     assert program.stdin is not None
     assert program.stdout is not None
     assert {program.stdout.readline(), program.stdout.readline()} == {"parent\n", "child\n"}
-    accepted: dict[int, int] = {}
-    while sorted(accepted.values()) != [2, 3]:  # a file is a second old at most
-        accepted = {one["pid"]: one["backends"][0]["accepted"] for one in statuses()}
+    # a file is a second old at most, and may be from between accepting and writing
+    until(lambda: sorted(one["backends"][0]["delivered"] for one in statuses()) == [2, 3])
+    accepted = {one["pid"]: one["backends"][0]["accepted"] for one in statuses()}
     (child,) = accepted.keys() - {program.pid}
     assert (accepted[program.pid], accepted[child]) == (3, 2)
     assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
