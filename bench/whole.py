@@ -26,12 +26,16 @@ from whole_program import SERIES
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
 BARE = "bare SDK"
 #: the series of the table; the JSON has all of them
 SHOWN = (
     "messages", "messages, 5 ms apart", "messages, 20 chunks", "messages, 500 chunks",
     "chat", "chat, 5 ms apart", "chat, 20 chunks", "chat, 500 chunks",
 )  # fmt: skip
+#: the peers and series of the short table: instrumentations of OpenTelemetry that record content
+COMPARED = ("official, content", "openinference", "llmspan")
+SHORT = ("messages", "messages, 5 ms apart", "chat", "messages, 500 chunks", "chat, 500 chunks")
 Rounds = dict[str, list[dict[str, dict[str, float]]]]
 
 
@@ -91,10 +95,20 @@ def table_of(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def short_table_of(rows: list[dict[str, Any]]) -> str:
+    """What a call adds to the bare SDK's CPU time, of a few peers and series."""
+    cpu = {(row["peer"], row["series"]): row["cpu"] for row in rows}
+    lines = ["| added CPU, µs a call | " + " | ".join(SHORT) + " |", "|---" + "|---:" * len(SHORT) + "|"]
+    for name in COMPARED:
+        added = [f"{cpu[name, title] - cpu[BARE, title]:,}" for title in SHORT]
+        lines.append(f"| {name} | " + " | ".join(added) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--docs", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/performance.md and README.md")
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"one of: {', '.join(PEERS)}")
     options = parser.parse_args()
     unknown = set(options.peers) - PEERS.keys()
@@ -111,6 +125,8 @@ def main() -> None:
         report.write_between(
             PAGE, "whole", f"{table}\n\nMeasured on {today}, median of {options.rounds} rounds: {measured}."
         )
+        if not options.peers:
+            report.write_between(README, "whole", short_table_of(rows))
 
 
 if __name__ == "__main__":

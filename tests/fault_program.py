@@ -37,7 +37,8 @@ RESULT = {"custom_id": "a", "result": {"type": "succeeded", "message": MESSAGES.
 USES_TOOL = [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}]
 
 
-INLINED = {"inlinedResponses": [{"response": {"responseId": "r"}, "metadata": {"key": "a"}}]}
+#: more than is submitted at once
+INLINED = {"inlinedResponses": [{"response": {"responseId": "r" * 300_000}}, {"response": {"responseId": "r"}}]}
 
 
 class Odd:

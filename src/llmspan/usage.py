@@ -166,8 +166,6 @@ KNOWN_COUNTS: Final[dict[str, str | None]] = {
         "output_tokens_by_modality": "{}_output_tokens",
         "cached_tokens_by_modality": "cache_read_{}_tokens",
     }),
-    # an embedding of a batch (google.genai.types.SingleEmbedContentResponse)
-    "tokenCount": None,
     # Vertex AI's embeddings by :predict, and what a cache holds (google.genai.types.CachedContentUsageMetadata)
     "statistics[].token_count": None,
     "metadata.billableCharacterCount": "billable_characters",
@@ -200,7 +198,6 @@ _DISJOINT_SHAPES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
         "reasoning_tokens": ("total_thought_tokens",),
     },
     {"input_tokens": ("statistics[].token_count",)},
-    {"input_tokens": ("tokenCount",)},
 )
 _ANTHROPIC_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
 

@@ -284,14 +284,15 @@ def test_two_threads_read_at_the_same_time(backend):
             return connection
 
     with ThreadPoolExecutor(2) as pool:
-        readings = []
-        for _ in range(2):
-            is_reading = threading.Event()
-            readings.append(pool.submit(read, is_reading))
-            assert is_reading.wait(60)
+        starts = [threading.Event() for _ in range(2)]
+        readings = [pool.submit(read, starts[0])]
+        assert starts[0].wait(60)
+        readings.append(pool.submit(read, starts[1]))
+        together = starts[1].wait(60)
         while not all(reading.done() for reading in readings):
             backend.cancel()
-        assert readings[0].result() is not readings[1].result()
+    assert together
+    assert readings[0].result() is not readings[1].result()
 
 
 def test_waits_for_its_turn_to_change_the_mode(backend, path, monkeypatch):

@@ -1,9 +1,9 @@
 """What a trace backend is: a synchronous store of provider traces.
 
-Backends are called from worker threads (writes) and by the reader (reads), one call at a time each; they never run on
-a caller's thread or event loop. They know nothing of queues or retries; to store spans as well is optional
-(:class:`SupportsSpanWrites`). Making one must neither connect nor fail: what can go wrong goes wrong in
-:meth:`Backend.open`, with a clear error.
+Backends are called from worker threads (writes) and by the reader (reads), one call at a time each unless they are
+:class:`SupportsParallelReads`; they never run on a caller's thread or event loop. They know nothing of queues or
+retries; to store spans as well is optional (:class:`SupportsSpanWrites`). Making one must neither connect nor fail:
+what can go wrong goes wrong in :meth:`Backend.open`, with a clear error.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ __all__ = [
     "SupportsDelete",
     "SupportsJsonPages",
     "SupportsMeasures",
+    "SupportsParallelReads",
     "SupportsReadOnly",
     "SupportsRemove",
     "SupportsRetention",
@@ -51,7 +52,6 @@ __all__ = [
 #: What ``stats`` can group by: a period (``hour``, ``day``, ``week``, ``month``), a scalar key of the record or its
 #: short name, ``model`` (the response model, or the requested one where none came back), ``tag``, or an attribute.
 GroupBy = str
-
 #: those of them that every backend has always known
 GROUPS: Final[tuple[GroupBy, ...]] = (
     "model", "provider", "operation", "status", "day", "agent_id", "user_id", "org_id", "call_type", "source",
@@ -69,18 +69,11 @@ class Page:
         """What a notebook shows: a line for each record."""
         names = ("started", "id", "provider", "model", "status", "input", "output", "ms")
         rows = [
-            (
-                f"{trace.started:%Y-%m-%d %H:%M:%S}Z",
-                trace.id,
-                trace.provider,
-                trace.response_model or trace.request_model,
-                trace.status,
-                trace.usage.input_tokens,
-                trace.usage.output_tokens,
-                trace.duration_ns // 1_000_000,
-            )
+            (f"{trace.started:%Y-%m-%d %H:%M:%S}Z", trace.id, trace.provider,
+             trace.response_model or trace.request_model, trace.status, trace.usage.input_tokens,
+             trace.usage.output_tokens, trace.duration_ns // 1_000_000)
             for trace in self.traces
-        ]
+        ]  # fmt: skip
         return list_table(names, rows)
 
 
@@ -112,8 +105,8 @@ class StatsRow:
     def _repr_html_(self) -> str:
         """What a notebook shows: the group and its sums, ``-`` for those that no call has reported."""
         names = [f.name for f in fields(self) if f.name not in ("group", "details", "measures")]
-        numbers = {name: getattr(self, name) for name in names} | dict(self.details)
-        numbers |= {} if self.measures is None else asdict(self.measures)
+        measures = {} if self.measures is None else asdict(self.measures)
+        numbers = {name: getattr(self, name) for name in names} | dict(self.details) | measures
         return list_table([*self.group, *numbers], [[*self.group.values(), *numbers.values()]])
 
 
@@ -322,6 +315,13 @@ class SupportsCancel(Protocol):
     def limit_reads(self, seconds: float) -> None:
         """End each query by itself after ``seconds``, where :meth:`cancel` cannot."""
         ...
+
+
+@runtime_checkable
+class SupportsParallelReads(Protocol):
+    """A backend that gains from two reads at the same time, by two threads; no backend has to."""
+
+    reads_in_parallel: ClassVar[bool]
 
 
 @runtime_checkable

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..backends.base import SupportsCancel
+from ..backends.base import SupportsCancel, SupportsParallelReads
 from ..bills import Bill, Group, bills
 from ..cost import price_version
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
@@ -22,7 +22,7 @@ from ..trace import nanoseconds_of
 from .zone import is_utc, offset, zoned
 
 if TYPE_CHECKING:
-    from ..backends.base import Filters, GroupBy, StatsRow
+    from ..backends.base import Backend, Filters, GroupBy, StatsRow
     from ..reader import Reader
     from ..trace import ProviderTrace
 
@@ -101,15 +101,25 @@ def _sums(reader: Reader, names: Sequence[GroupBy], filters: Filters, extras: Ex
 def _rows_and_bills(
     reader: Reader, names: Sequence[GroupBy], filters: Filters, extras: Extras
 ) -> tuple[Sequence[StatsRow], Mapping[Group, Bill]]:
-    """Both at the same time, as far as the store can: the prices are loaded while the database computes."""
-    with ThreadPoolExecutor(1) as pool:
-        priced = pool.submit(bills, reader, names, filters)
-        try:
-            return reader.stats(names, filters, measures=extras.measures), priced.result()
-        except BaseException:
-            if isinstance(reader.backend, SupportsCancel):
-                reader.backend.cancel()  # the thread ends, too
-            raise
+    """Both, and at the same time where the store gains from that: the prices are loaded while the database computes."""
+    if not isinstance(reader.backend, SupportsParallelReads):
+        return reader.stats(names, filters, measures=extras.measures), bills(reader, names, filters)
+    pool = ThreadPoolExecutor(1)
+    priced = pool.submit(bills, reader, names, filters)
+    try:
+        return reader.stats(names, filters, measures=extras.measures), priced.result()
+    except BaseException:  # Ctrl-C, too: the program ends when the other thread does
+        _cancel_until_done(reader.backend, priced)
+        raise
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _cancel_until_done(backend: Backend, reading: Future[Any]) -> None:
+    """End the queries of ``reading``: one that is asked between two of them meets none."""
+    while isinstance(backend, SupportsCancel) and not reading.done():
+        backend.cancel()
+        wait([reading], timeout=0.05)
 
 
 def _local_periods(reader: Reader, name: str, filters: Filters) -> Iterator[tuple[str, Filters]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 from .. import _json
 from .._bounded import drop_oldest
 from ..content import ContentPolicy
 from ..limits import id_key
-from ..trace import ProviderTrace, RecordStatus
+from ..trace import ProviderTrace, RecordStatus, nanoseconds_of
 from ..wire import error_type
 from ..wire.batch_result import BatchResult
 from .call import Call
@@ -23,10 +24,12 @@ from .credentials import call_credentials
 from .record import record_facts
 from .telemetry import publish
 
-__all__ = ["MAX_BATCHES", "Batch", "PendingResult", "Times", "is_reported"]
+__all__ = ["MAX_BATCHES", "FetchedBatch", "PendingResult", "Times", "count_as_reported", "times_of"]
 
 #: how many batches are remembered
 MAX_BATCHES: Final = 1000
+#: nanoseconds since the epoch: what 64 bits hold
+_LATEST: Final = 2**63 - 1
 _IDS: Final = uuid.uuid5(uuid.NAMESPACE_OID, "llmspan batch result")
 _STATUS: Final[dict[str, RecordStatus]] = {"succeeded": "ok", "canceled": "cancelled"}
 
@@ -38,8 +41,16 @@ class Times(NamedTuple):
     ended: int
 
 
-class Batch(Protocol):
-    """What the results of a batch have in common."""
+def times_of(created: object, ended: object) -> Times | None:
+    """The times of a batch; None if they are none that a store could hold, or contradict each other."""
+    if not (isinstance(created, datetime) and isinstance(ended, datetime)) or None in (created.tzinfo, ended.tzinfo):
+        return None
+    times = Times(nanoseconds_of(created), nanoseconds_of(ended))
+    return times if 0 <= times.created <= times.ended <= _LATEST else None
+
+
+class FetchedBatch(Protocol):
+    """A batch whose results were fetched: what they have in common."""
 
     @property
     def batch_id(self) -> str:
@@ -58,19 +69,19 @@ class Batch(Protocol):
 
     @property
     def service_tier(self) -> str | None:
-        """The tier of a result that does not name one."""
+        """The tier of all of its results, if that is not what each says."""
         ...
 
 
-def is_reported(call: Call, batch_id: str, line_count: int) -> bool:
-    """Whether metrics and events have reported the result behind ``line_count`` others: their order is stable.
+def count_as_reported(call: Call, batch_id: str, index: int) -> bool:
+    """Count a result of a batch as reported by metrics and events; whether it was before. Their order is stable.
 
     Stores recognise a result by its id; for metrics and events there is only this count.
     """
     reported, key = call.observer.reported_results, id_key(batch_id)
-    if line_count < reported.get(key, 0):
+    if index < reported.get(key, 0):
         return True
-    reported[key] = line_count + 1
+    reported[key] = index + 1
     drop_oldest(reported, MAX_BATCHES)
     return False
 
@@ -78,7 +89,7 @@ def is_reported(call: Call, batch_id: str, line_count: int) -> bool:
 class PendingResult:
     """The record of one result; see :class:`llmspan.sink.PendingRecord`. ``size``: bytes of its JSON."""
 
-    def __init__(self, call: Call, batch: Batch, result: BatchResult, size: int, *, is_reported: bool) -> None:
+    def __init__(self, call: Call, batch: FetchedBatch, result: BatchResult, size: int, *, is_reported: bool) -> None:
         self._call = call
         self._batch = batch
         self._result = result
@@ -124,18 +135,18 @@ class PendingResult:
         return policy.apply_to_payloads(None, text, credentials, failed=has_failed)
 
 
-def _batch_facts(batch: Batch, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:
+def _batch_facts(batch: FetchedBatch, result: BatchResult, facts: dict[str, Any]) -> dict[str, Any]:
     """The values in which the record of a result differs from that of its fetch, apart from the outcome."""
     batch_attributes = {"batch_id": batch.batch_id, "batch_custom_id": result.custom_id}
     batch_facts: dict[str, Any] = {
-        "id": str(uuid.uuid5(_IDS, f"{batch.batch_id}/{result.custom_id}")),
+        "id": str(uuid.uuid5(_IDS, f"{batch.batch_id}/{result.id}")),
         "parent_span_id": facts["span_id"],
         "span_id": None,
         "operation": result.operation,
         "api": result.api,
         "request_model": facts["request_model"] if batch.model is None else batch.model,
         "call_type": facts["call_type"] or "batch",
-        "service_tier": facts["service_tier"] or batch.service_tier,
+        "service_tier": batch.service_tier or facts["service_tier"],
         "attributes": {**facts["attributes"], **batch_attributes},
         "stream": False,
         "request_id": None,

@@ -158,7 +158,8 @@ class Call:
         self.parameters: Mapping[str, Any] = {}
         #: facts of the response that only spans, metrics and events have; set when the response is read
         self.span_facts = SpanFacts()
-        #: what was read of the response for the span, if the record needs no more, and the cleaned facts of it
+        #: what was read of the response for the span, if the record needs no more, and the cleaned facts of it; what
+        #: is known without reading it, if nobody needs more
         self.reply: Reply | None = None
         self.end_facts: dict[str, Any] | None = None
         #: the request and whether the call failed, for which the mask was made

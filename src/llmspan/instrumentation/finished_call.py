@@ -63,4 +63,6 @@ class FinishedCall:
         call = self.call
         stripped = self._stripped if self._stripped is not None else record_without_payload(call)
         self._stripped = replace(stripped, content="truncated" if call.observer.policy.keep else "metadata")
-        call.body = call.request = call.upload = call.credentials = call.reply = call.end_facts = None
+        call.body = call.upload = call.reply = call.end_facts = None
+        if call.batch_results is None:  # the results that it fetched are still to be masked
+            call.request = call.credentials = None

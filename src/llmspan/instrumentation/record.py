@@ -32,7 +32,7 @@ _MESSAGE_LIMIT: Final = 16_384
 
 def facts_for_span(call: Call) -> dict[str, Any]:
     """The values of the record that the span of a finished call gets at its end."""
-    reply = _summarize(call)
+    reply = _summarize(call) if call.reply is None else call.reply
     facts = _clean(call, {"provider": call.endpoint.provider, **_end_facts(call, reply)})
     if reply.parsed_as_json != "none":  # of a stream the record knows more
         call.reply, call.end_facts = reply, facts

@@ -14,6 +14,9 @@ __all__ = ["BatchResult"]
 class BatchResult:
     """One request of a batch and its result. ``response`` is what the API had answered alone, an error, or None."""
 
+    #: what tells it from the other results of its batch
+    id: str | None
+    #: what the program calls it
     custom_id: str | None
     #: ``succeeded``, ``errored``, ``canceled``, ``expired``, or what is yet to come
     kind: str

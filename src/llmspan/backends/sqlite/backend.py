@@ -98,6 +98,7 @@ class SQLiteBackend(SQLQueryMixin):
 
     name: ClassVar[str] = "sqlite"
     readable: ClassVar[bool] = True
+    reads_in_parallel: ClassVar[bool] = True
     _json: ClassVar[JsonDialect | None] = SQLITE
     _price_keys: ClassVar[Container[str] | None] = _INDEXED
 

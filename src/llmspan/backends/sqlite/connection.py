@@ -72,7 +72,7 @@ class SQLiteConnection:
                     self._close()
 
     @property
-    def is_used(self) -> bool:
+    def is_in_use(self) -> bool:
         """Whether a thread has it now."""
         return self._lock.locked()
 

@@ -25,7 +25,7 @@ class ReadConnections:
     @contextmanager
     def use(self) -> Generator[sqlite3.Connection]:
         """An open connection, for this thread alone; raises as :meth:`SQLiteConnection.use` does."""
-        chosen = self._second if self._first.is_used else self._first
+        chosen = self._second if self._first.is_in_use else self._first
         with chosen.use() as connection:
             yield connection
 

@@ -6,15 +6,13 @@ unless the response has results: only then has it a span and a record, and each 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any, Final
 
 from ..._guard import guarded
-from ...trace import nanoseconds_of
-from ...wire.apis.gemini_batches import GeminiBatch, may_have_results, read_batch
-from ...wire.reply import obj
-from ..batch_results import PendingResult, Times, is_reported
+from ...wire import Reply
+from ...wire.apis.gemini_batches import GeminiBatch, may_have_results, read_batch, read_result
+from ..batch_results import PendingResult, Times, count_as_reported, times_of
 from ..body import Body
 from ..call import Call, Route
 from ..finished_call import FinishedCall
@@ -22,6 +20,8 @@ from .routes import model_name
 
 #: requests that are recorded only if a batch has results
 FETCH_BATCH: Final = Route("fetch_batch_results", "batch_generate_content")
+#: characters of results that are submitted together: the sink makes records of them before the next ones come
+_SLICE_SIZE: Final = 256 * 1024
 
 
 class GeminiBatchResults:
@@ -47,21 +47,35 @@ class GeminiBatchResults:
 
     def _finish(self, finished: FinishedCall) -> None:
         call = finished.call
-        body = b"" if call.body is None else call.body.decoded()
-        batch = guarded("google.read_batch", lambda: read_batch(obj(json.loads(body))))
-        if batch is not None:
-            self._submit_results(call, batch, len(body))
-        call.observer.sink.submit(finished)
-
-    def _submit_results(self, call: Call, batch: GeminiBatch, size: int) -> None:
+        batch = _read(call)
+        if batch is None:  # a response like any other that the SDK cannot parse
+            call.reply = call.batch_results = None
+            call.observer.sink.submit(finished)
+            return
         self.model = None if batch.model is None else model_name(batch.model)
-        if batch.created is not None and batch.ended is not None:
-            self.times = Times(nanoseconds_of(batch.created), nanoseconds_of(batch.ended))
-        for number, result in enumerate(batch.results):
-            self._kinds[result.kind] += 1
-            reported = is_reported(call, self.batch_id, number)
-            share = size // len(batch.results)
-            call.observer.sink.submit(PendingResult(call, self, result, share, is_reported=reported))
+        self.times = times_of(batch.created, batch.ended)
+        self._submit_from(0, batch.results, finished)
+
+    def _submit_from(self, first: int, results: list[str], finished: FinishedCall) -> None:
+        """Submit some of the results, and have the sink's worker go on with the others when those are records."""
+        call, size = finished.call, 0
+        sink = call.observer.sink
+        for index in range(first, len(results)):
+            if size >= _SLICE_SIZE:
+                self._submit_later(index, results, finished)
+                return
+            item, results[index] = results[index], ""
+            size += len(item)
+            result = guarded("google.batch_result", read_result, index, item)
+            if result is not None:
+                self._kinds[result.kind] += 1
+                reported = count_as_reported(call, self.batch_id, index)
+                sink.submit(PendingResult(call, self, result, len(item), is_reported=reported))
+        sink.submit(finished)
+
+    def _submit_later(self, first: int, results: list[str], finished: FinishedCall) -> None:
+        sink = finished.call.observer.sink
+        sink.defer(lambda: guarded("google.batch_slice", self._submit_from, first, results, finished))
 
     def summary(self) -> Any:
         """The number of results of each kind."""
@@ -70,8 +84,22 @@ class GeminiBatchResults:
 
 def start_span_of_fetch(call: Call) -> None:
     """Start the span of a call that has returned, if it has fetched results."""
-    results = call.batch_results
-    body = call.body
+    results, body = call.batch_results, call.body
     if isinstance(results, GeminiBatchResults) and body is not None and may_have_results(body.decoded()):
         results.has_results = True
+        call.reply = Reply(response_id=results.batch_id)  # a large batch is read by the worker only
         call.observer.start_span(call, {})
+
+
+def _read(call: Call) -> GeminiBatch | None:
+    """What the call has fetched, which is freed; None if it cannot be read."""
+    body = call.body
+    if body is None:
+        return None
+    try:
+        batch = read_batch(body.decoded().decode())
+    except (ValueError, RecursionError):
+        return None
+    body.dropped += body.size
+    body.pieces.clear()
+    return batch

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import wrapt
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span
 
 from ..._guard import guarded
@@ -249,6 +250,8 @@ class GoogleGenAIHooks:
 
     def _start_fetch(self, batch_id: str, where: Endpoint) -> Call | None:
         """Start a call for a batch that may have results; it has no span yet."""
+        if not is_instrumentation_enabled():  # most such calls are forgotten: this one is not counted as lost
+            return None
         call = self.observer.start_call(FETCH_BATCH, where, {}, stream=False)
         if call is not None:
             call.batch_results = GeminiBatchResults(batch_id)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import functools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any, Final
 
 from ..._bounded import drop_oldest
 from ..._guard import guarded
 from ...limits import id_key
-from ...trace import nanoseconds_of
 from ...wire.apis.anthropic_batches import read_result
-from ..batch_results import MAX_BATCHES, PendingResult, Times, is_reported
+from ..batch_results import MAX_BATCHES, PendingResult, Times, count_as_reported, times_of
 from ..body import Body
 from ..call import Call
 from ..decoding import UndecodableError, decoder
@@ -35,8 +33,9 @@ class BatchTimes:
     def remember(self, batch: Any) -> None:
         """Keep the times of a ``MessageBatch`` that has ended."""
         batch_id, created, ended = (getattr(batch, key, None) for key in ("id", "created_at", "ended_at"))
-        if isinstance(batch_id, str) and isinstance(created, datetime) and isinstance(ended, datetime):
-            self._times[id_key(batch_id)] = Times(nanoseconds_of(created), nanoseconds_of(ended))
+        times = times_of(created, ended)
+        if isinstance(batch_id, str) and times is not None:
+            self._times[id_key(batch_id)] = times
             drop_oldest(self._times, MAX_BATCHES)
 
     def get(self, batch_id: str) -> Times | None:
@@ -97,7 +96,7 @@ class BatchResults:
             result = read_result(line) if line.strip() else None
             if result is not None:
                 self._kinds[result.kind] += 1
-                reported = is_reported(call, self.batch_id, self._line_count)
+                reported = count_as_reported(call, self.batch_id, self._line_count)
                 self._line_count += 1
                 call.observer.sink.submit(PendingResult(call, self, result, len(line), is_reported=reported))
 

@@ -15,7 +15,7 @@ from .anthropic_messages import MessagesParser
 from .json_body import BodyParser
 
 #: operation and API of a request
-_MESSAGE: Final = ("chat", "messages")
+_MESSAGE_CALL: Final = ("chat", "messages")
 
 
 class BatchesParser(BodyParser):
@@ -34,13 +34,14 @@ def read_result(line: bytes) -> BatchResult | None:
     kind = text(result.get("type"))
     if kind is None:
         return None
+    custom_id = text(data.get("custom_id"))
     message = result.get("message")
     if isinstance(message, dict):
         parser = MessagesParser()
         parser.body(message)
-        return BatchResult(text(data.get("custom_id")), kind, parser.reply(), message, *_MESSAGE)
+        return BatchResult(custom_id, custom_id, kind, parser.reply(), message, *_MESSAGE_CALL)
     error = read_error(result.get("error"))
     if error is None and kind == "expired":
         error = ReplyError(type=kind)
     reply = Reply(error=error, terminal=True)
-    return BatchResult(text(data.get("custom_id")), kind, reply, result.get("error"), *_MESSAGE)
+    return BatchResult(custom_id, custom_id, kind, reply, result.get("error"), *_MESSAGE_CALL)
