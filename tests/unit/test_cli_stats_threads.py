@@ -10,6 +10,7 @@ import pytest
 
 from llmspan import Reader
 from llmspan.backends.base import Filters
+from llmspan.backends.memory import MemoryBackend
 from llmspan.backends.sqlite import SQLiteBackend
 from llmspan.cli import sums
 from records import make_trace
@@ -64,10 +65,10 @@ def test_a_failure_of_the_prices_is_raised(reader: Reader, monkeypatch: pytest.M
         sums.sums_of(reader, ["model"], Filters(), COST)
 
 
-def test_other_stores_are_asked_one_after_the_other(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_stores_are_asked_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backends get one call at a time, unless they say that they gain from two."""
-    monkeypatch.delattr(SQLiteBackend, "reads_in_parallel")
     threads: list[threading.Thread] = []
     monkeypatch.setattr(sums, "bills", lambda *_: threads.append(threading.current_thread()) or {})
-    sums.sums_of(reader, ["model"], Filters(), COST)
+    with Reader(MemoryBackend()) as reader:
+        sums.sums_of(reader, ["model"], Filters(), COST)
     assert threads == [threading.current_thread()]

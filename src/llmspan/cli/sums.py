@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..backends.base import SupportsCancel, SupportsParallelReads
 from ..bills import Bill, Group, bills
 from ..cost import price_version
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
@@ -22,6 +20,8 @@ from ..trace import nanoseconds_of
 from .zone import is_utc, offset, zoned
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..backends.base import Backend, Filters, GroupBy, StatsRow
     from ..reader import Reader
     from ..trace import ProviderTrace
@@ -102,6 +102,10 @@ def _rows_and_bills(
     reader: Reader, names: Sequence[GroupBy], filters: Filters, extras: Extras
 ) -> tuple[Sequence[StatsRow], Mapping[Group, Bill]]:
     """Both, and at the same time where the store gains from that: the prices are loaded while the database computes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ..backends.base import SupportsParallelReads
+
     if not isinstance(reader.backend, SupportsParallelReads):
         return reader.stats(names, filters, measures=extras.measures), bills(reader, names, filters)
     pool = ThreadPoolExecutor(1)
@@ -117,6 +121,10 @@ def _rows_and_bills(
 
 def _cancel_until_done(backend: Backend, reading: Future[Any]) -> None:
     """End the queries of ``reading``: one that is asked between two of them meets none."""
+    from concurrent.futures import wait
+
+    from ..backends.base import SupportsCancel
+
     while isinstance(backend, SupportsCancel) and not reading.done():
         backend.cancel()
         wait([reading], timeout=0.05)
