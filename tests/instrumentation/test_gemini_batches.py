@@ -245,13 +245,16 @@ def test_the_count_of_an_embedding(count: Any, tokens: int | None, server: Gemin
     assert watch.records[0].usage.input_tokens == tokens
 
 
-def test_no_result_is_lost_in_a_queue_that_is_smaller_than_the_batch(server: GeminiServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("result", [{"response": {**BODY, "responseId": "r" * 2_000}}, {"error": {"code": 3}}])
+def test_no_result_is_lost_in_a_queue_that_is_smaller_than_the_batch(
+    result: dict[str, Any], server: GeminiServer, tmp_path: Path
+) -> None:
     """The worker makes records of some results before the next ones come, as with a stream of them."""
     made = pipeline_to(SQLiteBackend(tmp_path / "traces.db"), queue_max_items=200)
     provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
     hooks = GOOGLE.instrument(Observer(sink=made, tracer=provider.get_tracer("llmspan")))
     try:
-        server.answers(Answer.json(batch([{"response": {**BODY, "responseId": "r" * 2_000}}] * 1_000)))
+        server.answers(Answer.json(batch([result] * 1_000)))
         fetch(server)
         assert made.flush(60)
         assert [(one.accepted, one.delivered, one.dropped) for one in made.status()] == [(1_001, 1_001, {})]

@@ -22,6 +22,8 @@ from .routes import model_name
 FETCH_BATCH: Final = Route("fetch_batch_results", "batch_generate_content")
 #: characters of results that are submitted together: the sink makes records of them before the next ones come
 _SLICE_SIZE: Final = 256 * 1024
+#: characters that the smallest result counts as: the queue is bounded by the number of records, too
+_LEAST_SIZE: Final = 2048
 
 
 class GeminiBatchResults:
@@ -65,7 +67,7 @@ class GeminiBatchResults:
                 self._submit_later(index, results, finished)
                 return
             item, results[index] = results[index], ""
-            size += len(item)
+            size += max(len(item), _LEAST_SIZE)
             result = guarded("google.batch_result", read_result, index, item)
             if result is not None:
                 self._kinds[result.kind] += 1
