@@ -132,9 +132,6 @@ def _plain(value: object) -> object:
     return f"<{type(value).__name__}>" if description is None else description
 
 
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
-
-
 # json.dumps makes one of these for each call that differs from its defaults, which costs as much as a small object.
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
 

@@ -153,11 +153,8 @@ sqlite_file._FORK_TIMEOUT = 0.01
 backend.open()
 with backend._writer.use() as connection, sqlite_file.transaction(connection):
     connection.execute("UPDATE provider_traces SET step_id = NULL")
-    columns = ", ".join(sqlite_file.KEYS)
-    from llmspan.backends.price_columns import with_price_columns
-    from llmspan.backends.rows import encode
-    from llmspan.backends.sqlite.backend import _INSERT
-    connection.execute(_INSERT, with_price_columns(trace("parent"), encode(trace("parent"))))
+    from llmspan.backends.sqlite.backend import _INSERT, _row
+    connection.execute(_INSERT, _row(trace("parent")))
     child(lambda: backend.get("x"))
 backend.write([trace("after")])
 backend.shutdown()

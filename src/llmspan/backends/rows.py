@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from .. import _json
@@ -46,7 +47,12 @@ LISTED_KEYS: Final = tuple(key for key in KEYS if key not in PAYLOAD_KEYS)
 
 _TEXTS: Final = tuple(key for key in LISTED_KEYS if KINDS[key] == "text")
 _INTEGERS: Final = tuple(key for key in KEYS if KINDS[key] == "integer")
-_OTHERS: Final = tuple(key for key in KEYS if key not in _TEXTS and key not in _INTEGERS)
+_JSON: Final = tuple(key for key in LISTED_KEYS if KINDS[key] in ("list", "map", "json"))
+_OTHERS: Final = tuple(key for key in KEYS if key not in (*_TEXTS, *_INTEGERS, *_JSON, *PAYLOAD_KEYS))
+#: the JSON text of what has no members
+_EMPTY: Final[Mapping[type, str]] = {list: "[]", dict: "{}"}
+#: characters of a list's only item whose JSON text is remembered, as the few finish reasons that there are
+_LONGEST_ONLY_ITEM: Final = 32
 _LEAST: Final = -(2**63)
 _GREATEST: Final = 2**63 - 1
 _NUL: Final = "\0"
@@ -71,6 +77,13 @@ def encode(record: ProviderTrace) -> dict[str, Cell]:
         value = row[key]
         if value is not None and not (value.__class__ is int and _LEAST <= value <= _GREATEST):
             row[key] = _cell(record.id, key, value)
+    for key in PAYLOAD_KEYS:
+        value = row[key]
+        if value is not None and not (value.__class__ is str and value.isascii()):
+            row[key] = _cell(record.id, key, value)
+    for key in _JSON:
+        if (value := row[key]) is not None:
+            row[key] = _json_cell(record.id, key, value)
     for key in _OTHERS:
         if (value := row[key]) is not None:
             row[key] = _cell(record.id, key, value)
@@ -116,6 +129,22 @@ def check_limit(limit: int) -> None:
     """Raise :class:`SettingsError` unless a page of ``limit`` records can be given."""
     if limit < 1:
         raise SettingsError(f"limit {limit} is too small; a page has at least 1 record")
+
+
+def _json_cell(record_id: str, key: str, value: Any) -> Cell:
+    """As :func:`_cell`; to make a JSON encoder takes longer than to write most of these values."""
+    if not value and value.__class__ in _EMPTY:
+        return _EMPTY[value.__class__]
+    if value.__class__ is list and len(value) == 1:
+        (item,) = value
+        if item.__class__ is str and len(item) <= _LONGEST_ONLY_ITEM:
+            return _list_of_one(item)
+    return _cell(record_id, key, value)
+
+
+@lru_cache(256)
+def _list_of_one(item: str) -> str:
+    return _json.dumps([item])
 
 
 def _cell(record_id: str, key: str, value: Any) -> Cell:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
@@ -49,9 +50,11 @@ T = TypeVar("T")
 # Not OR IGNORE: that would also skip, silently, a row that breaks another rule of the table.
 _COLUMNS: Final = (*KEYS, *PRICE_COLUMNS)
 _INSERT: Final = (
-    f"INSERT INTO provider_traces ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"  # noqa: S608
+    f"INSERT INTO provider_traces ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
     " ON CONFLICT (id) DO NOTHING"
 )
+#: the cells of a row by their places: sqlite3 looks up each name anew, which takes a tenth of the whole write
+_cells: Final = itemgetter(*_COLUMNS)
 _INSERT_SPAN: Final = (
     f"INSERT INTO spans ({', '.join(SPAN_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in SPAN_COLUMNS)})"  # noqa: S608
     " ON CONFLICT (trace_id, span_id) DO NOTHING"
@@ -178,7 +181,7 @@ class SQLiteBackend(SQLQueryMixin):
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are. Then delete some of what may not be kept."""
-        rows = [with_price_columns(record, encode(record)) for record in traces]
+        rows = [_row(record) for record in traces]
         self._retention.before_open()
         with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
             connection.executemany(_INSERT, rows)
@@ -379,6 +382,11 @@ class SQLiteBackend(SQLQueryMixin):
             closing(connection.execute(query_text.sql, query_text.values)) as cursor,
         ):
             return consume_rows(cursor)
+
+
+def _row(record: ProviderTrace) -> tuple[Cell, ...]:
+    """The values of :data:`_INSERT`."""
+    return _cells(with_price_columns(record, encode(record)))
 
 
 def _named(path: str | os.PathLike[str]) -> Path:
