@@ -81,8 +81,8 @@ class Observed:
 
     def on(self, way: Way = BOTH) -> None:
         self._deliver(to_backend=way.backend)
-        self.observer.tracer = self._tracers[way.span]
         llmspan.instrument()
+        self.observer.tracer = self._tracers[way.span]  # not before: what is instrumented anew has the global one
 
     def off(self, *, backend: bool = True) -> None:
         """``backend``: whether records that come all the same are stored."""
