@@ -157,8 +157,12 @@ def _postgres_text(name: str, kinds: str = "'string', 'boolean'") -> str:
     return f'(CASE WHEN {kind} IN ({kinds}) THEN {attributes} ->> {name}::text END COLLATE "C")'
 
 
-def _postgres_period(form: str, moment: str = "started_at AT TIME ZONE 'UTC'") -> str:
-    return f"to_char({moment}, '{form}') COLLATE \"C\""
+def _postgres_floor(length: int) -> str:
+    return f"(started_at_ns / {length} - (mod(started_at_ns, {length}) < 0)::int)"
+
+
+# Not dates: to write one for each row takes half as long as everything else.
+_POSTGRES_DAY: Final = _postgres_floor(86_400_000_000_000)
 
 
 def _postgres_unnested(table: str, column: str) -> str:
@@ -187,10 +191,10 @@ POSTGRES_CONDITIONS: Final = ConditionDialect(
     attribute_exact_number=_postgres_exact_number,
     attribute_group=lambda name: _postgres_text(name, "'string', 'boolean', 'number'"),
     periods={
-        "hour": _postgres_period('YYYY-MM-DD"T"HH24:00'),
-        "day": _postgres_period("YYYY-MM-DD"),
-        "week": _postgres_period("YYYY-MM-DD", "date_trunc('week', started_at AT TIME ZONE 'UTC')"),
-        "month": _postgres_period("YYYY-MM"),
+        "hour": _postgres_floor(3_600_000_000_000),
+        "day": _POSTGRES_DAY,
+        "week": f"({_POSTGRES_DAY} - mod(mod({_POSTGRES_DAY} + 3, 7) + 7, 7))",  # day 0 was a Thursday
+        "month": "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM') COLLATE \"C\"",
     },
     unnested=_postgres_unnested,
     attribute_number=_postgres_number,

@@ -1,4 +1,4 @@
-"""Latencies and rates of groups, as one query: percentiles by the ranks of values, and the sums that rates are made of.
+"""Latencies and rates of groups, as one query: percentiles of sorted values, and the sums that rates are made of.
 
 The percentiles are exact on every store, so that they are those of :func:`llmspan.query.statistics.percentiles`.
 """
@@ -6,7 +6,7 @@ The percentiles are exact on every store, so that they are those of :func:`llmsp
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ..query.statistics import PERCENTS, Measures, check_groups, make_measures, percentiles
@@ -47,15 +47,30 @@ def measures(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters 
     if dialect.has_lists:
         selected = [*groups, *(f"group_concat({key}) AS {key}" for key in _LATENCIES), *sums]
         return Query(f"SELECT {', '.join(selected)} FROM {table} {_where(conditions)} {tail}", values)  # noqa: S608
-    records = f"SELECT {', '.join([*groups, *_COLUMNS])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
-    percentile = _of_array if dialect.has_arrays else _of_ranks
-    selected = [
-        *names,
-        *(f"{percentile(key, percent)} AS {key}_p{percent}" for key in _LATENCIES for percent in PERCENTS),
-        *sums,
+    if dialect.has_arrays:
+        records = f"SELECT {', '.join([*groups, *_COLUMNS])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
+        selected = [*names, *_percentile_columns(_of_array), *sums]
+        return Query(f"SELECT {', '.join(selected)} FROM ({records}) AS rows_read {tail}", values)  # noqa: S608
+    return Query(
+        _sorted_lists(names, groups, sums, f"FROM {table} {_where(conditions)} {tail}"), values, is_grouped=True
+    )
+
+
+def _percentile_columns(percentile: Callable[[str, int], str]) -> list[str]:
+    return [f"{percentile(key, percent)} AS {key}_p{percent}" for key in _LATENCIES for percent in PERCENTS]
+
+
+def _sorted_lists(names: Sequence[str], groups: Sequence[str], sums: Sequence[str], source: str) -> str:
+    """One scan that keeps a list of each group's latencies, which is sorted when it is whole: rows are never sorted."""
+    lists = [f"array_agg({key}) FILTER (WHERE {key} IS NOT NULL) AS {key}_list" for key in _LATENCIES]
+    grouped = f"SELECT {', '.join([*groups, *lists, *sums])} {source}"
+    joins = [
+        f"CROSS JOIN LATERAL (SELECT array_agg(item ORDER BY item) AS {key}_sorted FROM unnest({key}_list) AS item)"  # noqa: S608
+        f" AS {key}_of_group"
+        for key in _LATENCIES
     ]
-    source = records if dialect.has_arrays else f"SELECT *, {', '.join(_ranks(names))} FROM ({records}) AS rows_read"  # noqa: S608
-    return Query(f"SELECT {', '.join(selected)} FROM ({source}) AS rows_ranked {tail}", values)  # noqa: S608
+    selected = ", ".join([*names, *_percentile_columns(_of_sorted), *_SUMS])
+    return f"SELECT {selected} FROM ({grouped}) AS rows_grouped {' '.join(joins)}"  # noqa: S608 - all ours
 
 
 def measures_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> tuple[tuple[str | None, ...], Measures]:
@@ -76,21 +91,8 @@ def _percentiles(key: str, row: Mapping[str, Any]) -> Sequence[int | None]:
     return [_number(row[f"{key}_p{percent}"]) for percent in PERCENTS]
 
 
-def _ranks(groups: Sequence[str]) -> list[str]:
-    """For each latency the rank of its value in the group, and how many there are; those without one come last."""
-    partition = f"PARTITION BY {', '.join(groups)}" if groups else ""
-    return [
-        column
-        for key in _LATENCIES
-        for column in (
-            f"row_number() OVER ({partition} ORDER BY {key} NULLS LAST) AS {key}_rank",
-            f"count({key}) OVER ({partition}) AS {key}_count",
-        )
-    ]
-
-
-def _of_ranks(key: str, percent: int) -> str:
-    return f"max(CASE WHEN {key}_rank = ({percent} * {key}_count + 99) / 100 THEN {key} END)"
+def _of_sorted(key: str, percent: int) -> str:
+    return f"{key}_sorted[({percent} * cardinality({key}_sorted) + 99) / 100]"
 
 
 def _of_array(key: str, percent: int) -> str:

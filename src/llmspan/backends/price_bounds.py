@@ -66,7 +66,8 @@ def price_bounds(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filt
     table = unnested_table(dialect.conditions, dialect.table, group_by)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     key = ", ".join([*groups, *order, *same])
-    return Query(f"SELECT {', '.join(selected)} FROM {table} {where} GROUP BY {key}", values)  # noqa: S608 - all ours
+    sql = f"SELECT {', '.join(selected)} FROM {table} {where} GROUP BY {key}"  # noqa: S608 - all ours
+    return Query(sql, values, is_grouped=True)
 
 
 def bounded_class(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> BoundedClass:

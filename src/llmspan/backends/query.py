@@ -85,6 +85,8 @@ class Query(NamedTuple):
 
     sql: str
     values: Mapping[str, Cell]
+    #: whether rows are made into groups by expressions, whose number a planner cannot know
+    is_grouped: bool = False
 
 
 def by_id(dialect: SqlDialect, record_id: str) -> Query:
@@ -156,10 +158,14 @@ def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | N
         *(f"{dialect.total(column)} AS sum_{column}" for column in _SUMS),
     ]
     names = [f"group_{at}" for at in range(len(group_by))]
-    tail = f"GROUP BY {', '.join(names)} ORDER BY {', '.join(f'{name} NULLS FIRST' for name in names)}" if names else ""
-    selected = ", ".join([*groups, *counts])
     table = unnested_table(dialect.conditions, dialect.table, group_by)
-    return Query(f"SELECT {selected} FROM {table} {_where(conditions)} {tail}", values)  # noqa: S608 - all ours
+    sql = f"SELECT {', '.join([*groups, *counts])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
+    if not names:
+        return Query(sql, values)
+    order = ", ".join(f"{name} NULLS FIRST" for name in names)
+    # of the groups, not of the rows: a planner might sort all of these to have both
+    grouped = f"SELECT * FROM ({sql} GROUP BY {', '.join(names)}) AS rows_grouped ORDER BY {order}"  # noqa: S608
+    return Query(grouped, values, is_grouped=True)
 
 
 def where(dialect: SqlDialect, filters: Filters | None) -> Query:

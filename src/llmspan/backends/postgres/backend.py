@@ -54,6 +54,7 @@ class PostgresBackend(SQLQueryMixin):
 
     name: ClassVar[str] = "postgres"
     readable: ClassVar[bool] = True
+    reads_in_parallel: ClassVar[bool] = True
     _json: ClassVar[JsonDialect | None] = POSTGRES
     _price_keys: ClassVar[Container[str] | None] = EveryKey()
 
@@ -109,7 +110,7 @@ class PostgresBackend(SQLQueryMixin):
         return True
 
     def shutdown(self) -> None:
-        """Release both connections."""
+        """Release all connections."""
         for store in self._made.values():
             store.close()
 

@@ -108,6 +108,11 @@ class PostgresConnection:
             except psycopg.Error as error:
                 raise from_statement(error, self._location) from error
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a thread has it now."""
+        return self._lock.locked()
+
     def cancel(self) -> None:
         """Ask the server to end the statement that is running, in whatever thread."""
         connection = self._connection
@@ -173,14 +178,16 @@ class PostgresConnection:
 
 
 @contextmanager
-def transaction(connection: Connection, timeout: float | None, mode: str = "") -> Generator[None]:
+def transaction(
+    connection: Connection, timeout: float | None, mode: str = "", further: Mapping[str, str] = MappingProxyType({})
+) -> Generator[None]:
     """All statements of the block or none, each in ``timeout`` seconds; 0 is no limit, None what the session has.
 
     Limits and settings are set in the transaction, not in the session: a pooler between us may give both away.
     """
     connection.deadline = monotonic() + timeout + _GRACE if timeout else None
     try:
-        connection.execute(_begin(connection, timeout, mode))
+        connection.execute(_begin(connection, timeout, mode, further))
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -193,17 +200,17 @@ def transaction(connection: Connection, timeout: float | None, mode: str = "") -
 
 
 @contextmanager
-def with_settings(connection: Connection) -> Generator[None]:
-    """Read with what the DSN's options set: in a transaction, if the session does not have it."""
-    if not connection.settings:
+def with_settings(connection: Connection, further: Mapping[str, str] = MappingProxyType({})) -> Generator[None]:
+    """Read with what the DSN's options set, and with ``further``: in a transaction, if the session does not have it."""
+    if not connection.settings and not further:
         yield
         return
-    with transaction(connection, None, "READ ONLY"):
+    with transaction(connection, None, "READ ONLY", further):
         yield
 
 
-def _begin(connection: Connection, timeout: float | None, mode: str) -> sql.Composed:
-    settings = dict(connection.settings)
+def _begin(connection: Connection, timeout: float | None, mode: str, further: Mapping[str, str]) -> sql.Composed:
+    settings = {**further, **connection.settings}
     if timeout is not None:
         settings["statement_timeout"] = f"{round(timeout * 1000):d}"
     calls = [sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()]

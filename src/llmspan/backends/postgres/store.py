@@ -53,7 +53,9 @@ _MAY_ANNOTATE: Final = (
 _SERVERS_EPOCH: Final = 946_684_800_000_000
 #: rows that the driver fetches together where libpq can: few, as a payload may be long
 _ROWS_AT_ONCE: Final = 10
-
+#: Of groups by an expression, such as a day, a planner expects as many as there are rows, and sorts all of these
+#: before it adds anything up. There are few: to find them by hashing takes half as long.
+_GROUPING: Final = {"enable_sort": "off"}
 
 #: The keys are looked up once more by the delete: of two who delete at once, each counts what it has deleted itself.
 _DELETE: Final = """
@@ -85,6 +87,8 @@ class Store:
     ) -> None:  # fmt: skip
         self._writer = PostgresConnection(parameters, timeout, writes=True)
         self._reader = PostgresConnection(parameters, timeout, writes=False)
+        #: connects only if two threads read at the same time
+        self._second_reader = PostgresConnection(parameters, timeout, writes=False)
         self._location = location(parameters)
         self._keep_payload = keep_payload
         self._auto_migrate = auto_migrate
@@ -99,14 +103,16 @@ class Store:
             self._close_on_error(self._prepare_schema)
 
     def close(self) -> None:
-        """Release both connections."""
+        """Release all connections."""
         self._reader.close()
+        self._second_reader.close()
         self._writer.close()
         self._forget()
 
     def cancel(self) -> None:
-        """End the query that is running."""
+        """End the queries that are running."""
         self._reader.cancel()
+        self._second_reader.cancel()
 
     def check(self) -> str:
         """One line on what answers."""
@@ -297,12 +303,12 @@ class Store:
         def work(connection: Connection) -> list[dict[str, Any]]:
             info = self._schema_info or schema.require_usable(schema.find(connection))
             query = ask(info)
-            with with_settings(connection):
+            with with_settings(connection, _GROUPING if query.is_grouped else {}):
                 cursor = connection.execute(query.sql, query.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-        return self._with_schema(self._reader, work)
+        return self._with_schema(self._second_reader if self._reader.is_in_use else self._reader, work)
 
     def consume(self, ask: Callable[[SchemaInfo], Query], consume_rows: Callable[[Iterable[Row]], T]) -> T:
         """What ``consume_rows`` makes of the rows that answer ``ask``, which come from the server as they are read."""

@@ -56,7 +56,7 @@ def delete_step(
     max_bytes: int = _STEP_BYTES,
 ) -> Step:  # fmt: skip
     """Delete the oldest records that ``filters`` mean: at least one, about ``max_bytes`` at most."""
-    condition, values = query.where(dialect, filters)
+    condition, values, _ = query.where(dialect, filters)
     # The search may be long, and blocks no writer. An id, unlike a rowid, cannot become another record's meanwhile.
     rows = connection.execute(
         f"SELECT id, started_at, {_SIZE} FROM provider_traces WHERE {condition}"  # noqa: S608 - all ours
