@@ -44,7 +44,8 @@ _CONFIGURATIONS: Final = {
     "predict": "parameters",
 }
 #: where a request names what the output is to be
-_MODALITY_KEYS: Final = ("modalities", "responseModalities", "response_modalities")
+_MODALITY_ORDER: Final = ("modalities", "responseModalities", "response_modalities")
+_MODALITY_KEYS: Final = frozenset(_MODALITY_ORDER)
 #: providers whose spans, metrics and events carry ``openai.*`` attributes: the provider's name says which vendor's
 #: attributes are to be expected, so others that speak the same API get none
 OPENAI: Final = frozenset({"openai", "azure.ai.openai"})
@@ -87,9 +88,10 @@ def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict
                 attributes[name] = value if convert is None else convert(value)
         elif key in _SHAPED_PARAMETERS:
             attributes.update(_SHAPED_PARAMETERS[key](value, api))
-    modality = next(filter(None, (_modality(body.get(key)) for key in _MODALITY_KEYS)), None)
-    if modality is not None:
-        attributes["gen_ai.output.type"] = modality
+    if not _MODALITY_KEYS.isdisjoint(body):
+        modality = next(filter(None, (_modality(body[key]) for key in _MODALITY_ORDER if key in body)), None)
+        if modality is not None:
+            attributes["gen_ai.output.type"] = modality
     return attributes
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Literal
 
 __all__ = ["KNOWN_COUNTS", "Usage", "UsageSource", "merge_reports"]
@@ -199,6 +200,7 @@ _DISJOINT_SHAPES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     },
     {"input_tokens": ("statistics[].token_count",)},
 )
+_PATHS_OF_SHAPES: Final = tuple(frozenset(chain(*shape.values())) for shape in _DISJOINT_SHAPES)
 _ANTHROPIC_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
 
 
@@ -270,10 +272,11 @@ def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
 
 def _disjoint(counts: Mapping[str, int]) -> dict[str, int | None] | None:
     """The numbers of a shape with disjoint counts; None if ``counts`` are in none of them."""
-    for shape in _DISJOINT_SHAPES:
+    for shape, paths_of_shape in zip(_DISJOINT_SHAPES, _PATHS_OF_SHAPES, strict=True):
+        if paths_of_shape.isdisjoint(counts):
+            continue
         reported = {name: [counts[path] for path in paths if path in counts] for name, paths in shape.items()}
-        if any(reported.values()):
-            return {name: sum(numbers) if numbers else None for name, numbers in reported.items()}
+        return {name: sum(numbers) if numbers else None for name, numbers in reported.items()}
     return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
@@ -46,7 +46,8 @@ def _call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
     credentials = set(call.endpoint.credentials)
     headers = getattr(request, "headers", None)
     if headers is not None:
-        credentials.update(header_credentials(headers.raw, include_suspected=has_failed))
+        is_secret = _may_be_secret if has_failed else _is_secret
+        credentials.update(_credentials_of(tuple(_secret_headers(headers.raw, is_secret))))
     url = getattr(request, "url", None)
     if isinstance(url, str) or (url is not None and (url.userinfo or url.query)):
         credentials.update(url_credentials(str(url)))
@@ -59,18 +60,31 @@ def _call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
 
 def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator[str]:
     """The credentials in headers: each value less its scheme, its words, and what ``Basic`` encodes (RFC 7617)."""
-    is_secret = _may_be_secret if include_suspected else _is_secret
-    for name, raw in headers:
-        if raw[:1] == b"{":  # a gateway's configuration
-            yield from credential_texts(_text(raw))
-        elif is_secret(name):
-            value = _text(raw)
-            scheme, _, word = value.partition(" ")
-            yield word or value
-            if _SEPARATORS.search(word or value) is not None:
-                yield from _SEPARATORS.split(value)
-            if scheme.lower() == "basic":
-                yield from _basic_credentials(word)
+    for raw in _secret_headers(headers, _may_be_secret if include_suspected else _is_secret):
+        yield from _header_credentials(raw)
+
+
+def _secret_headers(headers: Headers, is_secret: Callable[[bytes], bool]) -> list[bytes]:
+    """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
+    return [raw for name, raw in headers if is_secret(name) or raw[:1] == b"{"]
+
+
+@lru_cache(maxsize=64)  # the calls of a client have the same
+def _credentials_of(values: tuple[bytes, ...]) -> frozenset[str]:
+    return frozenset(text for raw in values for text in _header_credentials(raw))
+
+
+def _header_credentials(raw: bytes) -> Iterator[str]:
+    value = _text(raw)
+    if raw[:1] == b"{":
+        yield from credential_texts(value)
+        return
+    scheme, _, word = value.partition(" ")
+    yield word or value
+    if _SEPARATORS.search(word or value) is not None:
+        yield from _SEPARATORS.split(value)
+    if scheme.lower() == "basic":
+        yield from _basic_credentials(word)
 
 
 def client_credentials(http_client: Any) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ class Observer:
         if call_span is not None and self._claims(call, call_span):
             self.adopt_span(call, call_span)
         else:
-            self._open_span(call, parent=trace.get_current_span() if call_span is None else call_span)
+            self._open_span(call, below=call_span)
         if route.api == "responses" and route.operation not in semconv.NOT_BILLED:
             guarded("observer.late_span", strip_usage_from_late_span)
 
@@ -127,7 +127,8 @@ class Observer:
         """Whether ``span`` stands for ``call``, and not for an earlier one (a framework's first attempt)."""
         return claim_span(span.get_span_context(), call.id) or not is_instrumentation_enabled()
 
-    def _open_span(self, call: Call, *, parent: Span) -> None:
+    def _open_span(self, call: Call, *, below: Span | None) -> None:
+        """Open a span below the current one, or below that of another instrumentation."""
         endpoint, route = call.endpoint, call.route
         attributes = semconv.start_attributes(
             operation=route.operation,
@@ -142,11 +143,11 @@ class Observer:
             attributes[semconv.STREAM] = True
         if call.response_id is not None:
             attributes[semconv.RESPONSE_ID] = call.response_id
-        parent_context = parent.get_span_context()
+        parent_context = (trace.get_current_span() if below is None else below).get_span_context()
         call.parent = parent_context if parent_context.is_valid else None
         call.span = self.tracer.start_span(
             semconv.span_name(route.operation, call.model),
-            context=trace.set_span_in_context(parent),
+            context=None if below is None else trace.set_span_in_context(below),
             kind=SpanKind.CLIENT,
             attributes=semconv.with_old_names(attributes, self.compat),
             start_time=call.started_at,

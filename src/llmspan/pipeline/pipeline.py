@@ -101,10 +101,12 @@ class Pipeline:
 
     def submit(self, pending: PendingRecord) -> None:
         """Take a finished call. Never raises, and takes no lock that another thread, or a greenlet, may hold."""
-        full = self._bytes + pending.size > self._capacity()
+        size = pending.size
+        full = self._bytes + size > self._capacity()
         if full:
             guarded("pipeline.shed", pending.drop_payload)
-        self._state.execute(partial(self._admit, pending, pending.size, full, None))
+            size = pending.size
+        self._state.execute(partial(self._admit, pending, size, full, None))
         self._count_evicted()
         if self._thread is None:
             guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -55,13 +56,22 @@ def has_credential_members(text: str) -> bool:
     before a colon, so the names of JSON texts within ``text`` are among them.
     """
     holds_url = "://" in text or ":\\/" in text or "\\u00" in text
-    for before, name in _names(text):
-        name = name.rstrip("\\")  # of the quote behind it
-        if "\\" in name or before not in _BEFORE_NAME:
-            return True  # the name has escapes, a quote among them, and cannot be compared without decoding it
-        if is_credential_name(name) or (holds_url and is_url_name(name)):
-            return True
-    return False
+    names = _names(text)
+    return any(map(_may_hold_credential, names)) or (holds_url and any(map(_may_hold_url, names)))
+
+
+@lru_cache(maxsize=4096)  # the names of requests and responses repeat
+def _may_hold_credential(before_and_name: tuple[str, str]) -> bool:
+    before, name = before_and_name
+    name = name.rstrip("\\")  # of the quote behind it
+    if "\\" in name or before not in _BEFORE_NAME:
+        return True  # the name has escapes, a quote among them, and cannot be compared without decoding it
+    return is_credential_name(name)
+
+
+@lru_cache(maxsize=4096)
+def _may_hold_url(before_and_name: tuple[str, str]) -> bool:
+    return is_url_name(before_and_name[1].rstrip("\\"))
 
 
 def _names(text: str) -> set[tuple[str, str]]:

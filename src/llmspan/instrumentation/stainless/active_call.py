@@ -7,7 +7,6 @@ variable refers to is emptied when the request is over.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
@@ -84,8 +83,10 @@ def activate(active: ActiveCall | None) -> Token[ActiveCall | None]:
 
 def deactivate(token: Token[ActiveCall | None]) -> None:
     """Undo :func:`activate`, in the same frame."""
-    with suppress(ValueError):  # the coroutine runs in another context now, where the variable is not ours
+    try:
         _current.reset(token)
+    except ValueError:
+        return  # the coroutine runs in another context now, where the variable is not ours
 
 
 def activate_bypassed(active: ActiveCall) -> None:
