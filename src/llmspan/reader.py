@@ -31,6 +31,7 @@ from .backends.base import (
     check_filters,
     check_known_groups,
 )
+from .backends.joint_reads import SupportsJointStats
 from .backends.series import fill_periods
 from .bills import Bill, Group, bills, tree_bills
 from .comparison_reading import AsyncComparisonReading, ComparisonReading
@@ -229,10 +230,14 @@ class Reader(TableReading, TextReading, AnnotationReading, ComparisonReading, Pr
         """
         check_filters(self.backend, filters)
         check_known_groups(self.backend, group_by)
-        rows = self._asked(lambda: self.backend.stats(group_by, filters), [] if group_by else [NO_RECORDS])
-        if measures:
-            of_groups = self._measures(group_by, filters)
-            rows = [replace(row, measures=of_groups.get(tuple(row.group.values()))) for row in rows]
+        backend, nothing = self.backend, [] if group_by else [NO_RECORDS]
+        if measures and isinstance(backend, SupportsJointStats):
+            rows = self._asked(lambda: backend.stats_with_measures(group_by, filters), nothing)
+        else:
+            rows = self._asked(lambda: backend.stats(group_by, filters), nothing)
+            if measures:
+                of_groups = self._measures(group_by, filters)
+                rows = [replace(row, measures=of_groups.get(tuple(row.group.values()))) for row in rows]
         return fill_periods(rows, group_by, filters) if fill else rows
 
     def _measures(

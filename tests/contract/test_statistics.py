@@ -55,6 +55,8 @@ def test_any_groups(empty_backend: Callable[[], Backend], records: list[Provider
     assert {group: row.measures for group, row in by_group.items()} == {
         group: measures_of(of) for group, of in groups.items()
     }
+    # the same rows, in the same order, as without latencies
+    assert [replace(row, measures=None) for row in rows] == list(Reader(backend).stats(names))
     assert isinstance(backend, SupportsUsageSums) or backend.name == "memory"
     backend.shutdown()
 

@@ -1,7 +1,7 @@
 """What a trace backend is: a synchronous store of provider traces.
 
-Backends are called from worker threads (writes) and by the reader (reads), one call at a time each unless they are
-:class:`SupportsParallelReads`; they never run on a caller's thread or event loop. They know nothing of queues or
+Backends are called from worker threads (writes) and by the reader (reads), one call at a time each unless they say
+otherwise (``joint_reads.py``); they never run on a caller's thread or event loop. They know nothing of queues or
 retries; to store spans as well is optional (:class:`SupportsSpanWrites`). Making one must neither connect nor fail:
 what can go wrong goes wrong in :meth:`Backend.open`, with a clear error.
 """
@@ -39,7 +39,6 @@ __all__ = [
     "SupportsDelete",
     "SupportsJsonPages",
     "SupportsMeasures",
-    "SupportsParallelReads",
     "SupportsReadOnly",
     "SupportsRemove",
     "SupportsRetention",
@@ -315,13 +314,6 @@ class SupportsCancel(Protocol):
     def limit_reads(self, seconds: float) -> None:
         """End each query by itself after ``seconds``, where :meth:`cancel` cannot."""
         ...
-
-
-@runtime_checkable
-class SupportsParallelReads(Protocol):
-    """A backend that gains from two reads at the same time, by two threads; no backend has to."""
-
-    reads_in_parallel: ClassVar[bool]
 
 
 @runtime_checkable

@@ -12,7 +12,17 @@ from typing import Any, Final
 from ..query.statistics import PERCENTS, Measures, check_groups, make_measures, percentiles
 from .base import Filters, GroupBy
 from .conditions import unnested_table
-from .query import Query, SqlDialect, _conditions, _group, _group_expressions, _number, _where
+from .query import (
+    SUMMED_TOKENS,
+    Query,
+    SqlDialect,
+    _conditions,
+    _group,
+    _group_expressions,
+    _number,
+    _where,
+    stats_columns,
+)
 
 __all__ = ["measures", "measures_row"]
 
@@ -30,8 +40,10 @@ _SUMS: Final = {
 }
 
 
-def measures(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | None) -> Query:
-    """The measures of each group that has records.
+def measures(
+    dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | None, *, with_stats: bool = False
+) -> Query:
+    """The measures of each group that has records; ``with_stats``: and what :func:`.query.stats` gives, in one scan.
 
     Raises:
         QueryError: records cannot be grouped by that.
@@ -44,11 +56,13 @@ def measures(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters 
     table = unnested_table(dialect.conditions, dialect.table, group_by)
     tail = f"GROUP BY {', '.join(names)}" if names else "HAVING count(*) > 0"
     sums = [f"{dialect.total(expression)} AS {name}" for name, expression in _SUMS.items()]
+    sums += stats_columns(dialect) if with_stats else []
     if dialect.has_lists:
         selected = [*groups, *(f"group_concat({key}) AS {key}" for key in _LATENCIES), *sums]
         return Query(f"SELECT {', '.join(selected)} FROM {table} {_where(conditions)} {tail}", values)  # noqa: S608
     if dialect.has_arrays:
-        records = f"SELECT {', '.join([*groups, *_COLUMNS])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
+        columns = dict.fromkeys((*_COLUMNS, *(("status", "usage_source", *SUMMED_TOKENS) if with_stats else ())))
+        records = f"SELECT {', '.join([*groups, *columns])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
         selected = [*names, *_percentile_columns(_of_array), *sums]
         return Query(f"SELECT {', '.join(selected)} FROM ({records}) AS rows_read {tail}", values)  # noqa: S608
     return Query(
@@ -69,7 +83,8 @@ def _sorted_lists(names: Sequence[str], groups: Sequence[str], sums: Sequence[st
         f" AS {key}_of_group"
         for key in _LATENCIES
     ]
-    selected = ", ".join([*names, *_percentile_columns(_of_sorted), *_SUMS])
+    names_of_sums = [column.rpartition(" AS ")[2] for column in sums]
+    selected = ", ".join([*names, *_percentile_columns(_of_sorted), *names_of_sums])
     return f"SELECT {selected} FROM ({grouped}) AS rows_grouped {' '.join(joins)}"  # noqa: S608 - all ours
 
 

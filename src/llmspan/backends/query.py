@@ -17,6 +17,7 @@ from .conditions import ConditionDialect, Renderer, unnested_table
 from .rows import LISTED_KEYS, Cell, check_limit, decode_cursor, plain_text
 
 __all__ = [
+    "SUMMED_TOKENS",
     "Query",
     "SqlDialect",
     "by_id",
@@ -25,11 +26,13 @@ __all__ = [
     "ids_with_prefix",
     "listing",
     "stats",
+    "stats_columns",
     "stats_row",
     "where",
 ]
 
-_SUMS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+#: the columns that :func:`stats_columns` sums up
+SUMMED_TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 #: periods may be numbers: of hours, and of days, since the epoch
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -151,12 +154,7 @@ def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | N
     conditions, values = _conditions(dialect, filters)
     expressions = _group_expressions(dialect, group_by, values)
     groups = [f"{expression} AS group_{at}" for at, expression in enumerate(expressions)]
-    counts = [
-        "count(*) AS calls",
-        f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
-        "count(CASE WHEN usage_source = 'none' THEN 1 END) AS without_usage",
-        *(f"{dialect.total(column)} AS sum_{column}" for column in _SUMS),
-    ]
+    counts = stats_columns(dialect)
     names = [f"group_{at}" for at in range(len(group_by))]
     table = unnested_table(dialect.conditions, dialect.table, group_by)
     sql = f"SELECT {', '.join([*groups, *counts])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
@@ -166,6 +164,16 @@ def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | N
     # of the groups, not of the rows: a planner might sort all of these to have both
     grouped = f"SELECT * FROM ({sql} GROUP BY {', '.join(names)}) AS rows_grouped ORDER BY {order}"  # noqa: S608
     return Query(grouped, values, is_grouped=True)
+
+
+def stats_columns(dialect: SqlDialect) -> list[str]:
+    """What :func:`stats_row` reads of a group, beside what names it."""
+    return [
+        "count(*) AS calls",
+        f"count(CASE WHEN status IN {FAILED} THEN 1 END) AS failures",
+        "count(CASE WHEN usage_source = 'none' THEN 1 END) AS without_usage",
+        *(f"{dialect.total(column)} AS sum_{column}" for column in SUMMED_TOKENS),
+    ]
 
 
 def where(dialect: SqlDialect, filters: Filters | None) -> Query:
@@ -181,7 +189,7 @@ def stats_row(group_by: Sequence[GroupBy], row: Mapping[str, Any]) -> StatsRow:
         calls=int(row["calls"]),
         failures=int(row["failures"]),
         without_usage=int(row["without_usage"]),
-        **{column: _number(row[f"sum_{column}"]) for column in _SUMS},  # pyright: ignore[reportArgumentType]
+        **{column: _number(row[f"sum_{column}"]) for column in SUMMED_TOKENS},  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -7,6 +7,7 @@ opens and closes by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from ..annotation import Annotation
@@ -142,6 +143,13 @@ class SQLQueryMixin:
         """The measures of each group that has records, by the group's values."""
         rows = self._rows(lambda dialect: measures(dialect, group_by, filters))
         return dict(measures_row(group_by, row) for row in rows)
+
+    def stats_with_measures(self, group_by: Sequence[GroupBy], filters: Filters | None = None) -> Sequence[StatsRow]:
+        """The rows of :meth:`stats`, each with its measures, in one scan."""
+        rows = self._rows(lambda dialect: measures(dialect, group_by, filters, with_stats=True))
+        found = [replace(query.stats_row(group_by, row), measures=measures_row(group_by, row)[1]) for row in rows]
+        found.sort(key=lambda row: [(value is not None, value or "") for value in row.group.values()])
+        return found if found or group_by else [NO_RECORDS]
 
     def annotations(self, record_ids: Sequence[str], trace_ids: Sequence[str], limit: int) -> Sequence[Annotation]:
         """At most ``limit`` annotations of these records and these traces, the oldest first."""

@@ -104,7 +104,7 @@ def _rows_and_bills(
     """Both, and at the same time where the store gains from that: the prices are loaded while the database computes."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..backends.base import SupportsParallelReads
+    from ..backends.joint_reads import SupportsParallelReads
 
     if not isinstance(reader.backend, SupportsParallelReads):
         return reader.stats(names, filters, measures=extras.measures), bills(reader, names, filters)
