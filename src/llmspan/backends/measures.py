@@ -22,6 +22,7 @@ from .query import (
     _number,
     _where,
     stats_columns,
+    stats_order,
 )
 
 __all__ = ["measures", "measures_row"]
@@ -57,17 +58,17 @@ def measures(
     tail = f"GROUP BY {', '.join(names)}" if names else "HAVING count(*) > 0"
     sums = [f"{dialect.total(expression)} AS {name}" for name, expression in _SUMS.items()]
     sums += stats_columns(dialect) if with_stats else []
+    order = stats_order(names) if with_stats else ""
     if dialect.has_lists:
         selected = [*groups, *(f"group_concat({key}) AS {key}" for key in _LATENCIES), *sums]
-        return Query(f"SELECT {', '.join(selected)} FROM {table} {_where(conditions)} {tail}", values)  # noqa: S608
+        return Query(f"SELECT {', '.join(selected)} FROM {table} {_where(conditions)} {tail} {order}", values)  # noqa: S608
     if dialect.has_arrays:
         columns = dict.fromkeys((*_COLUMNS, *(("status", "usage_source", *SUMMED_TOKENS) if with_stats else ())))
         records = f"SELECT {', '.join([*groups, *columns])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
         selected = [*names, *_percentile_columns(_of_array), *sums]
-        return Query(f"SELECT {', '.join(selected)} FROM ({records}) AS rows_read {tail}", values)  # noqa: S608
-    return Query(
-        _sorted_lists(names, groups, sums, f"FROM {table} {_where(conditions)} {tail}"), values, is_grouped=True
-    )
+        return Query(f"SELECT {', '.join(selected)} FROM ({records}) AS rows_read {tail} {order}", values)  # noqa: S608
+    grouped = _sorted_lists(names, groups, sums, f"FROM {table} {_where(conditions)} {tail}")
+    return Query(f"{grouped} {order}", values, is_grouped=True)
 
 
 def _percentile_columns(percentile: Callable[[str, int], str]) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "listing",
     "stats",
     "stats_columns",
+    "stats_order",
     "stats_row",
     "where",
 ]
@@ -160,9 +161,8 @@ def stats(dialect: SqlDialect, group_by: Sequence[GroupBy], filters: Filters | N
     sql = f"SELECT {', '.join([*groups, *counts])} FROM {table} {_where(conditions)}"  # noqa: S608 - all ours
     if not names:
         return Query(sql, values)
-    order = ", ".join(f"{name} NULLS FIRST" for name in names)
     # of the groups, not of the rows: a planner might sort all of these to have both
-    grouped = f"SELECT * FROM ({sql} GROUP BY {', '.join(names)}) AS rows_grouped ORDER BY {order}"  # noqa: S608
+    grouped = f"SELECT * FROM ({sql} GROUP BY {', '.join(names)}) AS rows_grouped {stats_order(names)}"  # noqa: S608
     return Query(grouped, values, is_grouped=True)
 
 
@@ -174,6 +174,11 @@ def stats_columns(dialect: SqlDialect) -> list[str]:
         "count(CASE WHEN usage_source = 'none' THEN 1 END) AS without_usage",
         *(f"{dialect.total(column)} AS sum_{column}" for column in SUMMED_TOKENS),
     ]
+
+
+def stats_order(names: Sequence[str]) -> str:
+    """The order of groups: by their values, as what these are; records without the value first."""
+    return f"ORDER BY {', '.join(f'{name} NULLS FIRST' for name in names)}" if names else ""
 
 
 def where(dialect: SqlDialect, filters: Filters | None) -> Query:

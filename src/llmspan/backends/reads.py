@@ -148,7 +148,6 @@ class SQLQueryMixin:
         """The rows of :meth:`stats`, each with its measures, in one scan."""
         rows = self._rows(lambda dialect: measures(dialect, group_by, filters, with_stats=True))
         found = [replace(query.stats_row(group_by, row), measures=measures_row(group_by, row)[1]) for row in rows]
-        found.sort(key=lambda row: [(value is not None, value or "") for value in row.group.values()])
         return found if found or group_by else [NO_RECORDS]
 
     def annotations(self, record_ids: Sequence[str], trace_ids: Sequence[str], limit: int) -> Sequence[Annotation]:
