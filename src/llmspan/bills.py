@@ -137,13 +137,14 @@ def bills(
 ) -> dict[Group, Bill]:
     """The bill of each group of the calls that are meant, at ``own`` prices first (by default the reader's)."""
     own = reader.own_prices if own is None else own
+    classes = reader.price_bounds(names, filters, by_host=own.name_hosts)  # before the prices are loaded, which is slow
     limits = price_limits(own)
     if limits is not None:
         try:
-            if (bill := _by_bounds(reader, names, filters, limits, own)) is not None:
-                return bill
-            if (classes := reader.price_classes(names, filters, limits)) is not None:
-                return _by_class(classes, limits, own)
+            if classes is not None:
+                return _by_bounds(reader, names, filters, limits, own, classes)
+            if (finest := reader.price_classes(names, filters, limits)) is not None:
+                return _by_class(finest, limits, own)
         except _NotLinearError:
             pass
     check_groups(names)
@@ -156,12 +157,10 @@ def bills(
 
 
 def _by_bounds(
-    reader: Reader, names: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits, own: OwnPrices
-) -> dict[Group, Bill] | None:
+    reader: Reader, names: Sequence[GroupBy], filters: Filters | None, limits: PriceLimits, own: OwnPrices,
+    classes: Sequence[BoundedClass],
+) -> dict[Group, Bill]:  # fmt: skip
     """The bills by large classes; those of models with a limit within the bounds of a class by finer ones."""
-    classes = reader.price_bounds(names, filters, by_host=limits.by_host)
-    if classes is None:
-        return None
     known_rates: dict[tuple[Any, ...], _Rates | None] = {}
     model_limits: dict[tuple[str, str], PriceLimits | None] = {}
     priced = [(one, _bounded_rates(one, own, known_rates, model_limits)) for one in classes]

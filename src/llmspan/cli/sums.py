@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..bills import Bill, Group, bills
-from ..cost import price_version
+from ..cost import price_limits, price_version
 from ..estimate import ESTIMATED_INPUT, ESTIMATED_OUTPUT
 from ..query.statistics import PERIODS, groups_of
 from ..trace import nanoseconds_of
@@ -108,7 +108,8 @@ def _rows_and_bills(
 
     if not isinstance(reader.backend, SupportsParallelReads):
         return reader.stats(names, filters, measures=extras.measures), bills(reader, names, filters)
-    pool = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(2)
+    pool.submit(price_limits, reader.own_prices)  # loads the prices; if that fails, it fails where they are used
     priced = pool.submit(bills, reader, names, filters)
     try:
         return reader.stats(names, filters, measures=extras.measures), priced.result()
