@@ -237,7 +237,7 @@ def _set_up(
     pipeline.shared().source = _state.observer.source
     attach_processor(tracer_provider, settings)
     if not _state.is_registered:
-        shutdown_hooks.register_exit_hook(_at_exit)
+        shutdown_hooks.register_exit_hook(_at_exit, _flush_before_exit)
     _register_own_metrics(meter_provider)
 
 
@@ -348,6 +348,11 @@ def _at_exit() -> None:
     shared.close(settings.exit_timeout)
     if settings.summary and shared.totals.calls:
         _print(shared.totals.format(shared.status(), settings.spool_dir))
+
+
+def _flush_before_exit() -> None:
+    if _state.exit_settings is not None and not _state.has_ended:
+        pipeline.shared().flush(_state.exit_settings.exit_timeout)
 
 
 def _print(text: str) -> None:

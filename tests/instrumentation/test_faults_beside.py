@@ -144,8 +144,11 @@ def ends_a_server(when: str) -> None:
             yield
             ends.append("raised again")
 
+        async def shutdown(self) -> None:
+            pass
+
     ends: list[str] = []
-    _ExitHooks(lambda: ends.append("exit work")).watch_uvicorn(SimpleNamespace(Server=Server))
+    _ExitHooks(lambda: ends.append("exit work"), lambda: None).watch_uvicorn(SimpleNamespace(Server=Server))
     with Server().capture_signals():
         pass
     assert ends == (["raised again"] if when == "at once" else ["exit work", "raised again"])

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -245,5 +246,5 @@ def test_the_direct_backend_is_complete_when_spans_are_sampled_in_the_program(tm
         env = environment(provider, database, **to(collector, "grpc"), OTEL_TRACES_SAMPLER="always_off")
         run("opentelemetry-instrument", sys.executable, "examples/openai_stream.py", env=env)
     assert collector.spans() == []
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT count(*) FROM provider_traces").fetchone() == (1,)

@@ -104,14 +104,14 @@ def test_uvicorn_with_reload(env: dict[str, str], folder: Path) -> None:
             log = folder / "log.txt"
             program = folder / "asgi_app.py"
             program.write_text(program.read_text() + "\n")
-            until(lambda: "Shutting down" in log.read_text())
+            until(lambda: log.read_text().count("Application shutdown complete") == 1)
         until(lambda: log.read_text().count("Application startup complete") == 2)
         until(lambda: get(place, "second"))
         until(lambda: "second" in steps(folder))
         with locked(folder):
             ask(place, two)
             process.terminate()
-            until(lambda: log.read_text().count("Shutting down") == 2)
+            until(lambda: log.read_text().count("Application shutdown complete") == 2)
         process.wait(PATIENCE)
     assert steps(folder) == sorted(["first", "second", *one, *two])
 

@@ -21,10 +21,13 @@ from .._guard import exception_of, guarded
 __all__ = ["register_exit_hook"]
 
 
-def register_exit_hook(function: Callable[[], None]) -> None:
-    """Have ``function`` called before this process ends, and before any that is forked from it does."""
+def register_exit_hook(function: Callable[[], None], flush: Callable[[], object]) -> None:
+    """Have ``function`` called before this process ends, and before any that is forked from it does.
+
+    ``flush`` is called where the process probably ends: it may be called several times, and the program may go on.
+    """
     atexit.register(function)
-    ends = _ExitHooks(function)
+    ends = _ExitHooks(function, flush)
     wrapt.register_post_import_hook(ends.watch_multiprocessing, "multiprocessing.util")
     wrapt.register_post_import_hook(ends.watch_celery, "celery.signals")
     wrapt.register_post_import_hook(ends.watch_uvicorn, "uvicorn.server")
@@ -33,8 +36,9 @@ def register_exit_hook(function: Callable[[], None]) -> None:
 class _ExitHooks:
     """Children that leave by ``os._exit``, past ``atexit``, once their own framework has told its listeners."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
+    def __init__(self, function: Callable[[], None], flush: Callable[[], object]) -> None:
         self._function = function
+        self._flush = flush
 
     def watch_multiprocessing(self, module: Any) -> None:
         """A forked child forgets its parent's finalizers before it runs: register ours after that."""
@@ -66,6 +70,16 @@ class _ExitHooks:
                     guarded("pipeline.exit", self._function)
 
         module.Server.capture_signals = wraps(capture_signals)(capture_and_end)
+        shutdown = module.Server.shutdown
+
+        # The server imports the application inside of ``capture_signals``: where that sets us up, the wrapper above
+        # comes too late for it. Which handlers it will restore is not known then, so the program may go on.
+        async def shut_down_and_flush(server: Any, *args: Any, **kwargs: Any) -> None:
+            await shutdown(server, *args, **kwargs)
+            if getattr(server, "_captured_signals", ()):
+                guarded("pipeline.exit", self._flush)
+
+        module.Server.shutdown = wraps(shutdown)(shut_down_and_flush)
 
 
 def _call_after_threads(function: Callable[[], None]) -> None:

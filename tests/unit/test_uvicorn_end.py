@@ -1,0 +1,37 @@
+"""What is done when uvicorn has shut down, where the application that it serves has set us up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from llmspan.pipeline.shutdown_hooks import _ExitHooks
+
+
+@pytest.mark.parametrize("signals", [[], [signal.SIGTERM], [signal.SIGINT]], ids=["none", "SIGTERM", "SIGINT"])
+def test_what_is_queued_is_written_before_a_signal_is_raised_again(signals: list[signal.Signals]) -> None:
+    """The application is imported when the server runs already: then its shutdown is the last that can be hooked.
+
+    A server that its program has stopped ends no process.
+    """
+    done: list[str] = []
+
+    class Server:
+        """As much of uvicorn's as our hook needs."""
+
+        def __init__(self) -> None:
+            self._captured_signals = signals
+
+        def capture_signals(self) -> None:
+            raise AssertionError("it was entered before")
+
+        async def shutdown(self, sockets: object = None) -> None:
+            done.append(f"shut down {sockets}")
+
+    server = Server()
+    _ExitHooks(lambda: done.append("end"), lambda: done.append("flush")).watch_uvicorn(SimpleNamespace(Server=Server))
+    asyncio.run(server.shutdown(sockets=1))
+    assert done == ["shut down 1", *(["flush"] if signals else [])]
