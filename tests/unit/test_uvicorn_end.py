@@ -35,3 +35,16 @@ def test_what_is_queued_is_written_before_a_signal_is_raised_again(signals: list
     _ExitHooks(lambda: done.append("end"), lambda: done.append("flush")).watch_uvicorn(SimpleNamespace(Server=Server))
     asyncio.run(server.shutdown(sockets=1))
     assert done == ["shut down 1", *(["flush"] if signals else [])]
+
+
+def test_a_server_that_has_no_such_methods_is_left_alone() -> None:
+    """Of a version that we do not know, the import does not fail."""
+
+    class Server:
+        def capture_signals(self) -> None:
+            pass
+
+    hooks = _ExitHooks(lambda: None, lambda: None)
+    hooks.watch_uvicorn(SimpleNamespace(Server=Server))
+    hooks.watch_uvicorn(SimpleNamespace(Server=object))
+    assert not hasattr(Server, "shutdown")

@@ -63,6 +63,10 @@ class Body:
         body.pieces.append(content)
         return body
 
+    def is_of(self, content: bytes) -> bool:
+        """Whether it is ``content``, the very object."""
+        return len(self.pieces) == 1 and self.pieces[0] is content
+
     @property
     def size(self) -> int:
         """Bytes in memory."""

@@ -206,11 +206,10 @@ class Call:
 
     def on_response(self, response: Any) -> None:
         """Keep the headers of ``response`` and, if it has been read already, its content."""
-        if self.headers is response.headers and self.body is not None:
-            return  # the HTTP client has reported it, and the SDK does
         self.http_status = response.status_code
         self.headers = response.headers
-        if response.is_closed:
+        # a response is reported by the HTTP client, and by the SDK
+        if response.is_closed and not (self.body is not None and self.body.is_of(response.content)):
             self.body = Body.from_content(response.content)
 
     @property

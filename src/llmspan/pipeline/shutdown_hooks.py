@@ -70,7 +70,12 @@ class _ExitHooks:
                     guarded("pipeline.exit", self._function)
 
         module.Server.capture_signals = wraps(capture_signals)(capture_and_end)
-        shutdown = module.Server.shutdown
+        self._watch_shutdown(module.Server)
+
+    def _watch_shutdown(self, server_class: Any) -> None:
+        shutdown = getattr(server_class, "shutdown", None)
+        if shutdown is None:
+            return
 
         # The server imports the application inside of ``capture_signals``: where that sets us up, the wrapper above
         # comes too late for it. Which handlers it will restore is not known then, so the program may go on.
@@ -79,7 +84,7 @@ class _ExitHooks:
             if getattr(server, "_captured_signals", ()):
                 guarded("pipeline.exit", self._flush)
 
-        module.Server.shutdown = wraps(shutdown)(shut_down_and_flush)
+        server_class.shutdown = wraps(shutdown)(shut_down_and_flush)
 
 
 def _call_after_threads(function: Callable[[], None]) -> None:
