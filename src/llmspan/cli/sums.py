@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ..backends.base import Backend, Filters, GroupBy, StatsRow
+    from ..own_prices import OwnPrices
     from ..reader import Reader
     from ..trace import ProviderTrace
 
@@ -109,7 +110,7 @@ def _rows_and_bills(
     if not isinstance(reader.backend, SupportsParallelReads):
         return reader.stats(names, filters, measures=extras.measures), bills(reader, names, filters)
     pool = ThreadPoolExecutor(2)
-    pool.submit(price_limits, reader.own_prices)  # loads the prices; if that fails, it fails where they are used
+    pool.submit(_load, reader.own_prices)  # if that fails, it fails where they are used
     priced = pool.submit(bills, reader, names, filters)
     try:
         return reader.stats(names, filters, measures=extras.measures), priced.result()
@@ -118,6 +119,12 @@ def _rows_and_bills(
         raise
     finally:
         pool.shutdown(wait=False)
+
+
+def _load(own: OwnPrices) -> None:
+    """Import what is needed when the database has answered: the prices, and what prints."""
+    price_limits(own)
+    from . import render  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def _cancel_until_done(backend: Backend, reading: Future[Any]) -> None:
