@@ -46,11 +46,11 @@ llmspan.instrument(backends="sqlite", sqlite_path=sys.argv[1])
 call(1)
 if not os.fork():
     call(2)
-    print("child", flush=True)
+    os.write(1, b"child\\n")  # at once: both write here
     sys.stdin.read()
     os._exit(0)
 call(2)
-print("parent", flush=True)
+os.write(1, b"parent\\n")
 sys.stdin.read()
 llmspan.shutdown(60)
 print("ended", flush=True)

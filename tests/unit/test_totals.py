@@ -60,7 +60,7 @@ def test_nowhere() -> None:
 def test_a_server_that_a_program_stops_is_not_its_end() -> None:
     """A uvicorn server in a thread, or stopped by the program, does not run what belongs to the end of the process."""
     ends: list[str] = []
-    register_exit_hook(lambda: ends.append("end"))
+    register_exit_hook(lambda: ends.append("end"), lambda: None)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise NotImplementedError
