@@ -191,6 +191,37 @@ def test_multiprocessing(method: str, env: dict[str, str], folder: Path) -> None
     assert steps(folder) == sorted([*expected, "parent-before", "parent-between", "parent-after"])
 
 
+OWN_SET_UP = """
+import concurrent.futures, multiprocessing, sys
+import llmspan
+from openai import OpenAI
+
+
+def ask(step_id):
+    llmspan.instrument()
+    with llmspan.context(step_id=step_id):
+        OpenAI().responses.create(model="gpt-5.4", input="What is a trace?")
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    child = context.Process(target=ask, args=("child",))
+    child.start()
+    child.join()
+    with concurrent.futures.ProcessPoolExecutor(1, context, initializer=ask, initargs=("initializer",)) as pool:
+        pool.submit(len, "").result()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_children_that_set_themselves_up(method: str, env: dict[str, str], folder: Path) -> None:
+    """The parent knows nothing of llmspan: what a child calls before it ends is there all the same."""
+    (folder / "program.py").write_text(OWN_SET_UP)
+    done = run(sys.executable, "program.py", method, env=env, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert steps(folder) == ["child", "initializer"]
+
+
 THREADS = """
 import multiprocessing, sys, threading
 from concurrent.futures import ThreadPoolExecutor

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +37,27 @@ def test_what_is_queued_is_written_before_a_signal_is_raised_again(signals: list
     _ExitHooks(lambda: done.append("end"), lambda: done.append("flush")).watch_uvicorn(SimpleNamespace(Server=Server))
     asyncio.run(server.shutdown(sockets=1))
     assert done == ["shut down 1", *(["flush"] if signals else [])]
+
+
+def test_the_deadline_of_exit_is_waited_for_once() -> None:
+    """Where the set-up came first, the exit work does it all: a store that hangs does not hold up the end twice."""
+    done: list[str] = []
+
+    class Server:
+        _captured_signals = (signal.SIGTERM,)
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def shutdown(self) -> None:
+            done.append("shut down")
+
+    _ExitHooks(lambda: done.append("end"), lambda: done.append("flush")).watch_uvicorn(SimpleNamespace(Server=Server))
+    server = Server()
+    with server.capture_signals():
+        asyncio.run(server.shutdown())
+    assert done == ["shut down", "end"]
 
 
 def test_a_server_that_has_no_such_methods_is_left_alone() -> None:

@@ -69,7 +69,8 @@ class SqlDialect:
     total: Callable[[str], str] = "sum({})".format
     #: whether values can be gathered into arrays and sorted there, as ClickHouse does, faster than by windows
     has_arrays: bool = False
-    #: whether groups are read as lists of values, to be sorted here: faster where the database sorts slowly
+    #: whether groups are read as lists of values, to be sorted here: faster where the database sorts slowly; without
+    #: either, lists are sorted there as Postgres writes it (``array_agg``, ``unnest``, ``LATERAL``)
     has_lists: bool = False
     #: by name, groups that an index has in their order, and how they are written
     group_order: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
+from weakref import WeakSet
 
 import wrapt
 
@@ -39,6 +40,8 @@ class _ExitHooks:
     def __init__(self, function: Callable[[], None], flush: Callable[[], object]) -> None:
         self._function = function
         self._flush = flush
+        #: uvicorn's servers that have entered our ``capture_signals``
+        self._servers: WeakSet[Any] = WeakSet()
 
     def watch_multiprocessing(self, module: Any) -> None:
         """A forked child forgets its parent's finalizers before it runs: register ours after that."""
@@ -47,6 +50,10 @@ class _ExitHooks:
             module.Finalize(None, _call_after_threads, args=(ends._function,), exitpriority=0)
 
         module.register_after_fork(self, register)
+        from multiprocessing.process import parent_process  # it is there: ``module`` imports it
+
+        if parent_process() is not None:  # set up in a child, by its function or by the initializer of a pool
+            register(self)
 
     def watch_celery(self, module: Any) -> None:
         """A pool process of Celery (prefork) is about to go."""
@@ -63,6 +70,7 @@ class _ExitHooks:
 
         @contextmanager
         def capture_and_end(server: Any) -> Generator[None]:
+            self._servers.add(server)
             before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
             with capture_signals(server):
                 yield
@@ -81,7 +89,7 @@ class _ExitHooks:
         # comes too late for it. Which handlers it will restore is not known then, so the program may go on.
         async def shut_down_and_flush(server: Any, *args: Any, **kwargs: Any) -> None:
             await shutdown(server, *args, **kwargs)
-            if getattr(server, "_captured_signals", ()):
+            if server not in self._servers and getattr(server, "_captured_signals", ()):
                 guarded("pipeline.exit", self._flush)
 
         server_class.shutdown = wraps(shutdown)(shut_down_and_flush)

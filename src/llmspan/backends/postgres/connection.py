@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, LiteralString, TypeVar
 from urllib.parse import quote
 
 import psycopg
@@ -179,7 +179,7 @@ class PostgresConnection:
 
 @contextmanager
 def transaction(
-    connection: Connection, timeout: float | None, mode: str = "", further: Mapping[str, str] = MappingProxyType({})
+    connection: Connection, timeout: float | None, mode: str = "", further: LiteralString | None = None
 ) -> Generator[None]:
     """All statements of the block or none, each in ``timeout`` seconds; 0 is no limit, None what the session has.
 
@@ -200,8 +200,11 @@ def transaction(
 
 
 @contextmanager
-def with_settings(connection: Connection, further: Mapping[str, str] = MappingProxyType({})) -> Generator[None]:
-    """Read with what the DSN's options set, and with ``further``: in a transaction, if the session does not have it."""
+def with_settings(connection: Connection, further: LiteralString | None = None) -> Generator[None]:
+    """Read with what the DSN's options set: in a transaction, if the session does not have it.
+
+    ``further``: calls of ``set_config`` that come after those.
+    """
     if not connection.settings and not further:
         yield
         return
@@ -209,11 +212,14 @@ def with_settings(connection: Connection, further: Mapping[str, str] = MappingPr
         yield
 
 
-def _begin(connection: Connection, timeout: float | None, mode: str, further: Mapping[str, str]) -> sql.Composed:
-    settings = {**further, **connection.settings}
+def _begin(connection: Connection, timeout: float | None, mode: str, further: LiteralString | None) -> sql.Composed:
+    settings = dict(connection.settings)
     if timeout is not None:
         settings["statement_timeout"] = f"{round(timeout * 1000):d}"
-    calls = [sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()]
+    calls: list[sql.Composable] = [
+        sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()
+    ]
+    calls += [] if further is None else [sql.SQL(further)]
     return sql.SQL("BEGIN {}; SELECT {}").format(sql.SQL(mode), sql.SQL(", ").join(calls))  # pyright: ignore[reportArgumentType]
 
 

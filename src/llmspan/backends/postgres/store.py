@@ -55,8 +55,11 @@ _SERVERS_EPOCH: Final = 946_684_800_000_000
 _ROWS_AT_ONCE: Final = 10
 #: Of groups by an expression, such as a day, a planner expects as many as there are rows, and sorts all of these
 #: before it adds anything up. There are few: to find them by hashing takes half as long. The memory is for lists of
-#: latencies, 16 bytes a record at most; what needs more is kept in files.
-_GROUPING: Final = {"enable_sort": "off", "work_mem": "64MB"}
+#: latencies, 16 bytes a record at most; what needs more is kept in files, and who has more keeps it.
+_GROUPING: Final = (
+    "set_config('enable_sort', 'off', true), set_config('work_mem',"
+    " greatest(pg_size_bytes(current_setting('work_mem')) / 1024, 65536) || 'kB', true)"
+)
 
 #: The keys are looked up once more by the delete: of two who delete at once, each counts what it has deleted itself.
 _DELETE: Final = """
@@ -304,7 +307,7 @@ class Store:
         def work(connection: Connection) -> list[dict[str, Any]]:
             info = self._schema_info or schema.require_usable(schema.find(connection))
             query = ask(info)
-            with with_settings(connection, _GROUPING if query.is_grouped else {}):
+            with with_settings(connection, _GROUPING if query.is_grouped else None):
                 cursor = connection.execute(query.sql, query.values)  # pyright: ignore[reportCallIssue, reportArgumentType]
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
