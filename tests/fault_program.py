@@ -10,6 +10,7 @@ import inspect
 import itertools
 import json
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx2
@@ -20,8 +21,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 import llmspan
-from gemini_outcomes import ENDINGS, Caller
-from gemini_server import JSON_HEADERS, WAYS, Answer, GeminiServer, gemini_server
+from gemini_outcomes import ENDINGS, Caller, Ending
+from gemini_server import JSON_HEADERS, WAYS, Answer, GeminiServer, Way, gemini_server
 from gemini_server import client_for as google_client
 from replay import Pieces, client_for
 from streams import ALL, CHAT, MESSAGES, RESPONSES, Api
@@ -62,58 +63,79 @@ def _refuse(_: httpx2.Request) -> httpx2.Response:
     raise httpx2.ConnectError("connection refused")
 
 
-#: how the calls of :func:`gemini_program` end
+#: how calls of Google's SDK end
 GEMINI_ENDS = ("HTTP 429 twice, then an answer", "stream: read to the end", "stream: HTTP 429", "stream: close")
 
 
-def program() -> list[Any]:
-    """Calls of all kinds, and everything that a caller sees of them. Each hook of ours is come by."""
-    seen: list[Any] = []
-    for api in ALL:
-        mock = httpx2.MockTransport(functools.partial(respond, api))
-        with llmspan.context(llm_config={("a", "b"): Odd()}):
-            client = client_for(api.provider, mock)
-        create = api.method(client)
-        with create(**api.arguments, stream=True) as stream:
-            seen += [event.to_dict() for event in stream]
-        seen.append(create(**api.arguments).to_dict())
-        try:
-            create(**{**api.arguments, "model": "refused", "metadata": {"user_id": "u"}})
-        except Exception as error:
-            seen += [type(error), str(error)]
-        try:
-            api.method(client_for(api.provider, httpx2.MockTransport(_refuse)))(**api.arguments)
-        except Exception as error:
-            seen += [type(error), str(error), str(error.__cause__)]
-        dropped = create(**api.arguments, stream=True)
-        seen.append(next(dropped).to_dict())
-        del dropped
-        asyncio.run(_read_async(api, mock, seen))
-    for others in (uploads, results_of_a_batch, runs_tools, talks_by_websocket):
-        seen.append(others())
-    seen += goes_past_request()
-    seen += under_a_span_that_ends_first()
-    seen.append(hands_over_a_compacted_conversation())
-    gc.collect()
-    return seen
+def reads_a_stream(api: Api) -> list[Any]:
+    """A stream to its end; what the client is told about its calls is no JSON."""
+    with llmspan.context(llm_config={("a", "b"): Odd()}):
+        client = _client(api)
+    with api.method(client)(**api.arguments, stream=True) as stream:
+        return [event.to_dict() for event in stream]
 
 
-def gemini_program() -> list[Any]:
-    """Calls of Google's SDK over each of its HTTP libraries, and everything that a caller sees of them."""
-    seen: list[Any] = []
+def reads_a_response(api: Api) -> list[Any]:
+    """A call without a stream."""
+    return [api.method(_client(api))(**api.arguments).to_dict()]
+
+
+def is_refused(api: Api) -> list[Any]:
+    """A call that the provider answers by an error."""
+    try:
+        return [api.method(_client(api))(**{**api.arguments, "model": "refused", "metadata": {"user_id": "u"}})]
+    except Exception as error:
+        return [type(error), str(error)]
+
+
+def reaches_nobody(api: Api) -> list[Any]:
+    """A call without a connection."""
+    try:
+        return [api.method(client_for(api.provider, httpx2.MockTransport(_refuse)))(**api.arguments)]
+    except Exception as error:
+        return [type(error), str(error), str(error.__cause__)]
+
+
+def drops_a_stream(api: Api) -> list[Any]:
+    """A stream that is not read to its end."""
+    dropped = api.method(_client(api))(**api.arguments, stream=True)
+    return [next(dropped).to_dict()]
+
+
+def reads_a_stream_asynchronously(api: Api) -> list[Any]:
+    """An async stream to its end."""
+
+    async def read() -> list[Any]:
+        stream = await api.method(_client(api, is_async=True))(**api.arguments, stream=True)
+        return [event.to_dict() async for event in stream]
+
+    return asyncio.run(read())
+
+
+def _client(api: Api, *, is_async: bool = False) -> Any:
+    return client_for(api.provider, httpx2.MockTransport(functools.partial(respond, api)), is_async=is_async)
+
+
+def calls_google(ending: Ending, way: Way) -> list[Any]:
+    """A call of Google's SDK over one of its HTTP libraries, with one of the ways to end."""
     with gemini_server() as server:
-        for ending, way in itertools.product(ENDINGS, WAYS):
-            if ending.name in GEMINI_ENDS and ending.exists(way):
-                server.reset()
-                server.answers(*ending.answers)
-                caller = Caller(server, way, ending.attempts)
-                ending.drive(caller)
-                seen += [caller.events, caller.kinds, type(caller.error)]
-        server.reset()
-        seen += [_parsed(server, body) for body in (b"{}", b"{oops}")]
+        server.answers(*ending.answers)
+        caller = Caller(server, way, ending.attempts)
+        ending.drive(caller)
+        return [caller.events, caller.kinds, type(caller.error)]
+
+
+def reads_what_google_says() -> list[Any]:
+    """A body that its SDK understands, and one that it does not."""
+    with gemini_server() as server:
+        return [_parsed(server, body) for body in (b"{}", b"{oops}")]
+
+
+def fetches_a_batch_of_google() -> list[Any]:
+    """A batch with its results in it."""
+    with gemini_server() as server:
         server.answers(Answer.json({"name": "batches/1", "metadata": {"output": {"inlinedResponses": INLINED}}}))
-        seen.append(google_client(server).batches.get(name="batches/1"))
-    return seen
+        return [google_client(server).batches.get(name="batches/1")]
 
 
 def _parsed(server: GeminiServer, body: bytes) -> list[Any]:
@@ -129,19 +151,14 @@ def _parsed(server: GeminiServer, body: bytes) -> list[Any]:
     return seen
 
 
-async def _read_async(api: Api, mock: httpx2.MockTransport, seen: list[Any]) -> None:
-    stream = await api.method(client_for(api.provider, mock, is_async=True))(**api.arguments, stream=True)
-    seen += [event.to_dict() async for event in stream]
-
-
-def uploads() -> Any:
+def uploads() -> list[Any]:
     """A file, and what was heard in it."""
     mock = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"text": "hello"}))
     client = client_for("openai", mock)
-    return client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"RIFF")).to_dict()
+    return [client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"RIFF")).to_dict()]
 
 
-def results_of_a_batch() -> Any:
+def results_of_a_batch() -> list[Any]:
     """The results of a batch, compressed."""
 
     def respond(request: httpx2.Request) -> httpx2.Response:
@@ -160,7 +177,7 @@ def look() -> str:
     return "blue"
 
 
-def runs_tools() -> Any:
+def runs_tools() -> list[Any]:
     """A tool runner, on clients that trace themselves and that do not."""
     seen: list[Any] = []
     for tracing in ({"tracer_provider": TracerProvider(shutdown_on_exit=False), "propagation": False}, False):
@@ -176,7 +193,7 @@ def runs_tools() -> Any:
     return seen
 
 
-def talks_by_websocket() -> Any:
+def talks_by_websocket() -> list[Any]:
     """A response over a WebSocket, whose server then hangs up."""
     seen: list[Any] = []
     with serve(_answer_once, "127.0.0.1", 0) as listening:
@@ -236,11 +253,45 @@ def under_a_span_that_ends_first() -> list[Any]:
     return [event.to_dict() for event in stream]
 
 
-def hands_over_a_compacted_conversation() -> Any:
+def hands_over_a_compacted_conversation() -> list[Any]:
     """A request whose first item stands for what was said before."""
     client = client_for("openai", httpx2.MockTransport(functools.partial(respond, RESPONSES)))
     compacted = {"type": "compaction", "encrypted_content": "x"}
-    return client.responses.create(**{**RESPONSES.arguments, "input": [compacted]}).to_dict()
+    return [client.responses.create(**{**RESPONSES.arguments, "input": [compacted]}).to_dict()]
+
+
+#: what a caller does with each API
+KINDS = (
+    reads_a_stream, reads_a_response, is_refused, reaches_nobody, drops_a_stream, reads_a_stream_asynchronously,
+)  # fmt: skip
+#: of Google's SDK, which few places are come by under alone
+GOOGLE_SCENES: dict[str, Callable[[], list[Any]]] = {
+    **{
+        f"{ending.name}, {way}": functools.partial(calls_google, ending, way)
+        for ending, way in itertools.product(ENDINGS, WAYS)
+        if ending.name in GEMINI_ENDS and ending.exists(way)
+    },
+    **{scene.__name__: scene for scene in (reads_what_google_says, fetches_a_batch_of_google)},
+}
+#: the parts of the program: each hook of ours is come by in one of them
+SCENES: dict[str, Callable[[], list[Any]]] = {
+    **{f"{kind.__name__} of {api.name}": functools.partial(kind, api) for api in ALL for kind in KINDS},
+    **{
+        scene.__name__: scene
+        for scene in (
+            uploads, results_of_a_batch, runs_tools, talks_by_websocket, goes_past_request,
+            under_a_span_that_ends_first, hands_over_a_compacted_conversation,
+        )
+    },
+    **GOOGLE_SCENES,
+}  # fmt: skip
+
+
+def program(names: Iterable[str] = SCENES) -> list[Any]:
+    """Calls of all kinds, or of some, and everything that a caller sees of them."""
+    seen = list(itertools.chain.from_iterable(SCENES[name]() for name in names))
+    gc.collect()
+    return seen
 
 
 def _stop(*_: Any) -> None:

@@ -69,8 +69,11 @@ LAUNCHERS = {
 }
 
 
-@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+#: both launchers set up before gunicorn is imported, by the same code; in code, it is before or after the fork
+STARTS = [("in code", []), ("in code", ["--preload"]), ("llmspan run", ["--preload"]), ("opentelemetry-instrument", [])]
+
+
+@pytest.mark.parametrize(("launcher", "preload"), STARTS, ids=lambda value: "".join(value))
 @pytest.mark.parametrize("kind", KINDS)
 def test_gunicorn(kind: str, launcher: str, preload: list[str], env: dict[str, str], tmp_path: Path) -> None:
     """Two workers of greenlets: many requests at once, the first ones too, and SIGTERM ends all within its time."""
