@@ -48,7 +48,7 @@ def run_once(name: str, *, quick: bool) -> dict[str, Any]:
     command = ["uv", "run", "--quiet", "--isolated", "--no-project", "--prerelease", "allow"]
     for requirement in (*BASE, *PEERS[name].requirements):
         command += ["--with", requirement]
-    if name == "llmspan":
+    if PEERS[name].with_llmspan:
         command += ["--with-editable", str(ROOT)]
     command += ["python", str(HERE / "whole_program.py"), name, *(["--quick"] if quick else [])]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LLMSPAN_"))}

@@ -34,6 +34,10 @@ class Peer:
     requirements: tuple[str, ...] = ()
     #: whether it traces this SDK
     sdks: tuple[str, ...] = ("openai", "anthropic")
+    #: whether it has async calls and streams, too
+    is_whole: bool = True
+    #: whether its environment has llmspan
+    with_llmspan: bool = False
 
 
 def _processor() -> Any:
@@ -77,6 +81,13 @@ def _llmspan() -> Running:
     path = Path(tempfile.mkdtemp()) / "records.db"
     llmspan.instrument(backends="sqlite", sqlite_path=path, tracer_provider=_provider())
     return Running(flush=lambda: llmspan.flush(60))
+
+
+def _floor() -> Running:
+    from floor import Floor
+
+    floor = Floor(_provider(), Path(tempfile.mkdtemp()) / "records.db")
+    return Running(floor.wrap, floor.flush)
 
 
 def _official() -> Running:
@@ -157,5 +168,6 @@ PEERS = {
     ),
     "traceloop": Peer(_traceloop, ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic")),
     "logfire": Peer(_logfire, ("logfire",)),
-    "llmspan": Peer(_llmspan),
+    "a span and a row by hand": Peer(_floor, is_whole=False, with_llmspan=True),
+    "llmspan": Peer(_llmspan, with_llmspan=True),
 }

@@ -78,10 +78,10 @@ def main() -> None:
     found: dict[str, Any] = {}
     for title, surface_name, chunks, pause, calls in SERIES:
         surface = surfaces[surface_name]
-        if surface.sdk in peer.sdks:
+        if surface.sdk in peer.sdks and (peer.is_whole or not (surface.is_async or surface.is_stream)):
             call = wrapped_call(surface, chunks, running)
             found[title] = figures(call, running.flush, pause, 2 if is_quick else calls)
-    names = [*BASE, *peer.requirements, *(["llmspan"] if name == "llmspan" else [])]
+    names = [*BASE, *peer.requirements, *(["llmspan"] if peer.with_llmspan else [])]
     print("JSON " + json.dumps({"figures": found, "versions": {name: _version(name) for name in names}}))
     sys.stdout.flush()
     os._exit(0)  # what a peer would do at exit is of no interest
