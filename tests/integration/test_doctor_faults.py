@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from integration.preloaded import preloaded_python
 from llmspan.backends.sqlite import SQLiteBackend
 from records import make_trace
 from stores import postgres, shutting_down
@@ -29,7 +30,7 @@ Doctor = Callable[..., tuple[int, list[str]]]
 
 @pytest.fixture
 def doctor(tmp_path: Path) -> Doctor:
-    """Run the command as a user does; its exit code and the lines that it prints."""
+    """Run the command in a process and an environment of its own; its exit code and the lines that it prints."""
 
     def run(
         *words: str, before: tuple[str, ...] = (), python: tuple[str, ...] = (), **more: Any
@@ -37,12 +38,16 @@ def doctor(tmp_path: Path) -> Doctor:
         theirs = ("LLMSPAN_", "OTEL_", "LETTA_", "OPENAI_", "ANTHROPIC_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
         environment = {**kept, "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path), **more.pop("env", {})}
-        command = [*before, sys.executable, *python, "-m", "llmspan", "doctor", *words]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, timeout=300, **more
-        )
-        assert "Traceback" not in done.stdout + done.stderr
-        return done.returncode, (done.stdout + done.stderr).splitlines()
+        if not (before or python or more):
+            code, printed = preloaded_python().run_module("llmspan", "doctor", *words, env=environment)
+        else:
+            command = [*before, sys.executable, *python, "-m", "llmspan", "doctor", *words]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=environment, timeout=300, **more
+            )
+            code, printed = done.returncode, done.stdout + done.stderr
+        assert "Traceback" not in printed
+        return code, printed.splitlines()
 
     return run
 
