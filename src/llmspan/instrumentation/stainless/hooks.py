@@ -325,7 +325,7 @@ class StainlessHooks:
         # from ``__dict__``: a pydantic model is slow to say that it lacks an attribute
         members = getattr(result, "__dict__", _NO_MEMBERS)
         response = members.get("response")
-        if response is None or not self._is_stream(result):
+        if response is None or not any(map(self._stream_types.__contains__, type(result).__mro__)):
             is_http = "extensions" in members and _is_http_response_class(type(result))
             response = result if is_http else members.get("http_response")
             if response is None or response.is_closed:
@@ -335,9 +335,6 @@ class StainlessHooks:
         if call.generator is None:
             _observe_existing_iterator(call, result)
         return True
-
-    def _is_stream(self, result: Any) -> bool:
-        return any(map(self._stream_types.__contains__, type(result).__mro__))
 
     def _endpoint_of(self, client: Any, url: str = "") -> Endpoint:
         address = absolute_address(url) if "://" in url else None

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, attach, get_current
 
 from ..._guard import guarded
 from ..import_hooks import when_imported
 from ..patching import Patch, Patches
-from ..sending import attach, detach, sending_context
+from ..sending import detach, sending_context
 from .active_call import ActiveCall, current_active_call
 from .attempts import on_attempt_error, on_attempt_response
 
