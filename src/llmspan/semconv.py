@@ -12,7 +12,6 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -163,7 +162,6 @@ _NOT_AT_END: Final = frozenset(
     {"id", "operation", "provider", "request_model", "server_address", "server_port", "chunk_count", "content"}
 )
 _SAME_AT_END: Final = {key: name for key, name in _SAME.items() if key not in _NOT_AT_END}
-_values_at_end: Final = itemgetter(*_SAME_AT_END)
 _SHAPED: Final = (
     "stream", "finish_reasons", "time_to_first_chunk_ns", "agent_tags", "attributes", "usage", "error_json",
 )  # fmt: skip
@@ -205,8 +203,7 @@ def end_attributes(facts: Mapping[str, Any], span_facts: SpanFacts = SpanFacts()
 
     ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
     """
-    values = zip(_SAME_AT_END.values(), _values_at_end(facts), strict=True)
-    attributes = {name: value for name, value in values if value is not None}
+    attributes = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
     _add_shaped(attributes, facts, span_facts.finish_reasons)
     attributes |= _only_on_spans(facts, span_facts)
     return attributes

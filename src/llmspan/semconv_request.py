@@ -87,7 +87,7 @@ def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict
             name, types, convert = _PARAMETERS[key]
             if isinstance(value, types) and not isinstance(value, bool):
                 attributes[name] = value if convert is None else convert(value)
-        elif isinstance(value, _SHAPES) or hasattr(type(value), "keys"):  # no mark of the SDK's for what is not given
+        elif isinstance(value, _SHAPES):  # and not the SDK's mark for what is not given
             attributes |= _SHAPED_PARAMETERS[key](value, api)
     for key in _MODALITY_KEYS:
         modality = _modality(body[key]) if isinstance(body.get(key), list | tuple) else None
@@ -180,8 +180,8 @@ _SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
 }
 #: the parameters that have attributes
 _NAMES: Final = _PARAMETERS.keys() | _SHAPED_PARAMETERS.keys()
-#: what the values of such parameters are, beside mappings of other types
-_SHAPES: Final = (dict, str, list, tuple, int)
+#: what the values of those that are more than a scalar are
+_SHAPES: Final = (dict, str, list, tuple, int, Mapping)
 
 
 def _get(value: object, key: str) -> Any:
