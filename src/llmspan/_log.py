@@ -14,10 +14,12 @@ from typing import Final
 from ._native import cooperative_sleep, is_own_thread, spawn
 from .printable import printable, printable_traceback
 
-__all__ = ["PrintableFilter", "WarningsOnce", "emit_held", "emit_soon", "logger"]
+__all__ = ["PrintableFilter", "WarningsOnce", "emit_held", "emit_soon", "held_records", "logger"]
 
 #: older lines go first
 _MOST_HELD: Final = 1000
+#: lines of our own threads that wait for a greenlet to write them
+held_records: Final[deque[logging.LogRecord]] = deque(maxlen=_MOST_HELD)
 
 
 class PrintableFilter(logging.Filter):
@@ -45,21 +47,16 @@ def _printable_argument(value: object) -> object:
 class _Holding(logging.Filter):
     """Holds the log records of our own threads until a greenlet can write them."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: deque[logging.LogRecord] = deque(maxlen=_MOST_HELD)
-
     def filter(self, record: logging.LogRecord) -> bool:
         if not is_own_thread() or cooperative_sleep() is None:
             return True
-        self.held.append(record)
+        held_records.append(record)
         return False
 
 
-_holding: Final = _Holding()
 logger: Final = logging.getLogger("llmspan")
 logger.addFilter(PrintableFilter())
-logger.addFilter(_holding)
+logger.addFilter(_Holding())
 
 
 class WarningsOnce:
@@ -81,12 +78,12 @@ class WarningsOnce:
 
 def emit_held() -> None:
     """Write the lines that wait. Takes the locks of the program's handlers: not for whoever ends a call."""
-    while _holding.held:
+    while held_records:
         with suppress(IndexError):  # another greenlet was faster
-            logger.handle(_holding.held.popleft())
+            logger.handle(held_records.popleft())
 
 
 def emit_soon() -> None:
     """Have a greenlet write the lines that wait; returns at once."""
-    if _holding.held and not is_own_thread():
+    if held_records and not is_own_thread():
         spawn(emit_held)

@@ -204,7 +204,8 @@ class SerialExecutor:
     def __enter__(self) -> None:
         """Wait for the thread that is inside, and keep others out. Not for whoever ends a call."""
         self._lock.acquire()
-        self._run_all()
+        while self._functions:
+            self._functions.popleft()()
 
     def __exit__(self, *_: object) -> None:
         """Leave, and run the functions that were left to this thread."""
@@ -213,15 +214,13 @@ class SerialExecutor:
 
     def _run_while_free(self) -> None:
         # The second look comes after the lock is free: a function that came before it would not run.
-        while self._functions and self._lock.acquire(blocking=False):
+        functions, lock = self._functions, self._lock
+        while functions and lock.acquire(False):
             try:
-                self._run_all()
+                while functions:
+                    functions.popleft()()
             finally:
-                self._lock.release()
-
-    def _run_all(self) -> None:
-        while self._functions:
-            self._functions.popleft()()
+                lock.release()
 
 
 class Thread:

@@ -7,8 +7,9 @@ JSON and is marked ``truncated``; usage and metadata are never dropped for it. W
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -159,7 +160,8 @@ class ContentPolicy:
         ``facts`` have those of errors, and others as far as they are wanted; they are changed in place. Texts
         are cut to what a record may hold. ``credentials`` are those that the call was made with.
         """
-        self._clean_errors(facts, credentials)
+        if facts.get("error_message") is not None or facts.get("error_json") is not None:
+            self._clean_errors(facts, credentials)
         for key in _FROM_CONTEXT:
             if facts.get(key):
                 facts[key] = _result(self._clean_context, facts[key], None)
@@ -267,18 +269,18 @@ def _may_hold_credentials(record: ProviderTrace) -> bool:
 
 def _clean_names(facts: dict[str, Any], credentials: ExactMask) -> None:
     """Mask whole keys, and the credentials of the call, in ids, names and tags; cut those that are too long."""
-    names = {key: value for key in _TEXTS if (value := facts.get(key))}
-    lists = {key: value for key in _NAME_LISTS if (value := facts.get(key))}
-    is_in = bool(credentials) and credentials.is_in("\n".join([*names.values(), *_texts_of(lists)]))
-    for key, name in names.items():
-        if is_in or len(name) > _SHORT or may_hold_key(name):
-            facts[key] = _clean_name(name, credentials)
+    lists: dict[str, tuple[str | None, ...]] = {key: tuple(value) for key in _NAME_LISTS if (value := facts.get(key))}
+    facts |= lists
+    texts: list[str] = list(filter(None, chain(map(facts.get, _TEXTS), *lists.values())))
+    joined = "\n".join(texts)
+    is_in = credentials.credentials and credentials.is_in(joined)
+    if not is_in and len(joined) <= _SHORT and not any(map(may_hold_key, texts)):
+        return  # as in most calls
+    for key in _TEXTS:
+        if facts.get(key):
+            facts[key] = _clean_name(facts[key], credentials)
     for key, items in lists.items():
-        facts[key] = tuple(item and _clean_name(item, credentials) for item in items)
-
-
-def _texts_of(lists: Mapping[str, Iterable[str | None]]) -> Iterator[str]:
-    return (item for items in lists.values() for item in items if item)
+        facts[key] = tuple([item and _clean_name(item, credentials) for item in items])
 
 
 def _clean_name(name: str, credentials: ExactMask) -> str:

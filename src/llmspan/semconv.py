@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -128,7 +129,8 @@ _DETAILS: Final[dict[str, str]] = {
     "cache_read_image_tokens": "gen_ai.usage.image.cache_read.input_tokens",
     "cache_read_text_tokens": "gen_ai.usage.text.cache_read.input_tokens",
 }
-_DETAIL_OF: Final = {attribute: name for name, attribute in (_ANTHROPIC_DETAILS | _DETAILS).items()}
+_ALL_DETAILS: Final = _ANTHROPIC_DETAILS | _DETAILS
+_DETAIL_OF: Final = {attribute: name for name, attribute in _ALL_DETAILS.items()}
 _USAGE_PREFIX: Final = "llmspan.usage."
 _USAGE_SOURCE: Final = "llmspan.usage_source"
 _CUSTOM_PREFIX: Final = "llmspan.attributes."
@@ -203,8 +205,8 @@ def end_attributes(facts: Mapping[str, Any], span_facts: SpanFacts = SpanFacts()
     """
     attributes = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
     _add_shaped(attributes, facts, span_facts.finish_reasons)
-    _add_interruption(attributes, facts)
-    return attributes | _only_on_spans(facts, span_facts)
+    attributes |= _only_on_spans(facts, span_facts)
+    return attributes
 
 
 def event_attributes(record: ProviderTrace, span_facts: SpanFacts = SpanFacts()) -> dict[str, Any]:  # noqa: B008 - immutable
@@ -254,14 +256,7 @@ def _attributes(facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None
     if facts["stream"]:
         attributes[STREAM] = True
     _add_shaped(attributes, facts, finish_reasons)
-    _add_interruption(attributes, facts)
     return attributes
-
-
-def _add_interruption(attributes: dict[str, Any], facts: Mapping[str, Any]) -> None:
-    """A call that the program interrupted has not failed: it has no ``error.type``, but says what interrupted it."""
-    if facts["status"] == "cancelled" and ERROR_TYPE in attributes:
-        attributes[CANCELLED_BY] = attributes.pop(ERROR_TYPE)
 
 
 def _response_reasons(record: ProviderTrace) -> tuple[str, ...] | None:
@@ -287,8 +282,11 @@ def _failed_while_generating(facts: Mapping[str, Any]) -> bool:
 
 def _add_shaped(attributes: dict[str, Any], facts: Mapping[str, Any], finish_reasons: tuple[str, ...] | None) -> None:
     """The values that look different on a span."""
-    raw = tuple(reason or "error" for reason in facts["finish_reasons"])
-    reasons = normalized(facts["finish_reasons"]) if finish_reasons is None else finish_reasons
+    # a call that the program interrupted has not failed: it has no ``error.type``, but says what interrupted it
+    if facts["status"] == "cancelled" and ERROR_TYPE in attributes:
+        attributes[CANCELLED_BY] = attributes.pop(ERROR_TYPE)
+    raw, spelled = _spellings(tuple(facts["finish_reasons"]))
+    reasons = spelled if finish_reasons is None else finish_reasons
     if reasons:
         attributes[FINISH_REASONS] = reasons
     if raw != reasons:
@@ -301,6 +299,12 @@ def _add_shaped(attributes: dict[str, Any], facts: Mapping[str, Any], finish_rea
         attributes[_CUSTOM_PREFIX + key] = value if isinstance(value, str | bool | int | float) else _json.dumps(value)
     if facts["operation"] not in NOT_BILLED:  # the call that made a fetched response was billed, and has its usage
         attributes.update(_usage_attributes(facts["usage"], facts["provider"], facts["operation"]))
+
+
+@lru_cache(maxsize=256)  # calls end for few reasons
+def _spellings(reasons: tuple[str | None, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Finish reasons as the provider wrote them, and as the conventions do."""
+    return tuple([reason or "error" for reason in reasons]), normalized(reasons)
 
 
 def with_old_names(attributes: dict[str, Any], compat: SemconvCompat) -> dict[str, Any]:
@@ -368,11 +372,12 @@ def _usage_attributes(usage: Usage, provider: str, operation: str) -> dict[str, 
         value = getattr(usage, key)
         if value is not None:
             attributes[name] = value
-    names = _ANTHROPIC_DETAILS | _DETAILS if provider in _ANTHROPIC else _DETAILS
-    if operation == "embeddings":  # whose spans have no such attributes in the conventions
-        names = {}
-    for key, value in usage.details.items():
-        attributes[names.get(key) or _USAGE_PREFIX + key] = value
+    if usage.details:
+        names = _ALL_DETAILS if provider in _ANTHROPIC else _DETAILS
+        if operation == "embeddings":  # whose spans have no such attributes in the conventions
+            names = {}
+        for key, value in usage.details.items():
+            attributes[names.get(key) or _USAGE_PREFIX + key] = value
     return attributes
 
 

@@ -5,7 +5,7 @@ Looks at scalars only and iterates no value but lists and tuples: a request may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 __all__ = ["OPENAI", "request_attributes"]
@@ -44,8 +44,7 @@ _CONFIGURATIONS: Final = {
     "predict": "parameters",
 }
 #: where a request names what the output is to be
-_MODALITY_ORDER: Final = ("modalities", "responseModalities", "response_modalities")
-_MODALITY_KEYS: Final = frozenset(_MODALITY_ORDER)
+_MODALITY_KEYS: Final = ("modalities", "responseModalities", "response_modalities")
 #: providers whose spans, metrics and events carry ``openai.*`` attributes: the provider's name says which vendor's
 #: attributes are to be expected, so others that speak the same API get none
 OPENAI: Final = frozenset({"openai", "azure.ai.openai"})
@@ -78,33 +77,36 @@ def request_attributes(provider: str, api: str, body: Mapping[str, Any]) -> dict
     attributes = _openai_request_attributes(api, body) if provider in OPENAI else {}
     if api in _OUTPUT_OF:
         attributes["gen_ai.output.type"] = _OUTPUT_OF[api]
-    body = _with_configuration(api, body)
-    for key, value in body.items():
+    if api in _CONFIGURATIONS:
+        body = _with_configuration(body, _CONFIGURATIONS[api])
+    for key in filter(_NAMES.__contains__, body):
+        value = body[key]
         if key in _REPLACED and body.get(_REPLACED[key]) is not None:
             continue
         if key in _PARAMETERS:
             name, types, convert = _PARAMETERS[key]
             if isinstance(value, types) and not isinstance(value, bool):
                 attributes[name] = value if convert is None else convert(value)
-        elif key in _SHAPED_PARAMETERS:
-            attributes.update(_SHAPED_PARAMETERS[key](value, api))
-    if not _MODALITY_KEYS.isdisjoint(body):
-        modality = next(filter(None, (_modality(body[key]) for key in _MODALITY_ORDER if key in body)), None)
+        elif isinstance(value, _SHAPES):  # and not the SDK's mark for what is not given
+            attributes |= _SHAPED_PARAMETERS[key](value, api)
+    for key in _MODALITY_KEYS:
+        modality = _modality(body[key]) if isinstance(body.get(key), list | tuple) else None
         if modality is not None:
             attributes["gen_ai.output.type"] = modality
+            break
     return attributes
 
 
-def _with_configuration(api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``body`` with the parameters that it has one level down; of several requests, those of the first."""
-    inner = body.get(_CONFIGURATIONS[api]) if api in _CONFIGURATIONS else None
+def _with_configuration(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """``body`` with the parameters that its member ``name`` has; of several requests, those of the first."""
+    inner = body.get(name)
     inner = inner[0] if isinstance(inner, list) and inner else inner
     return {**body, **inner} if isinstance(inner, Mapping) else body
 
 
-def _modality(modality: object) -> str | None:
+def _modality(modalities: Sequence[object]) -> str | None:
     """The output type of a call that asks for several modalities: that of the one beside text."""
-    kinds = [kind.lower() for kind in modality if isinstance(kind, str)] if isinstance(modality, list | tuple) else []
+    kinds = [kind.lower() for kind in modalities if isinstance(kind, str)]
     return next((_MODALITIES[kind] for kind in kinds if kind in _MODALITIES), None)
 
 
@@ -176,6 +178,10 @@ _SHAPED_PARAMETERS: Final[dict[str, Callable[[Any, str], dict[str, Any]]]] = {
     "response_format": lambda value, _: _output(_get(value, "mime_type") or _get(value, "type")),
     "text": lambda value, _: _output(_get(_get(value, "format"), "type")),
 }
+#: the parameters that have attributes
+_NAMES: Final = _PARAMETERS.keys() | _SHAPED_PARAMETERS.keys()
+#: what the values of those that are more than a scalar are
+_SHAPES: Final = (dict, str, list, tuple, int, Mapping)
 
 
 def _get(value: object, key: str) -> Any:

@@ -21,11 +21,14 @@ from replay import Pieces, client_for
 from streams import ALL, BETA_MESSAGES, CHAT, MESSAGES, RESPONSES, Api
 from watching import Watch, watching
 
-#: where the moments of chunks are from
-STAMP = "llmspan.instrumentation.chunk_collector.perf_counter_ns"
-
 apis = pytest.mark.parametrize("api", ALL, ids=lambda api: api.name)
 SSE = {"content-type": "text/event-stream"}
+
+
+def stamp_chunks(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], int]) -> None:
+    """Have the moments of chunks from ``clock``."""
+    for module in ("chunk_collector", "tee"):
+        monkeypatch.setattr(f"llmspan.instrumentation.{module}.perf_counter_ns", clock)
 
 
 def server(pieces: list[bytes], error: Callable[[], BaseException] | None = None) -> httpx2.MockTransport:
@@ -45,7 +48,7 @@ def stream_of(api: Api, mock: httpx2.MockTransport) -> Any:
 def test_time_to_first_chunk_is_of_the_first_output(api: Api, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the role, not ``message_start``, not a ping: the first event that carries what the model produced."""
     moments = iter(range(1_000_000, 9_000_000, 1_000))
-    monkeypatch.setattr(STAMP, lambda: next(moments))
+    stamp_chunks(monkeypatch, lambda: next(moments))
     monkeypatch.setattr("llmspan.instrumentation.call.perf_counter_ns", lambda: 0)
     for _ in stream_of(api, server(api.stream)):
         pass
@@ -74,7 +77,7 @@ def test_helpers_are_timed_and_counted_like_streams(name: str, watch: Watch, mon
     """``text_stream`` and ``get_final_message()`` skip events; time to first chunk and chunk count do not change."""
     api, read = HELPERS[name]
     moments = iter(range(1_000_000, 9_000_000, 1_000))
-    monkeypatch.setattr(STAMP, lambda: next(moments))
+    stamp_chunks(monkeypatch, lambda: next(moments))
     monkeypatch.setattr("llmspan.instrumentation.call.perf_counter_ns", lambda: 0)
     with api.method(client_of(api, server(api.stream)), api.path.replace("create", "stream"))(
         **api.arguments
@@ -161,7 +164,7 @@ def test_our_leftovers_under_another_patch_are_silent(name: str) -> None:
 def test_time_is_asked_for_only_until_the_first_output(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long stream stops being stamped soon after its output began."""
     stamps: list[int] = []
-    monkeypatch.setattr(STAMP, lambda: stamps.append(1) or len(stamps))
+    stamp_chunks(monkeypatch, lambda: stamps.append(1) or len(stamps))
     delta = MESSAGES.stream[MESSAGES.first_output]
     for _ in stream_of(MESSAGES, server([*MESSAGES.stream[:3], *[delta] * 1000, *MESSAGES.stream[-3:]])):
         pass
@@ -185,7 +188,7 @@ def test_the_first_output_behind_empty_deltas(
 ) -> None:
     """However many empty deltas a model sends while it thinks, the time of its first output is known."""
     reads: list[int] = []
-    monkeypatch.setattr(STAMP, lambda: reads.append(1) or 10**12 + len(reads))
+    stamp_chunks(monkeypatch, lambda: reads.append(1) or 10**12 + len(reads))
     monkeypatch.setattr("llmspan.instrumentation.call.perf_counter_ns", lambda: 10**12)
     chunk = {"id": "c", "choices": [{"index": 0, "delta": EMPTY_DELTAS[kind], "finish_reason": None}]}
     empty = f"data: {json.dumps(chunk)}\n\n".encode()

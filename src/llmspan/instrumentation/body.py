@@ -37,14 +37,16 @@ class Body:
     """
 
     __slots__ = (
-        "_counted", "_counted_size", "_head", "_head_size", "client", "dropped", "encoding", "is_cut", "limit",
-        "pieces", "stamps",
+        "_counted", "_counted_size", "_head", "_head_size", "arrivals", "client", "dropped", "encoding", "is_cut",
+        "limit", "pieces", "stamps",
     )  # fmt: skip
 
     def __init__(self, limit: int, encoding: str = "", client: str = "httpx2") -> None:
         self.pieces: list[bytes] = []
         #: two numbers for each of the first chunks: the offset of its end, and its time (``perf_counter_ns``)
         self.stamps = array("q")
+        #: the times of the first of the chunks that are not counted yet, if those before them are all stamped
+        self.arrivals = array("q")
         self.limit = limit
         self.encoding = encoding
         #: ``httpx`` or ``httpx2``: they decode differently
@@ -84,32 +86,44 @@ class Body:
     @property
     def times(self) -> Sequence[int]:
         """When the first chunks came (``perf_counter_ns``)."""
-        return self.stamps[1::2]
+        return self._all_stamps()[1::2]
 
     def time_at(self, offset: int) -> int | None:
         """When the decoded byte before ``offset`` had arrived (``perf_counter_ns``); None if that was not stamped."""
-        if not self.stamps:
+        stamps = self._all_stamps()
+        if not stamps:
             return None
-        ends = self.stamps[::2]
-        decoded_ends = self._decoded_ends(ends)
+        ends = stamps[::2]
+        decoded_ends = self._decoded_ends(ends) if self.encoding else ends
         index = bisect_left(decoded_ends, offset)
         if index == len(decoded_ends):  # the byte came with the last chunk, if that was stamped
             index = len(ends) - 1
             if ends[index] < self.received_size:
                 return None
-        return None if self.is_cut and ends[index] > self._head_size else self.times[index]
+        return None if self.is_cut and ends[index] > self._head_size else stamps[2 * index + 1]
 
     def _decoded_ends(self, ends: Sequence[int]) -> Sequence[int]:
         """The offsets in the decoded body at which the stamped chunks end."""
-        if not self.encoding:
-            return ends
         return list(accumulate(map(len, decompress(self.pieces[: len(ends)], self.encoding, self.client))))
+
+    def _all_stamps(self) -> array[int]:
+        """``stamps``, and those of the chunks that are not counted yet."""
+        if not self.arrivals:
+            return self.stamps
+        stamps, end = self.stamps[:], self._counted_size + self.dropped
+        for piece, arrival in zip(self.pieces[self._counted :], self.arrivals, strict=False):
+            end += len(piece)
+            stamps.extend((end, arrival))
+        return stamps
 
     def trim(self) -> None:
         """Count the chunks that came since the last time, join them if they are small, and enforce ``limit``.
 
         Called once every few chunks. The middle is dropped seldom, and then much of it at once.
         """
+        if self.arrivals:
+            self.stamps = self._all_stamps()
+            del self.arrivals[:]
         new = self.pieces[self._counted :]
         size = sum(map(len, new))
         self._counted_size += size

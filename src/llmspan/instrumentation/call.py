@@ -33,6 +33,7 @@ current_process: Final[list[object]] = [object()]
 
 
 _NO_MEMBERS: Final[Mapping[str, Any]] = {}
+_NO_FACTS: Final = SpanFacts()
 
 
 def _after_fork() -> None:
@@ -155,16 +156,17 @@ class Call:
         self.asks_background = False
         self.stream = False
         #: the span attributes of the request's parameters
-        self.parameters: Mapping[str, Any] = {}
+        self.parameters: Mapping[str, Any] = _NO_MEMBERS
         #: facts of the response that only spans, metrics and events have; set when the response is read
-        self.span_facts = SpanFacts()
+        self.span_facts = _NO_FACTS
         #: what was read of the response for the span, if the record needs no more, and the cleaned facts of it; what
         #: is known without reading it, if nobody needs more
         self.reply: Reply | None = None
         self.end_facts: dict[str, Any] | None = None
         #: the request and whether the call failed, for which the mask was made
         self.credentials: tuple[Any, bool, ExactMask] | None = None
-        #: the SDK's options of the request while it is in flight, else None
+        #: the SDK's options of the request while it is in flight, else None. So long the SDK has yet to decide which
+        #: response counts: with a middleware, it may retry any of them
         self.options: Any = None
         #: why the SDK cannot parse a body, which it does when the call is over; asked if there is no JSON object in it
         self.parse_error: Callable[[bytes], Exception | None] | None = None
@@ -198,11 +200,6 @@ class Call:
     def media_type(self) -> str:
         """The response's content type; empty if it is not known."""
         return (self.headers.get("content-type") if self.headers is not None else None) or ""
-
-    @property
-    def is_request_in_flight(self) -> bool:
-        """Whether the SDK has yet to decide which response counts: with a middleware, it may retry any of them."""
-        return self.options is not None
 
     def on_response(self, response: Any) -> None:
         """Keep the headers of ``response`` and, if it has been read already, its content."""

@@ -27,50 +27,58 @@ _OUTPUT: Final = re.compile(
 )
 
 
-def _looks_like_output(chunk: bytes) -> bool:
-    return len(chunk) > _MAX_SEARCHED or _OUTPUT.search(chunk) is not None
-
-
 class ChunkCollector:
     """Collects the chunks of one response.
 
-    There are two states, one after the other: while stamping, each chunk goes through :meth:`collect`; then one in
-    ``TRIM_INTERVAL`` has to, and the reader may append the others to the body itself, as a call for each is expensive.
+    There are two states, one after the other: while stamping, the time of each chunk is kept; then none is. In both,
+    :meth:`collect` is called once every few chunks, and whoever reads the response appends the others himself, as a
+    call for each is expensive.
     """
 
-    __slots__ = ("_is_stamping", "_outputs_to_stamp", "_to_append", "body")
+    __slots__ = ("_appended", "_expected", "_outputs_to_stamp", "_to_append", "_to_stamp", "body")
 
     def __init__(self, body: Body, *, times_all_chunks: bool) -> None:
         self.body = body
-        self._is_stamping = True
-        #: chunks that :meth:`add` only appends before it calls :meth:`collect` again
-        self._to_append = 0
+        #: the number of pieces at the latest :meth:`collect`, and of the stamped ones that are to follow until the next
+        self._appended = 0
+        self._expected = 1
         self._outputs_to_stamp = _ALL if times_all_chunks else _STAMPED_OUTPUTS
+        #: chunks that :meth:`add` only appends, or appends with their times, before it calls :meth:`collect` again
+        self._to_append = 0
+        self._to_stamp = 0
 
     def add(self, chunk: bytes) -> None:
         """Keep a chunk in either state, for readers to which a call for each is not expensive."""
+        self.body.pieces.append(chunk)
         if self._to_append:
             self._to_append -= 1
-            self.body.pieces.append(chunk)
-        elif not self.collect(chunk):
-            self._to_append = TRIM_INTERVAL - 1
+        elif self._to_stamp > 1:
+            self._to_stamp -= 1
+            self.body.arrivals.append(perf_counter_ns())
+        else:
+            self._to_stamp = self.collect(perf_counter_ns())
+            self._to_append = 0 if self._to_stamp else TRIM_INTERVAL - 1
 
-    def collect(self, chunk: bytes) -> bool:
-        """Keep a chunk, stamped with its time while stamping; whether the next one is to be stamped as well."""
+    def collect(self, now: int) -> int:
+        """Take note of the chunks that were appended since the last time, the latest of them at ``now``.
+
+        Returns how many chunks are to be stamped from now on: this is called again at the last of them. 0: none any
+        more; this is called again after ``TRIM_INTERVAL`` chunks.
+        """
         body = self.body
-        body.pieces.append(chunk)
         # reset first: if this fails, later chunks have no time instead of a wrong one
-        is_stamping, self._is_stamping = self._is_stamping, False
-        if not is_stamping:
+        expected, self._expected = self._expected, 0
+        chunks = body.pieces[self._appended :] if expected else []
+        if len(chunks) != expected or not expected:
             body.trim()
-            return False
-        stamps = body.stamps
-        stamps.append((stamps[-2] if stamps else 0) + len(chunk))
-        stamps.append(perf_counter_ns())
-        if self._outputs_to_stamp <= _STAMPED_OUTPUTS and _looks_like_output(chunk):
-            self._outputs_to_stamp -= 1
-        is_stamping = self._outputs_to_stamp > 0
-        if not is_stamping or len(stamps) % (2 * TRIM_INTERVAL) == 0:
+            return 0
+        body.arrivals.append(now)
+        if self._outputs_to_stamp <= _STAMPED_OUTPUTS:
+            for chunk in chunks:
+                if len(chunk) > _MAX_SEARCHED or _OUTPUT.search(chunk) is not None:
+                    self._outputs_to_stamp -= 1
+        expected = min(self._outputs_to_stamp, TRIM_INTERVAL)
+        if not expected or len(body.arrivals) + expected > TRIM_INTERVAL:
             body.trim()
-        self._is_stamping = is_stamping
-        return is_stamping
+        self._appended, self._expected = len(body.pieces), expected
+        return expected

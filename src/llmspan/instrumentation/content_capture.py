@@ -57,16 +57,6 @@ class ContentCapture:
         """The capture of a fixed mode, or of the mode that a function returns for each call."""
         return cls(mode if callable(mode) else lambda: mode, replace(policy, keep=True), span_format)
 
-    @property
-    def on_spans(self) -> bool:
-        """Whether content goes on spans."""
-        return "SPAN" in self.mode()
-
-    @property
-    def in_events(self) -> bool:
-        """Whether content goes into events."""
-        return "EVENT" in self.mode()
-
 
 def span_content_attributes(call: Call, capture: ContentCapture) -> dict[str, Any]:
     """The content attributes of a call's span: maps if they are configured and spans accept them, else JSON text."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from .._json import dumps
@@ -27,27 +28,21 @@ _MIN_LENGTH: Final = 16
 _MIN_LENGTH_OF_FAILURE: Final = 8
 _NO_CREDENTIALS: Final = ExactMask()
 
+_first: Final = itemgetter(0)
+
 #: names and values as they are sent
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 def call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
     """A mask for what ``call`` was made with."""
-    cached = call.credentials
-    if cached is not None and cached[0] is call.request and cached[1] == has_failed:
+    request, cached = call.request, call.credentials
+    if cached is not None and cached[0] is request and cached[1] == has_failed:
         return cached[2]
-    mask = _call_credentials(call, has_failed=has_failed)
-    call.credentials = (call.request, has_failed, mask)
-    return mask
-
-
-def _call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
-    request = call.request
     credentials = set(call.endpoint.credentials)
     headers = getattr(request, "headers", None)
     if headers is not None:
-        is_secret = _may_be_secret if has_failed else _is_secret
-        credentials.update(_credentials_of(tuple(_secret_headers(headers.raw, is_secret))))
+        credentials.update(_credentials_of(tuple(_secret_headers(headers.raw, include_suspected=has_failed))))
     url = getattr(request, "url", None)
     if isinstance(url, str) or (url is not None and (url.userinfo or url.query)):
         credentials.update(url_credentials(str(url)))
@@ -55,18 +50,32 @@ def _call_credentials(call: Call, *, has_failed: bool) -> ExactMask:
         credentials.update(_request_credentials(call))
     min_length = _MIN_LENGTH_OF_FAILURE if has_failed else _MIN_LENGTH
     long_enough = [text for text in credentials if len(text) >= min_length]
-    return ExactMask.of(long_enough) if long_enough else _NO_CREDENTIALS
+    mask = ExactMask.of(long_enough) if long_enough else _NO_CREDENTIALS
+    call.credentials = (request, has_failed, mask)
+    return mask
 
 
 def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator[str]:
     """The credentials in headers: each value less its scheme, its words, and what ``Basic`` encodes (RFC 7617)."""
-    for raw in _secret_headers(headers, _may_be_secret if include_suspected else _is_secret):
+    for raw in _secret_headers(headers, include_suspected=include_suspected):
         yield from _header_credentials(raw)
 
 
-def _secret_headers(headers: Headers, is_secret: Callable[[bytes], bool]) -> list[bytes]:
+def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:
     """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
-    return [raw for name, raw in headers if is_secret(name) or raw[:1] == b"{"]
+    pairs = list(headers)
+    values = [value for _, value in pairs]
+    indices = _secret_indices(tuple(map(_first, pairs)), include_suspected)
+    if b"\n{" in b"\n".join([b"", *values]):  # rarely
+        return [value for index, value in enumerate(values) if index in indices or value.startswith(b"{")]
+    return [values[index] for index in indices]
+
+
+@lru_cache(maxsize=64)  # the requests of a client have the same
+def _secret_indices(names: tuple[bytes, ...], include_suspected: bool) -> tuple[int, ...]:
+    """Which of the headers with these names hold credentials."""
+    is_secret = _may_be_secret if include_suspected else _is_secret
+    return tuple([index for index, name in enumerate(names) if is_secret(name)])
 
 
 @lru_cache(maxsize=64)  # the calls of a client have the same

@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
@@ -34,7 +35,7 @@ from .peers.call_spans import find_call_span
 from .peers.late_spans import strip_usage_from_late_span
 from .peers.recorded_spans import claim_span, mark_response_recorded, release_span
 from .record import facts_for_span
-from .request_metadata import CALLER_KEYS, with_request_metadata
+from .request_metadata import CALLER_TYPES, with_request_metadata
 from .suppression import count_suppressed_call
 
 
@@ -90,7 +91,8 @@ class Observer:
         if model is None:
             model = body.get("model")
             model = model if isinstance(model, str) else None
-        if not is_instrumentation_enabled() and find_call_span(route.operation, model) is None:
+        # an empty context, which is the ordinary one outside of spans, suppresses nothing
+        if get_current() and not is_instrumentation_enabled() and find_call_span(route.operation, model) is None:
             count_suppressed_call(endpoint.provider, route.operation)
             return None
         self.sink.ensure_started()
@@ -98,24 +100,26 @@ class Observer:
         self.open_calls[id(call)] = call
         context = call_context.current()
         call.context = call_context.with_baggage(context, self.baggage_keys) if self.baggage_keys else context
-        if self.request_metadata and not CALLER_KEYS.isdisjoint(body):
+        if self.request_metadata and any(map(isinstance, map(body.get, CALLER_TYPES), CALLER_TYPES.values())):
             args = call.context, route.api, body, self.policy
             call.context = guarded("observer.request_metadata", with_request_metadata, *args) or call.context
         call.source = self.source
         call.stream = stream
         call.model = model
-        call.conversation_id = _conversation_id(body)
+        if body.get("conversation") is not None:
+            call.conversation_id = _conversation_id(body)
         return call
 
     def start_span(self, call: Call, body: Mapping[str, Any]) -> None:
         """Open the span of ``call``, or use the one that another instrumentation has opened for it."""
         route = call.route
         call.parameters = semconv.request_attributes(call.endpoint.provider, route.api, body)
-        call_span = find_call_span(route.operation, call.model)
+        current = trace.get_current_span()
+        call_span = find_call_span(route.operation, call.model, current)
         if call_span is not None and self._claims(call, call_span):
             self.adopt_span(call, call_span)
         else:
-            self._open_span(call, below=call_span)
+            self._open_span(call, current, below=call_span)
         if route.api == "responses" and route.operation not in semconv.NOT_BILLED:
             guarded("observer.late_span", strip_usage_from_late_span)
 
@@ -127,8 +131,8 @@ class Observer:
         """Whether ``span`` stands for ``call``, and not for an earlier one (a framework's first attempt)."""
         return claim_span(span.get_span_context(), call.id) or not is_instrumentation_enabled()
 
-    def _open_span(self, call: Call, *, below: Span | None) -> None:
-        """Open a span below the current one, or below that of another instrumentation."""
+    def _open_span(self, call: Call, current: Span, *, below: Span | None) -> None:
+        """Open a span below the ``current`` one, or ``below`` that of another instrumentation."""
         endpoint, route = call.endpoint, call.route
         attributes = semconv.start_attributes(
             operation=route.operation,
@@ -143,13 +147,15 @@ class Observer:
             attributes[semconv.STREAM] = True
         if call.response_id is not None:
             attributes[semconv.RESPONSE_ID] = call.response_id
-        parent_context = (trace.get_current_span() if below is None else below).get_span_context()
+        if self.compat != "off":
+            attributes = semconv.with_old_names(attributes, self.compat)
+        parent_context = (current if below is None else below).get_span_context()
         call.parent = parent_context if parent_context.is_valid else None
         call.span = self.tracer.start_span(
             semconv.span_name(route.operation, call.model),
             context=None if below is None else trace.set_span_in_context(below),
             kind=SpanKind.CLIENT,
-            attributes=semconv.with_old_names(attributes, self.compat),
+            attributes=attributes,
             start_time=call.started_at,
         )
         span_context = call.span.get_span_context()
@@ -204,12 +210,12 @@ class Observer:
 
     def on_body_gc(self, call: Call, body: Body) -> None:
         """The bytes can no longer be read by anyone (called by a finaliser)."""
-        if body is call.body and not call.is_request_in_flight:
+        if body is call.body and call.options is None:
             self._end(call, "abandoned", deferred=True)
 
     def _body_end_is_call_end(self, call: Call, body: Body) -> bool:
         """Whether ``body`` is that of the latest response, and no generator of ours is running that reports the end."""
-        return body is call.body and not call.is_request_in_flight and not call.is_generator_running
+        return body is call.body and call.options is None and not call.is_generator_running
 
     def _end(
         self, call: Call, end: End, error: BaseException | ErrorInfo | None = None, *, deferred: bool = False
@@ -252,9 +258,10 @@ class Observer:
         attributes = semconv.end_attributes(facts, call.span_facts)
         if "id" in facts:  # of a background response
             span.set_attribute(semconv.RECORD_ID, facts["id"])
-        if self.capture.on_spans and call.route.operation in semconv.GENERATION:
+        if "SPAN" in self.capture.mode() and call.route.operation in semconv.GENERATION:
             attributes |= guarded("observer.content", span_content_attributes, call, self.capture) or {}
-        attributes = semconv.with_old_names(attributes, self.compat)
+        if self.compat != "off":
+            attributes = semconv.with_old_names(attributes, self.compat)
         if call.is_adopted:  # the owner's values stay; it may be about to set the others itself
             if facts["usage"].source == "none":
                 release_span(span.get_span_context(), call.id)
@@ -275,8 +282,6 @@ def finish_open_calls(observer: Observer) -> None:
 def _conversation_id(body: Mapping[str, Any]) -> str | None:
     """The Responses API's ``conversation``: an id, or an object with one."""
     value = body.get("conversation")
-    if value is None:
-        return None
     if isinstance(value, Mapping):
         value = value.get("id")
     return value if isinstance(value, str) else None

@@ -33,7 +33,9 @@ _MESSAGE_LIMIT: Final = 16_384
 def facts_for_span(call: Call) -> dict[str, Any]:
     """The values of the record that the span of a finished call gets at its end."""
     reply = _summarize(call) if call.reply is None else call.reply
-    facts = _clean(call, {"provider": call.endpoint.provider, **_end_facts(call, reply)})
+    facts = _end_facts(call, reply)
+    facts["provider"] = call.endpoint.provider
+    facts = _clean(call, facts)
     if reply.parsed_as_json != "none":  # of a stream the record knows more
         call.reply, call.end_facts = reply, facts
     return facts
@@ -48,25 +50,29 @@ def _summarize(call: Call) -> Reply:
     body, api = _decoded(call), call.route.api
     media_type = call.media_type if may_be_plain(api) else ""
     reply = (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
-    _take_parse_error(call, reply, body)
+    if call.parse_error is not None:
+        _take_parse_error(call, reply, body)
     call.span_facts = _span_facts(call, reply)
     return reply
 
 
 def _span_facts(call: Call, reply: Reply) -> SpanFacts:
-    route = call.route
+    route, request = call.route, call.request_bytes or b""
     return SpanFacts(
         system_fingerprint=reply.system_fingerprint,
         finish_reasons=reply.normalized_reasons,
         response_status=reply.response_status if route.operation == "fetch_response" else None,
         is_compacted=route.operation == "chat"
-        and ((reply.compacted and route.api != "responses_compact") or _sends_compacted(call.request_bytes or b"")),
+        and (
+            (reply.compacted and route.api != "responses_compact")
+            or (b'"compaction"' in request and _sends_compacted(request))
+        ),
     )
 
 
 def _sends_compacted(request: bytes) -> bool:
-    """Whether a request contains a compacted conversation. It is parsed only if the word is one of its strings."""
-    return b'"compaction"' in request and bool(guarded("record.compacted", lambda: is_compacted(json.loads(request))))
+    """Whether a request, one of whose strings may be the word, contains a compacted conversation."""
+    return bool(guarded("record.compacted", lambda: is_compacted(json.loads(request))))
 
 
 def build_record(call: Call) -> ProviderTrace:
@@ -86,7 +92,8 @@ def _reassemble(call: Call, body: bytes) -> tuple[Reply, Any]:
     api, media_type = call.route.api, call.media_type
     reassembled = guarded("record.reassemble", reassemble, api, body, media_type)
     reply, response = reassembled or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
-    _take_parse_error(call, reply, body)
+    if call.parse_error is not None:
+        _take_parse_error(call, reply, body)
     call.span_facts = _span_facts(call, reply)
     return reply, response
 
@@ -177,13 +184,14 @@ def _end_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "finish_reasons": reply.finish_reasons,
         "error_type": _error_type(call, error) if has_failed else None,
         "error_message": _error_message(error, raised) if has_failed else None,
-        "error_json": _error_json(error, raised),
+        "error_json": None if error is None and raised is None else _error_json(error, raised),
         "http_status": call.http_status,
         "attempts": call.attempts or None,
         "time_to_first_chunk_ns": _time_to_first_chunk(call, reply) if call.stream else None,
-        "usage": _usage(call, reply),
+        # a fetched response keeps its numbers in ``raw`` only, as another call's record has them
+        "usage": Usage(raw=reply.usage.raw) if call.route.operation in NOT_BILLED else reply.usage,
         "request_bytes": _request_size(call),
-        "response_bytes": None if body is None else body.received_size,
+        "response_bytes": None if body is None else body.size + body.dropped,
     }
     if reply.background is not None or reply.is_pending:
         facts |= background_facts(call, reply, context.call_type)
@@ -209,13 +217,6 @@ def _status(call: Call, reply: Reply) -> RecordStatus:
     return "ok"
 
 
-def _usage(call: Call, reply: Reply) -> Usage:
-    """The reply's usage; a fetched response keeps its numbers in ``raw`` only, as another call's record has them."""
-    if call.route.operation in NOT_BILLED:
-        return Usage(raw=reply.usage.raw)
-    return reply.usage
-
-
 def _provider_error(error: ErrorInfo) -> ReplyError | None:
     """The provider's error, as the SDK's exception carried it."""
     return read_error(error.body) if error.body else None
@@ -237,6 +238,7 @@ def _error_message(provider_error: ReplyError | None, raised: ErrorInfo | None) 
 
 
 def _error_json(provider_error: ReplyError | None, raised: ErrorInfo | None) -> Any:
+    """The provider's error, or the exceptions behind the SDK's."""
     if provider_error is not None:
         return provider_error.json
     return causes_json(raised.kind, raised.message, raised.causes) if raised is not None and raised.causes else None
@@ -260,12 +262,16 @@ def _time_to_first_chunk(call: Call, reply: Reply) -> int | None:
 
 
 def _decoded(call: Call) -> bytes:
-    return (guarded("record.decode", call.body.decoded) if call.body is not None else None) or b""
+    body = call.body
+    if body is None:
+        return b""
+    return (guarded("record.decode", body.decoded) or b"") if body.encoding else b"".join(body.pieces)
 
 
 def _request_size(call: Call) -> int | None:
-    if call.request_bytes is not None:
-        return len(call.request_bytes)
+    content = call.request_bytes
+    if content is not None:
+        return len(content)
     length = getattr(call.request, "headers", {}).get("content-length", "") if call.upload is not None else ""
     return int(length) if length.isdecimal() else None
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from ..call_context import CallContext
 from ..content import ContentPolicy
 
-#: the keys of a request that name its caller
-CALLER_KEYS: Final = frozenset({"user", "safety_identifier", "metadata"})
+#: the keys of a request that name its caller, and what their values are then
+CALLER_TYPES: Final[Mapping[str, type]] = {"user": str, "safety_identifier": str, "metadata": dict}
 #: OpenAI's limits for metadata; gateways have others
 _MAX_ENTRIES: Final = 16
 _MAX_KEY_LENGTH: Final = 64

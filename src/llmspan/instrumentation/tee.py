@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from time import perf_counter_ns
 from typing import Any, Final
 
 from .._guard import guarded
@@ -70,14 +71,18 @@ class _Tee:
             return
         self._is_started = True
         source = iter(self._stream)
-        append, append_only = self._body.pieces.append, 0
+        append, stamp = self._body.pieces.append, self._body.arrivals.append
+        to_append = to_stamp = 0
         try:
             for chunk in source:
-                if append_only:
-                    append_only -= 1
-                    append(chunk)
-                elif not guarded("tee.take", self._collect, chunk):
-                    append_only = TRIM_INTERVAL - 1
+                append(chunk)
+                if to_append:
+                    to_append -= 1
+                elif to_stamp > 1:
+                    to_stamp -= 1
+                    stamp(perf_counter_ns())
+                elif not (to_stamp := guarded("tee.take", self._collect, perf_counter_ns()) or 0):
+                    to_append = TRIM_INTERVAL - 1
                 yield chunk
         except GeneratorExit:
             raise
@@ -89,18 +94,22 @@ class _Tee:
     async def _iterate_async(self) -> AsyncIterator[bytes]:
         source = self._stream.__aiter__()
         is_drain, self._is_started = self._is_started, True
-        append, append_only = self._body.pieces.append, 0
+        append, stamp = self._body.pieces.append, self._body.arrivals.append
+        to_append = to_stamp = 0
         try:
             if is_drain:
                 async for chunk in source:
                     yield chunk
                 return
             async for chunk in source:
-                if append_only:
-                    append_only -= 1
-                    append(chunk)
-                elif not guarded("tee.take", self._collect, chunk):
-                    append_only = TRIM_INTERVAL - 1
+                append(chunk)
+                if to_append:
+                    to_append -= 1
+                elif to_stamp > 1:
+                    to_stamp -= 1
+                    stamp(perf_counter_ns())
+                elif not (to_stamp := guarded("tee.take", self._collect, perf_counter_ns()) or 0):
+                    to_append = TRIM_INTERVAL - 1
                 yield chunk
             self._call.observer.on_body_end(self._call, self._body)
         except GeneratorExit:

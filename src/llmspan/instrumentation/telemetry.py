@@ -21,7 +21,7 @@ def publish(record: ProviderTrace, call: Call, texts: PayloadTexts, *, is_timed:
         gaps = _chunk_gaps(call, record) if observer.times_all_chunks else ()
         fingerprint = call.span_facts.system_fingerprint
         guarded("telemetry.metrics", observer.metrics.record, record, gaps, is_timed=is_timed, fingerprint=fingerprint)
-    if observer.logger is not None and observer.capture.in_events and record.operation in semconv.GENERATION:
+    if observer.logger is not None and "EVENT" in observer.capture.mode() and record.operation in semconv.GENERATION:
         args = observer.logger, record, call, texts, observer.capture, observer.compat
         guarded("telemetry.details", emit_call_event, *args)
 

@@ -15,7 +15,7 @@ from typing import Final
 from .._clock import monotonic
 from .._fork import ForkGroup
 from .._guard import exception_of, guarded, report_internal_error
-from .._log import emit_held, emit_soon
+from .._log import emit_held, emit_soon, held_records
 from .._native import Event, SerialExecutor, Thread, allocate_lock
 from .._pace import cooperative, yield_gil
 from ..backends.base import Backend
@@ -102,17 +102,20 @@ class Pipeline:
     def submit(self, pending: PendingRecord) -> None:
         """Take a finished call. Never raises, and takes no lock that another thread, or a greenlet, may hold."""
         size = pending.size
-        full = self._bytes + size > self._capacity()
+        full = self._is_full_with(size)
         if full:
             guarded("pipeline.shed", pending.drop_payload)
             size = pending.size
         self._state.execute(partial(self._admit, pending, size, full, None))
-        self._count_evicted()
+        if self._evicted:
+            self._count_evicted()
         if self._thread is None:
-            guarded("pipeline.start", self._ensure_thread)  # at the very end of a program none can be started
-        if not self._wake_signal.lingers or self._is_due():
+            guarded("pipeline.start", self.ensure_started)  # at the very end of a program none can be started
+        max_items, max_bytes = self._batch_limits
+        if not self._wake_signal.lingers or len(self._inbox) >= max_items or self._bytes >= max_bytes:
             self._wake_signal.wake()
-        guarded("pipeline.log", emit_soon)
+        if held_records:
+            guarded("pipeline.log", emit_soon)
 
     def _admit(
         self, pending: PendingRecord | PendingSpan, size: int, full: bool, workers: tuple[BackendWorker, ...] | None
@@ -123,8 +126,9 @@ class Pipeline:
         self._inbox.append(InboxItem(pending, size, workers))
         self._bytes += size
         self._position += 1
-        while len(self._inbox) > self._settings.queue_max_items or (
-            self._exceeds_byte_limit() and len(self._inbox) > 1
+        settings = self._settings
+        while (number := len(self._inbox)) > settings.queue_max_items or (
+            self._bytes > settings.queue_max_bytes and number > 1
         ):
             evicted = self._inbox.popleft()
             self._bytes -= evicted.size
@@ -142,7 +146,7 @@ class Pipeline:
         workers = tuple(worker for worker in self._workers if worker.keeps_spans)
         self._state.execute(partial(self._admit, pending, pending.size, False, workers))
         self._count_evicted()
-        guarded("pipeline.start", self._ensure_thread)
+        guarded("pipeline.start", self.ensure_started)
         self._wake()
 
     def defer(self, function: Callable[[], None]) -> None:
@@ -154,25 +158,25 @@ class Pipeline:
     def _wake(self) -> None:
         self._wake_signal.wake()
 
-    def _is_due(self) -> bool:
-        """Whether so much has come that the worker is not to linger any longer."""
-        max_items, max_bytes = self._batch_limits
-        return len(self._inbox) >= max_items or self._bytes >= max_bytes
-
     def ensure_started(self) -> None:
-        """Have a worker for what :meth:`defer` will be given; a finaliser could not start one."""
-        self._ensure_thread()
+        """Have a worker for what :meth:`defer` will be given; a finaliser could not start one.
 
-    def _capacity(self) -> int:
-        """What the inbox may hold: the limit less what already waits further on, but half of it in any case."""
-        limit = self._settings.queue_max_bytes
-        return limit - min(self._waiting_bytes(), limit // 2)
+        If another thread is starting it, this does not wait for that.
+        """
+        if self._thread is None and self._starting.acquire(blocking=False):
+            try:
+                self._thread = self._thread or Thread(self._run, "llmspan-pipeline")
+            finally:
+                self._starting.release()
+            self._start_workers()
+
+    def _is_full_with(self, size: int) -> bool:
+        """Whether so many more bytes do not fit: into the limit less what waits further on, but half in any case."""
+        limit, total = self._settings.queue_max_bytes, self._bytes + size
+        return total > limit // 2 and total > limit - min(self._waiting_bytes(), limit // 2)
 
     def _waiting_bytes(self) -> int:
         return max((worker.bytes for worker in self._workers), default=0)
-
-    def _exceeds_byte_limit(self) -> bool:
-        return self._bytes > self._settings.queue_max_bytes
 
     # -- life cycle ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +188,7 @@ class Pipeline:
         deadline, spooling = monotonic() + timeout, self._spool_writer
         if spooling is None:
             return self._flush(deadline, is_final=False)
-        self._ensure_thread()
+        self.ensure_started()
         adoptions_before, was_idle = spooling.adoptions, False
         while self._flush(deadline, is_final=False):  # what was adopted meanwhile has to be waited for, too
             has_more, adoptions = spooling.has_more, spooling.adoptions
@@ -313,15 +317,6 @@ class Pipeline:
         self._closed_statuses: list[BackendStatus] = []
 
     # -- the worker -------------------------------------------------------------------------------------------------
-
-    def _ensure_thread(self) -> None:
-        """Start the worker, unless another thread is doing so, without waiting for that."""
-        if self._thread is None and self._starting.acquire(blocking=False):
-            try:
-                self._thread = self._thread or Thread(self._run, "llmspan-pipeline")
-            finally:
-                self._starting.release()
-            self._start_workers()
 
     def _start_workers(self) -> None:
         """Start the workers' threads now: at the program's end, when the first record may come, none can start."""

@@ -7,6 +7,7 @@ checked, and then those that the wrappers of other instrumentations keep in thei
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind
 
 from ... import semconv
-from .wrapper_frames import spans_in_frames
+from .wrapper_frames import INSTRUMENTATIONS, spans_in_frames
 
 #: set by util-genai instrumentations around calls that they already describe (its value stays theirs)
 _GENAI_CONTEXT_KEY: Final = "opentelemetry.genai.client.inference.context"
@@ -41,11 +42,19 @@ _EARLY_LLM: Final = frozenset({"llm.invocation_parameters", "llm.model_name"})
 _EARLY_EMBEDDING: Final = "embedding.model_name"
 
 
-def find_call_span(operation: str, model: str | None) -> Span | None:
-    """The open span of another instrumentation that stands for the call about to be made, or None."""
-    current = trace.get_current_span()
-    if describes_call(current, operation) or _is_named_for_call(current, operation, model):
+def find_call_span(operation: str, model: str | None, current: Span | None = None) -> Span | None:
+    """The open span of another instrumentation that stands for the call about to be made, or None.
+
+    ``current`` is the current span, where the caller knows it.
+    """
+    if current is None:
+        current = trace.get_current_span()
+    if current is not trace.INVALID_SPAN and (
+        describes_call(current, operation) or _is_named_for_call(current, operation, model)
+    ):
         return current
+    if sys.modules.keys().isdisjoint(INSTRUMENTATIONS):
+        return None
     for span, operations in spans_in_frames():
         if operation in operations if operations else describes_call(span, operation):
             return span

@@ -27,8 +27,6 @@ _TEXT_OPERATIONS: Final[Operations] = frozenset({"chat", "text_completion"})
 
 def spans_in_frames() -> Iterator[tuple[Any, Operations]]:
     """The recording spans in the frames of wrappers around the caller, the innermost first, with their operations."""
-    if sys.modules.keys().isdisjoint(_INSTRUMENTATIONS):
-        return
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     for _ in range(_MAX_FRAMES):
         if frame is None:
@@ -115,8 +113,8 @@ _READERS: Final[dict[str, tuple[Callable[[Locals], Any], Operations]]] = {
     "llama_index.core.llms.callbacks": (_span_of_llama_index, _TEXT_OPERATIONS),
 }
 
-#: frames are searched only if one of these modules is imported
-_INSTRUMENTATIONS: Final = frozenset(
+#: frames need not be searched unless one of these modules is imported
+INSTRUMENTATIONS: Final = frozenset(
     {name for name in _READERS if not name.startswith(("langchain_core.", "llama_index."))}
     | {*_HANDLERS, _LLAMA_INDEX_HANDLER}
 )

@@ -59,10 +59,11 @@ class ActiveCall:
 
         The SDK copies options for each attempt, but not the body that they refer to.
         """
+        body = getattr(options, "json_data", None)
         if self._body is _UNSET:
-            self._body, self._url = options.json_data, options.url
+            self._body, self._url = body, getattr(options, "url", None)
             return True
-        return options.json_data is self._body and (self._body is not None or options.url == self._url)
+        return body is self._body and (body is not None or getattr(options, "url", None) == self._url)
 
     def end_request(self) -> Call | None:
         """The call, if its request was not over yet; from now on it is."""
@@ -72,21 +73,18 @@ class ActiveCall:
             self.error = None
         return call
 
+    def leave(self, token: Token[ActiveCall | None]) -> None:
+        """End the request and undo :func:`activate`, in the same frame."""
+        self.call = self.client = self._body = None
+        try:
+            _current.reset(token)
+        except ValueError:
+            return  # the coroutine runs in another context now, where the variable is not ours
+
 
 _current: Final[ContextVar[ActiveCall | None]] = ContextVar("llmspan_call", default=None)
-
-
-def activate(active: ActiveCall | None) -> Token[ActiveCall | None]:
-    """Make ``active`` what the hooks below find; None for a request that is not recorded."""
-    return _current.set(active)
-
-
-def deactivate(token: Token[ActiveCall | None]) -> None:
-    """Undo :func:`activate`, in the same frame."""
-    try:
-        _current.reset(token)
-    except ValueError:
-        return  # the coroutine runs in another context now, where the variable is not ours
+#: makes an :class:`ActiveCall` what the hooks below find, and returns what :meth:`ActiveCall.leave` takes
+activate: Final = _current.set
 
 
 def activate_bypassed(active: ActiveCall) -> None:
@@ -114,10 +112,21 @@ def active_call_of(client: Any) -> ActiveCall | None:
     return active if active is not None and active.call is not None and active.client is client else None
 
 
-def is_unrecorded(client: Any) -> bool:
-    """Whether a ``request`` of ``client`` runs that is not to be recorded."""
+def is_nested(client: Any, options: Any) -> bool:
+    """Whether another instrumentation's wrapper has led a call that has started to a second wrapper of ours."""
     active = _current.get()
-    return active is not None and active.call is None and active.client is client
+    if active is None or active.client is not client:
+        return False
+    call = active.call
+    return call is not None and call.options is options
+
+
+def has_started(client: Any, options: Any) -> bool:
+    """Whether a ``request`` of ``client`` runs that these ``options`` are of, or one that is not to be recorded."""
+    active = _current.get()
+    if active is None or active.client is not client:
+        return False
+    return active.call is None or active.owns(options)
 
 
 def current_recorded_call() -> Call | None:

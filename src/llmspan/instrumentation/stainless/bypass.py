@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..._guard import guarded
 from ..patching import Patch
-from .active_call import ActiveCall, activate_bypassed, active_call_of, current_active_call, is_unrecorded
+from .active_call import ActiveCall, activate_bypassed, active_call_of, current_active_call, has_started
 from .attempts import (
     end_bypassed_by_error,
     watch_attempt_options,
@@ -62,7 +62,7 @@ class Bypass:
         @functools.wraps(original)
         def _copy_and_prepare(client: Any, options: Any) -> Any:
             prepared = original(client, options)
-            if self._hooks.is_active:
+            if self._hooks.is_active and not has_started(client, prepared):
                 guarded("bypassed.begin", self._start_early, client, prepared)
             return prepared
 
@@ -72,7 +72,7 @@ class Bypass:
         @functools.wraps(original)
         async def _copy_and_prepare(client: Any, options: Any) -> Any:
             prepared = await original(client, options)
-            if self._hooks.is_active:
+            if self._hooks.is_active and not has_started(client, prepared):
                 guarded("bypassed.begin", self._start_early, client, prepared)
             return prepared
 
@@ -81,7 +81,7 @@ class Bypass:
     def _override_cast_to(self, original: Any) -> Any:
         @functools.wraps(original)
         def _maybe_override_cast_to(client: Any, cast_to: Any, options: Any) -> Any:
-            if self._hooks.is_active:
+            if self._hooks.is_active and not has_started(client, options):
                 guarded("bypassed.begin", self._start_late, client, cast_to, options)
             return original(client, cast_to, options)
 
@@ -110,9 +110,6 @@ class Bypass:
             self._start(client, cast_to, options)
 
     def _start(self, client: Any, cast_to: Any, options: Any) -> None:
-        enclosing = active_call_of(client)
-        if is_unrecorded(client) or (enclosing is not None and enclosing.owns(options)):
-            return
         body = options.json_data
         is_stream = isinstance(body, dict) and body.get("stream") is True
         is_sdk_type = str(getattr(cast_to, "__module__", "")).startswith(f"{self._hooks.provider.name}.")

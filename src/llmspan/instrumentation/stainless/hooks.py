@@ -23,7 +23,7 @@ from ..routes import absolute_address
 from ..tee import call_of, observe_events, observe_events_async
 from ..upload import Upload
 from ..versions import Required, is_supported
-from .active_call import ActiveCall, activate, active_call_of, deactivate, deactivate_bypassed
+from .active_call import ActiveCall, activate, active_call_of, deactivate_bypassed, is_nested
 from .attempts import collect_response, end_by_error, end_bypassed_by_error
 from .bypass import Bypass, begin_attempt
 from .http_client import http_hooks
@@ -61,7 +61,7 @@ class Provider(NamedTuple):
     #: body, and returns None to change nothing
     on_request: Callable[[Observer, Call, Any, Mapping[str, Any]], RequestOverrides | None] | None = None
     #: the body without what the SDK, not the caller, has put there
-    caller_body: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda _, body: body
+    caller_body: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
     #: whether the span is opened when the request is built and not before: there may be a span of the SDK by then
     defers_span: Callable[[Observer], bool] = lambda _: False
     #: runs when a call has started, with its options
@@ -87,6 +87,7 @@ class StainlessHooks:
         self.provider = provider
         self.observer = observer
         self.is_active = True
+        self._defers_span = provider.defers_span(observer)
         self._patches = Patches()
         #: of every import of the SDK
         self._stream_types: weakref.WeakSet[type] = weakref.WeakSet()
@@ -141,7 +142,7 @@ class StainlessHooks:
     def _request(self, original: Any) -> Any:
         @functools.wraps(original)
         def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.is_active or self._is_nested(client, options):
+            if not self.is_active or is_nested(client, options):
                 return original(client, cast_to, options, *args, **kwargs)
             call = guarded("request.begin", self.start_call, client, cast_to, options, kwargs)
             active = ActiveCall(call, client)
@@ -150,18 +151,15 @@ class StainlessHooks:
                 try:
                     result = original(client, cast_to, options, *args, **kwargs)
                 finally:
-                    active.end_request()
-                    deactivate(token)
+                    active.leave(token)
                 return self._on_unrecorded(options, result)
             try:
                 result = original(client, cast_to, call.options, *args, **kwargs)
             except BaseException as error:
-                active.end_request()
-                deactivate(token)
+                active.leave(token)
                 end_by_error(call, error)
                 raise
-            active.end_request()
-            deactivate(token)
+            active.leave(token)
             self._on_return(call, result)
             return result
 
@@ -170,7 +168,7 @@ class StainlessHooks:
     def _request_async(self, original: Any) -> Any:
         @functools.wraps(original)
         async def request(client: Any, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.is_active or self._is_nested(client, options):
+            if not self.is_active or is_nested(client, options):
                 return await original(client, cast_to, options, *args, **kwargs)
             call = guarded("request.begin", self.start_call, client, cast_to, options, kwargs)
             active = ActiveCall(call, client)
@@ -179,8 +177,7 @@ class StainlessHooks:
                 try:
                     result = await original(client, cast_to, options, *args, **kwargs)
                 finally:
-                    active.end_request()
-                    deactivate(token)
+                    active.leave(token)
                 return self._on_unrecorded(options, result)
             try:
                 result = await original(client, cast_to, call.options, *args, **kwargs)
@@ -189,12 +186,10 @@ class StainlessHooks:
                 call.observer.on_abandon(call)
                 raise
             except BaseException as error:
-                active.end_request()
-                deactivate(token)
+                active.leave(token)
                 end_by_error(call, error)
                 raise
-            active.end_request()
-            deactivate(token)
+            active.leave(token)
             self._on_return(call, result)
             return result
 
@@ -209,7 +204,12 @@ class StainlessHooks:
             if active.is_bypassed:
                 options = guarded("bypassed.attempt", begin_attempt, active, client, options, kwargs) or options
             request = original(client, options, *args, **kwargs)
-            guarded("build_request", self._on_request_built, active.call, options, request)
+            call = active.call
+            if call is not None:
+                call.attempts += 1
+                call.request = request
+                if self._defers_span and call.span is None and call.span_context is None:
+                    guarded("request.start_span", self._start_deferred_span, call, options)
             return request
 
         return _build_request
@@ -265,11 +265,6 @@ class StainlessHooks:
 
     # -- what the wrappers call ---------------------------------------------------------------------------------------
 
-    def _is_nested(self, client: Any, options: Any) -> bool:
-        """Whether another instrumentation's wrapper has led a call that has started to a second wrapper of ours."""
-        active = active_call_of(client)
-        return active is not None and active.call is not None and active.call.options is options
-
     def start_call(self, client: Any, cast_to: Any, options: Any, kwargs: Mapping[str, Any]) -> Call | None:
         """A new call, or None if it is not to be recorded."""
         route = self.provider.route(options) if self.is_active else None
@@ -287,8 +282,10 @@ class StainlessHooks:
             call.upload = guarded("request.upload", Upload, body, options.files)
         if self.provider.on_call_started is not None:
             guarded("request.begun", self.provider.on_call_started, call, options)
-        if not self.provider.defers_span(observer) or observer.has_span(call):
-            caller_body = guarded("request.caller_body", self.provider.caller_body, options, body)
+        if not self._defers_span or observer.has_span(call):
+            caller_body = body
+            if self.provider.caller_body is not None:
+                caller_body = guarded("request.caller_body", self.provider.caller_body, options, body)
             guarded("request.start_span", observer.start_span, call, body if caller_body is None else caller_body)
         if self.provider.on_request is not None and self._reads_events(cast_to, kwargs):
             overrides = guarded("request.prepare", self.provider.on_request, observer, call, client, body)
@@ -308,14 +305,9 @@ class StainlessHooks:
         owner = next((base for base in bases if "__stream__" in vars(base)), None)
         return stream_class is None or owner in self._stream_types
 
-    def _on_request_built(self, call: Call | None, options: Any, request: Any) -> None:
-        if call is None:
-            return
-        call.attempts += 1
-        call.request = request
-        # a span that was deferred, as the SDK might open one
-        if call.span is None and call.span_context is None and self.provider.defers_span(self.observer):
-            self.observer.start_span(call, _body(options))
+    def _start_deferred_span(self, call: Call, options: Any) -> None:
+        """Open a span that was deferred, as the SDK might have opened one by now."""
+        self.observer.start_span(call, _body(options))
 
     def _on_return(self, call: Call, result: Any) -> None:
         call.options = None
@@ -333,21 +325,19 @@ class StainlessHooks:
         # from ``__dict__``: a pydantic model is slow to say that it lacks an attribute
         members = getattr(result, "__dict__", _NO_MEMBERS)
         response = members.get("response")
-        if response is None or not self._is_stream(result):
+        if response is None or not any(map(self._stream_types.__contains__, type(result).__mro__)):
             is_http = "extensions" in members and _is_http_response_class(type(result))
             response = result if is_http else members.get("http_response")
             if response is None or response.is_closed:
                 return False
         if call_of(response) is not call and not response.is_closed:  # a middleware made this response
             collect_response(call, {"response": response, "stream": True})
-        _observe_existing_iterator(call, result)
+        if call.generator is None:
+            _observe_existing_iterator(call, result)
         return True
 
-    def _is_stream(self, result: Any) -> bool:
-        return any(kind in self._stream_types for kind in type(result).__mro__)
-
     def _endpoint_of(self, client: Any, url: str = "") -> Endpoint:
-        address = absolute_address(url)
+        address = absolute_address(url) if "://" in url else None
         if address is not None:
             return _with_credentials(self.provider.endpoint(client, address), client)
         base_url, key = client.base_url, id(client)
@@ -382,7 +372,7 @@ def _observed(stream: Any, events: Any, observe: Callable[[Any, Call], Any]) -> 
 def _observe_existing_iterator(call: Call, stream: Any) -> None:
     """Wrap the iterator of a stream that was made before its response, a middleware's, was known to be the call's."""
     events = vars(stream).get("_iterator") if hasattr(stream, "__dict__") else None
-    if events is None or call.generator is not None:
+    if events is None:
         return
     generator = (observe_events_async if hasattr(events, "__anext__") else observe_events)(events, call)
     call.generator = weakref.ref(generator)

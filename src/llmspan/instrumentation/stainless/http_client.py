@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, get_current
 
 from ..._guard import guarded
-from ..call import Call
 from ..import_hooks import when_imported
 from ..patching import Patch, Patches
-from ..sending import attach, detach, sending_context
+from ..sending import detach, sending_context
 from .active_call import ActiveCall, current_active_call
 from .attempts import on_attempt_error, on_attempt_response
 
@@ -59,47 +58,46 @@ class HttpHooks:
 http_hooks: Final = HttpHooks()
 
 
-def _sending(http_client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ActiveCall | None:
-    """The active call if its attempt is sent, and not a request that a hook or a login makes meanwhile."""
-    active = current_active_call()
-    if active is None or active.call is None:
+def _context_to_send_in(
+    active: ActiveCall, http_client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Context | None:
+    """The context for an attempt of the active call; None for a request that a hook or a login makes meanwhile.
+
+    Our span is current in there, unless a span has become current since the call started. Such a span is nearer to the
+    request: a middleware's, or the SDK's own where both are wanted.
+    """
+    call = active.call
+    if call is None:
         return None
     request = args[0] if args else kwargs.get("request")
-    call = active.call
     if call.request is None and getattr(active.client, "_client", None) is http_client:
         call.request = request  # made by a ``_build_request`` that a subclass has overridden
         call.attempts += 1
-    return active if call.request is request else None
-
-
-def _context_of(call: Call | None) -> Context | None:
-    """The context to send in, if no span has become current since the call started.
-
-    A span that has is nearer to the request: a middleware's, or the SDK's own where both are wanted.
-    """
-    if call is None:
+    if call.request is not request:
         return None
     current = trace.get_current_span().get_span_context()
     if current.is_valid and (call.parent is None or current.span_id != call.parent.span_id):
-        return None
-    return sending_context(call)
+        return get_current()
+    return sending_context(call) or get_current()
 
 
 def _send(original: Any) -> Any:
     @functools.wraps(original)
     def send(http_client: Any, *args: Any, **kwargs: Any) -> Any:
-        active = guarded("http.sending", _sending, http_client, args, kwargs)
+        active = current_active_call()
         if active is None:
             return original(http_client, *args, **kwargs)
-        attached = guarded("http.context", _context_of, active.call)
-        token = attach(attached)
+        context = guarded("http.sending", _context_to_send_in, active, http_client, args, kwargs)
+        if context is None:
+            return original(http_client, *args, **kwargs)
+        token = attach(context)
         try:
             response = original(http_client, *args, **kwargs)
         except BaseException as error:
-            detach(token, attached)
+            detach(token, context)
             guarded("http.failed", on_attempt_error, active, error)
             raise
-        detach(token, attached)
+        detach(token, context)
         guarded("http.received", on_attempt_response, active, response)
         return response
 
@@ -109,21 +107,23 @@ def _send(original: Any) -> Any:
 def _send_async(original: Any) -> Any:
     @functools.wraps(original)
     async def send(http_client: Any, *args: Any, **kwargs: Any) -> Any:
-        active = guarded("http.sending", _sending, http_client, args, kwargs)
+        active = current_active_call()
         if active is None:
             return await original(http_client, *args, **kwargs)
-        attached = guarded("http.context", _context_of, active.call)
-        token = attach(attached)
+        context = guarded("http.sending", _context_to_send_in, active, http_client, args, kwargs)
+        if context is None:
+            return await original(http_client, *args, **kwargs)
+        token = attach(context)
         try:
             response = await original(http_client, *args, **kwargs)
         except GeneratorExit as error:  # dropped, perhaps by a finaliser in another context: set no variable
             guarded("http.failed", on_attempt_error, active, error)
             raise
         except BaseException as error:
-            detach(token, attached)
+            detach(token, context)
             guarded("http.failed", on_attempt_error, active, error)
             raise
-        detach(token, attached)
+        detach(token, context)
         guarded("http.received", on_attempt_response, active, response)
         return response
 
