@@ -61,6 +61,9 @@ PARSERS: Final[dict[str, type[ResponseParser]]] = {
     "translations": TranscriptionParser,
 }
 
+#: bytes of events that are read between two looks at the clock: less than a tenth of a millisecond
+_BYTES_BETWEEN_LOOKS: Final = 1024
+
 
 def may_be_plain(api: str) -> bool:
     """Whether an API may answer with text or bytes, which only their media type distinguishes."""
@@ -110,16 +113,7 @@ def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]
     lines, wire_offset = _lines(body, shape)
     if not lines:
         return Reply(plain=True), None
-    chunks, first_output, is_done = 0, None, False
-    for event in sse.events(lines):
-        is_done = is_done or event.is_done
-        if event.data is None or event.name in parser.silent_events:
-            continue
-        chunks += 1
-        parser.event(event.data, event.name)
-        yield_gil()
-        if first_output is None and parser.carries_output(event.data):
-            first_output = event.end
+    chunks, first_output, is_done = _feed_all(parser, lines)
     reply = _finish_stream(parser, wire_offset, first_output, has_event=chunks > 0, is_done=is_done)
     reply.chunk_count = chunks
     return reply, parser.response()
@@ -133,6 +127,26 @@ def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
     return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
 
 
+def _feed_all(parser: ResponseParser, lines: bytes) -> tuple[int, int | None, bool]:
+    """Feed all events of a stream: their number, where the first output ends, and whether the stream said that it was
+    done.
+    """
+    chunks, first_output, is_done, look_at = 0, None, False, 0
+    silent_events = parser.silent_events
+    for name, data, end, says_done in sse.events(lines):
+        is_done = is_done or says_done
+        if data is None or name in silent_events:
+            continue
+        chunks += 1
+        parser.event(data, name)
+        if first_output is None and parser.carries_output(data):
+            first_output = end
+        if end >= look_at:
+            look_at = end + _BYTES_BETWEEN_LOOKS
+            yield_gil()
+    return chunks, first_output, is_done
+
+
 def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | None, bool]:
     """Feed the events of a stream, less those that repeat the one before them but for their text.
 
@@ -141,7 +155,7 @@ def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | Non
     start, has_event, first_output, is_done = 0, False, None, False
     while (stop := lines.find(b"\n\n", start)) != -1:
         begin, start = start, stop + 2
-        event = sse.parse(lines[begin:stop], start)
+        event = sse.parse(lines, begin, stop)
         if event is None:
             continue
         is_done = is_done or event.is_done
@@ -160,7 +174,7 @@ def _skip_run(parser: ResponseParser, lines: bytes, begin: int, start: int) -> i
     """Where the run ends of events that repeat the one between ``begin`` and ``start``, the last of them read."""
     end = end_of_run(lines, begin, start)
     if end > start and parser.reads_last_of_run:
-        last = sse.parse(lines[lines.rfind(b"\n\n", begin, end - 2) + 2 : end - 2], end)
+        last = sse.parse(lines, lines.rfind(b"\n\n", begin, end - 2) + 2, end - 2)
         if last is not None and last.data is not None:
             parser.event(last.data, last.name)
     return end

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from .._clock import SECOND
 from ..usage import Usage
 
 JsonObject = dict[str, Any]
+
+#: what servers send where they have no value, beside null
+NO_VALUES: Final = ("", "null")
 
 
 @dataclass(slots=True)
@@ -143,12 +146,12 @@ def meaningful_text(value: object) -> str | None:
 
     Servers that turn a missing value into text send ``"null"`` where OpenAI sends null or nothing.
     """
-    return value if isinstance(value, str) and value not in ("", "null") else None
+    return value if isinstance(value, str) and value not in NO_VALUES else None
 
 
 def has_value(value: object) -> bool:
     """Whether a value says something: it is neither null nor empty text nor the text ``null``."""
-    return value is not None and value not in ("", "null")
+    return value is not None and value not in NO_VALUES
 
 
 def has_error(data: JsonObject) -> bool:

@@ -45,7 +45,9 @@ class MessagesParser(ResponseParser):
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one event of a stream."""
         kind = data.get("type") or name
-        if kind == "message_start":
+        if kind == "content_block_delta":
+            self._blocks.add_delta(data)
+        elif kind == "message_start":
             self._start(obj(data.get("message")))
         elif kind == "message_delta":
             changes = {k: v for k, v in data.items() if k not in ("type", "delta", "usage")}

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ...usage import Usage
 from ..deltas import merge
 from ..reply import (
+    NO_VALUES,
     JsonObject,
     Reply,
     ReplyError,
@@ -44,12 +45,13 @@ class ChatParser(ResponseParser):
 
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one chunk. ``name`` is not used by OpenAI; gateways send ``error``."""
-        if has_error(data):
+        if data.get("error") and has_error(data):
             self._error = read_error(data)
             if name == "error" or "choices" not in data:
                 return
+        identifier = data.get("id")
         #: a stream that goes on as another response, behind the end of the first
-        self._is_another = has_value(data.get("id")) and data["id"] != self._top.get("id", data["id"])
+        self._is_another = identifier != self._top.get("id", identifier) and has_value(identifier)
         self._take_top(data)
         for choice in objects(data.get("choices")):
             self._take_choice(choice)
@@ -101,23 +103,26 @@ class ChatParser(ResponseParser):
         return response
 
     def _take_top(self, data: JsonObject) -> None:
+        top = self._top
         for key, value in data.items():
             # the first chunk of some gateways has an empty id and model; later ones may rename them
-            if has_value(value) and (key not in ("id", "created") or not self._top.get(key)):
-                self._top[key] = value
-        self._usage = _usage_in(data) or self._usage
+            if value is not None and value not in NO_VALUES and (key not in ("id", "created") or not top.get(key)):
+                top[key] = value
+        if data.get("usage") or "x_groq" in data:
+            self._usage = _usage_in(data) or self._usage
 
     def _take_choice(self, choice: JsonObject) -> None:
         index = _index_of(choice)
         merged = self._choices.setdefault(index, {"message": {}})
         for key, value in choice.items():
             if key == "delta":
-                self._take_delta(index, merged["message"], obj(value))
+                if isinstance(value, dict):
+                    self._take_delta(index, merged["message"], value)
             elif key == "message":  # Perplexity repeats the message so far beside each delta
                 merged["message"] = merged["message"] if choice.get("delta") else obj(value)
-            elif key == "logprobs":
+            elif key == "logprobs" and value is not None:
                 merged[key] = _merge_logprobs(merged.get(key), value)
-            elif has_value(value) or key not in merged:
+            elif key not in merged or (value is not None and value not in NO_VALUES):
                 merged[key] = None if value == "null" else value
 
     def _take_delta(self, index: int, message: JsonObject, delta: JsonObject) -> None:
