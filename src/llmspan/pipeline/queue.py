@@ -23,8 +23,9 @@ def size_of(record: StoredItem) -> int:
     """The bytes of memory that ``record`` holds, roughly: its payloads and a flat sum for the rest."""
     if isinstance(record, SpanRecord):
         return _FLAT_SIZE + sum(map(sys.getsizeof, (*record.attributes.values(), *record.resource_attributes.values())))
-    payloads = (text for text in (record.request_json, record.response_json) if text is not None)
-    return _FLAT_SIZE + sum(map(sys.getsizeof, payloads))
+    request, response = record.request_json, record.response_json
+    request_size = 0 if request is None else sys.getsizeof(request)
+    return _FLAT_SIZE + request_size + (0 if response is None else sys.getsizeof(response))
 
 
 def without_payload(record: StoredItem) -> StoredItem | None:
@@ -45,6 +46,7 @@ class Queue:
         self._entries: deque[tuple[StoredItem, int]] = deque()
         self._last = 0
         self._in_flight: int | None = None
+        #: what the entries hold on to; 0 only if there are none
         self.bytes = 0
 
     def __len__(self) -> int:
