@@ -157,6 +157,8 @@ class Lock:
 
     def acquire(self, timeout: float | None = None) -> bool:
         """Take it, waiting up to ``timeout`` seconds; whether it was taken."""
+        if self._lock.acquire(blocking=False):
+            return True
         sleep = None if is_own_thread() else cooperative_sleep()
         if sleep is None:
             return _acquire(self._lock, timeout)
@@ -176,7 +178,8 @@ class Lock:
         return self._lock.locked()
 
     def __enter__(self) -> None:
-        self.acquire()
+        if not self._lock.acquire(blocking=False):
+            self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

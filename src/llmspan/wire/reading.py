@@ -128,8 +128,9 @@ def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
 
 
 def _feed_all(parser: ResponseParser, lines: bytes) -> tuple[int, int | None, bool]:
-    """Feed all events of a stream: their number, where the first output ends, and whether the stream said that it was
-    done.
+    """Feed all events of a stream.
+
+    Returns their number, where the first output ends, and whether the stream said that it was done.
     """
     chunks, first_output, is_done, look_at = 0, None, False, 0
     silent_events = parser.silent_events
