@@ -94,9 +94,10 @@ def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
     return _finish_stream(parser, wire_offset, first_output, has_event=has_event, is_done=is_done)
 
 
-def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
+def reassemble(api: str, body: bytes, media_type: str = "", summary: Reply | None = None) -> tuple[Reply, Any]:
     """The facts, and the response as the non-streaming call would have returned it (None if nothing came).
 
+    ``summary`` has the facts if the body is a stream that was summarized before; it gets the number of chunks.
     Bytes (audio) are only described: their type, their number and their SHA-256.
     """
     if not body:
@@ -114,7 +115,9 @@ def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]
     if not lines:
         return Reply(plain=True), None
     chunks, first_output, is_done = _feed_all(parser, lines)
-    reply = _finish_stream(parser, wire_offset, first_output, has_event=chunks > 0, is_done=is_done)
+    reply = summary
+    if reply is None:
+        reply = _finish_stream(parser, wire_offset, first_output, has_event=chunks > 0, is_done=is_done)
     reply.chunk_count = chunks
     return reply, parser.response()
 
