@@ -85,7 +85,7 @@ def build_record(call: Call) -> ProviderTrace:
 
 
 def _has_grown(call: Call) -> bool:
-    """Whether more of the response came after the end that the caller saw: an SDK may read what follows the last event."""
+    """Whether more of the response came after the end that the caller saw: an SDK may read on."""
     facts, body = call.end_facts, call.body
     return facts is not None and body is not None and body.received_size != facts["response_bytes"]
 

@@ -67,11 +67,7 @@ class Queue:
 
     def is_done(self, position: int) -> bool:
         """Whether nothing up to ``position`` waits or is being written."""
-        return (self._oldest if self._in_flight is None else self._in_flight) > position
-
-    @property
-    def _oldest(self) -> int:
-        return self._last - len(self._entries) + 1
+        return (self._last - len(self._entries) + 1 if self._in_flight is None else self._in_flight) > position
 
     def is_filling(self) -> bool:
         """Whether the queue is so full that the worker stops yielding."""
@@ -100,7 +96,7 @@ class Queue:
         """The next batch, to be given back by :meth:`settle`."""
         batch: list[StoredItem] = []
         size = 0
-        self._in_flight = self._oldest if self._entries else None
+        self._in_flight = self._last - len(self._entries) + 1 if self._entries else None
         while self._entries and len(batch) < BATCH_ITEMS and size < BATCH_BYTES:
             record, record_size = self._entries.popleft()
             self.bytes -= record_size

@@ -183,10 +183,12 @@ class SQLiteBackend(SQLQueryMixin):
         self._write(_INSERT, [_row(record) for record in traces])
 
     def _write(self, statement: str, rows: Sequence[tuple[Cell, ...]] | Sequence[dict[str, Cell]]) -> None:
+        if not self._retention.has_limits:
+            self._writer.write(statement, rows)
+            return
         self._retention.before_open()
         self._writer.write(statement, rows)
-        if self._retention.has_limits:
-            self._retention.after_write(self._writer, self.now())
+        self._retention.after_write(self._writer, self.now())
 
     @property
     def keeps_spans(self) -> bool:
