@@ -26,7 +26,7 @@ from .apis.openai_completions import CompletionsParser
 from .apis.openai_embeddings import EmbeddingsParser
 from .apis.openai_images import ImagesParser
 from .apis.openai_responses import ResponsesParser
-from .repeats import end_of_run
+from .repeats import end_of_run, joined_run
 from .reply import Reply, ResponseParser, objects, read_error
 
 __all__ = ["PARSERS", "may_be_plain", "reassemble", "summarize"]
@@ -63,6 +63,8 @@ PARSERS: Final[dict[str, type[ResponseParser]]] = {
 
 #: bytes of events that are read between two looks at the clock: less than a tenth of a millisecond
 _BYTES_BETWEEN_LOOKS: Final = 1024
+#: bytes that are read event by event behind one whose text could not be joined with those that follow
+_BYTES_WITHOUT_JOINING: Final = 512
 
 
 def may_be_plain(api: str) -> bool:
@@ -135,20 +137,40 @@ def _feed_all(parser: ResponseParser, lines: bytes) -> tuple[int, int | None, bo
 
     Returns their number, where the first output ends, and whether the stream said that it was done.
     """
-    chunks, first_output, is_done, look_at = 0, None, False, 0
-    silent_events = parser.silent_events
-    for name, data, end, says_done in sse.events(lines):
-        is_done = is_done or says_done
-        if data is None or name in silent_events:
+    start, chunks, first_output, is_done, pause_at, join_at = 0, 0, None, False, 0, 0
+    while (stop := lines.find(b"\n\n", start)) != -1:
+        begin, start = start, stop + 2
+        event = sse.parse(lines, begin, stop)
+        if event is None:
+            continue
+        is_done = is_done or event.is_done
+        if event.data is None or event.name in parser.silent_events:
             continue
         chunks += 1
-        parser.event(data, name)
-        if first_output is None and parser.carries_output(data):
-            first_output = end
-        if end >= look_at:
-            look_at = end + _BYTES_BETWEEN_LOOKS
+        parser.event(event.data, event.name)
+        if first_output is None and parser.carries_output(event.data):
+            first_output = start
+        if start >= join_at and first_output is not None and parser.appends_text(event.data):
+            number, start = _feed_run(parser, lines, begin, start)
+            chunks += number
+            join_at = start if number else start + _BYTES_WITHOUT_JOINING
+        if start >= pause_at:
+            pause_at = start + _BYTES_BETWEEN_LOOKS
             yield_gil()
     return chunks, first_output, is_done
+
+
+def _feed_run(parser: ResponseParser, lines: bytes, begin: int, start: int) -> tuple[int, int]:
+    """Feed as one the events that repeat the one between ``begin`` and ``start`` but for its text.
+
+    Returns their number and where they end: 0 and ``start`` if they cannot be joined.
+    """
+    run = joined_run(lines, begin, start)
+    event = None if run is None else sse.parse(run.event, 0, len(run.event) - 2)
+    if run is None or event is None or event.data is None:
+        return 0, start
+    parser.event(event.data, event.name)
+    return run.number, run.end
 
 
 def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | None, bool]:

@@ -111,6 +111,10 @@ class ResponseParser:
         """Whether a stream event carries something that the model produced."""
         raise NotImplementedError
 
+    def appends_text(self, data: JsonObject) -> bool:  # noqa: ARG002
+        """Whether events such as ``data`` do no more than append their one text, so that many can be taken as one."""
+        return False
+
     def reply(self) -> Reply:
         """What is known by now."""
         raise NotImplementedError

@@ -27,6 +27,10 @@ from ..reply import (
 from ..tool_calls import ToolCalls, finish_call
 
 _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
+#: what OpenAI's chunks have, their choices, and the deltas of those, less what is more than a text
+_USUAL_KEYS = _TOP_LEVEL | {"id", "created", "model", "system_fingerprint", "service_tier"}
+_CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
+_TEXTS = frozenset({"role", "content", "reasoning", "reasoning_content", "refusal"})
 
 
 class ChatParser(ResponseParser):
@@ -73,6 +77,18 @@ class ChatParser(ResponseParser):
             if any(value for key, value in delta.items() if key not in ("role", "channel")):
                 return True
         return False
+
+    def appends_text(self, data: JsonObject) -> bool:
+        """A chunk with a text of one choice, without tool calls, log-probabilities and what only some servers send."""
+        choices = objects(data.get("choices")) if _USUAL_KEYS.issuperset(data) else []
+        delta = choices[0].get("delta") if len(choices) == 1 else None
+        return (
+            isinstance(delta, dict)
+            and _TEXTS.issuperset(delta)
+            and all(value is None or isinstance(value, str) for value in delta.values())
+            and _CHOICE_KEYS.issuperset(choices[0])
+            and choices[0].get("logprobs") is None
+        )
 
     def reply(self) -> Reply:
         """What is known by now."""
