@@ -76,17 +76,14 @@ def spawn(function: Callable[[], object]) -> None:
 
 
 class Condition:
-    """``threading.Condition`` for threads of the operating system: its waits are never a greenlet's."""
+    """``threading.Condition`` for threads of the operating system: its waits are never a greenlet's.
+
+    Whoever calls a method has :attr:`lock`.
+    """
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
+        self.lock = allocate_lock()
         self._waiters: list[Any] = []
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     @property
     def is_awaited(self) -> bool:
@@ -98,11 +95,11 @@ class Condition:
         waiter = allocate_lock()
         waiter.acquire()
         self._waiters.append(waiter)
-        self._lock.release()
+        self.lock.release()
         try:
             _acquire(waiter, timeout)
         finally:
-            self._lock.acquire()
+            self.lock.acquire()
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
@@ -136,7 +133,7 @@ class Event:
 
     def set(self) -> None:
         """Wake all who wait, now and later."""
-        with self._changed:
+        with self._changed.lock:
             self._is_set = True
             self._changed.notify_all()
 
@@ -144,7 +141,7 @@ class Event:
         """Wait until it is set, or for ``timeout`` seconds; whether it is set."""
         sleep = None if is_own_thread() else cooperative_sleep()
         if sleep is None:
-            with self._changed:
+            with self._changed.lock:
                 return self._changed.wait_for(self.is_set, timeout)
         deadline = None if timeout is None else monotonic() + timeout
         while not self._is_set and (deadline is None or monotonic() < deadline):
@@ -160,6 +157,8 @@ class Lock:
 
     def acquire(self, timeout: float | None = None) -> bool:
         """Take it, waiting up to ``timeout`` seconds; whether it was taken."""
+        if self._lock.acquire(blocking=False):
+            return True
         sleep = None if is_own_thread() else cooperative_sleep()
         if sleep is None:
             return _acquire(self._lock, timeout)
@@ -179,7 +178,8 @@ class Lock:
         return self._lock.locked()
 
     def __enter__(self) -> None:
-        self.acquire()
+        if not self._lock.acquire(blocking=False):
+            self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -210,7 +210,8 @@ class SerialExecutor:
     def __exit__(self, *_: object) -> None:
         """Leave, and run the functions that were left to this thread."""
         self._lock.release()
-        self._run_while_free()
+        if self._functions:
+            self._run_while_free()
 
     def _run_while_free(self) -> None:
         # The second look comes after the lock is free: a function that came before it would not run.

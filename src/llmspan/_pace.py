@@ -33,19 +33,20 @@ class _Pace:
 
     def __init__(self, is_urgent: Callable[[], bool]) -> None:
         self._is_urgent = is_urgent
-        self._since = self._slept_at = perf_counter()
+        self._slept_at = perf_counter()
         self._others = _cpu_of_others()
+        #: when this thread has run for long enough to look around
+        self.look_at = self._slept_at + _RUN_SECONDS
 
-    def yield_gil(self) -> None:
+    def look_around(self) -> None:
+        """Sleep if another thread has run or wants to, and nobody waits for this one."""
         now = perf_counter()
-        if now - self._since < _RUN_SECONDS:
-            return
         if not self._is_urgent() and (self._are_others_active() or now - self._slept_at > _MAX_RUN_SECONDS):
             sleep(_PROBE_SLEEP)
             if perf_counter() - now > _CONTENTION_THRESHOLD:
                 sleep(_BACKOFF_SLEEP)
             self._slept_at = perf_counter()
-        self._since = perf_counter()
+        self.look_at = perf_counter() + _RUN_SECONDS
 
     def _are_others_active(self) -> bool:
         """Whether another thread has run, or tried to, since the last look: also while this one slept after it."""
@@ -77,5 +78,6 @@ def cooperative(is_urgent: Callable[[], bool]) -> Generator[None]:
 
 def yield_gil() -> None:
     """Sleep between two pieces of work, if this thread is :func:`cooperative` and has run for long enough."""
-    if _local.pace is not None:
-        _local.pace.yield_gil()
+    pace = _local.pace
+    if pace is not None and perf_counter() >= pace.look_at:
+        pace.look_around()

@@ -50,10 +50,6 @@ _STATUS: Final[Mapping[StatusCode, SpanStatus]] = {
 _BETWEEN: Final = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
 
 
-def _empty_ids() -> OrderedDict[int, None]:
-    return OrderedDict()
-
-
 @dataclass(slots=True)
 class _Trace:
     """What is known of one trace."""
@@ -62,9 +58,9 @@ class _Trace:
     #: ended spans that are not wanted yet, with their sizes, by their ids
     waiting: dict[int, tuple[ReadableSpan, int]] = field(default_factory=dict[int, tuple[ReadableSpan, int]])
     #: ids of spans above calls and above spans that are stored, which have not ended yet
-    wanted: OrderedDict[int, None] = field(default_factory=_empty_ids)
+    wanted: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
     #: ids of the spans of calls, and of spans that were selected: they are not selected again
-    known: OrderedDict[int, None] = field(default_factory=_empty_ids)
+    known: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
 
 
 class SpanSelector:
@@ -126,12 +122,13 @@ class SpanSelector:
         own, parent = _number(record.span_id), _number(record.parent_span_id)
         if own:
             _remember(trace.known, own, _MOST_KNOWN)
-            self._release(trace, own)
+            if own in trace.waiting:
+                self._release(trace, own)
         # Spans that ended before this call did may be unread: a parent of a stream may be among them.
         self.read()
         if parent:
             self._select(trace, (parent,))
-        if is_first:
+        if is_first and trace.waiting:
             self._select(trace, [span_id for span_id, (span, _) in trace.waiting.items() if self._is_beside(span)])
 
     def read(self) -> None:

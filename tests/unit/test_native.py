@@ -94,12 +94,12 @@ def test_a_condition_wakes_all() -> None:
     condition, done, go = Condition(), list[int](), list[int]()
 
     def wait() -> None:
-        with condition:
+        with condition.lock:
             condition.wait_for(lambda: bool(go))
             done.append(1)
 
     threads = [Thread(wait, "waiting") for _ in range(3)]
-    with condition:
+    with condition.lock:
         assert not condition.wait_for(lambda: bool(go), 0.001)
         go.append(1)
         condition.notify_all()

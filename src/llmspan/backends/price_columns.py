@@ -69,14 +69,15 @@ def _is_consistent(row: Mapping[str, Any], counts: Mapping[str, Any]) -> bool:
         return False
     if not counts:
         return True
-    if any(value.__class__ is not int or not 0 < value <= LARGEST for value in counts.values()):
-        return False
+    for value in counts.values():
+        if value.__class__ is not int or not 0 < value <= LARGEST:
+            return False
+    if _LIFETIMES.issuperset(counts):
+        return sum(counts.values()) <= written
 
     def sum_of(names: Iterable[str]) -> int:
         return sum(counts.get(name, 0) for name in names)
 
-    if _LIFETIMES.issuperset(counts):
-        return sum_of(SUMMED) <= written
     heard = sum_of(["cache_read_audio_tokens"])
     return (
         read + written + sum_of(INPUT_PARTS) <= tokens

@@ -82,11 +82,14 @@ def encode(record: ProviderTrace) -> dict[str, Cell]:
         if value is not None and not (value.__class__ is str and value.isascii()):
             row[key] = _cell(record.id, key, value)
     for key in _JSON:
-        if (value := row[key]) is not None:
+        value = row[key]
+        if not value and value.__class__ in _EMPTY:
+            row[key] = _EMPTY[value.__class__]
+        elif value is not None:
             row[key] = _json_cell(record.id, key, value)
     for key in _OTHERS:
         if (value := row[key]) is not None:
-            row[key] = _cell(record.id, key, value)
+            row[key] = int(value) if value.__class__ is bool else _cell(record.id, key, value)
     return row
 
 
@@ -133,8 +136,6 @@ def check_limit(limit: int) -> None:
 
 def _json_cell(record_id: str, key: str, value: Any) -> Cell:
     """As :func:`_cell`; to make a JSON encoder takes longer than to write most of these values."""
-    if not value and value.__class__ in _EMPTY:
-        return _EMPTY[value.__class__]
     if value.__class__ is list and len(value) == 1:
         (item,) = value
         if item.__class__ is str and len(item) <= _LONGEST_ONLY_ITEM:

@@ -36,7 +36,7 @@ def facts_for_span(call: Call) -> dict[str, Any]:
     facts = _end_facts(call, reply)
     facts["provider"] = call.endpoint.provider
     facts = _clean(call, facts)
-    if reply.parsed_as_json != "none":  # of a stream the record knows more
+    if reply.parsed_as_json != "none" or reply.is_stream:
         call.reply, call.end_facts = reply, facts
     return facts
 
@@ -78,7 +78,9 @@ def _sends_compacted(request: bytes) -> bool:
 def build_record(call: Call) -> ProviderTrace:
     """The whole record, with the response reassembled. What cannot be read is left out."""
     body = _decoded(call)
-    reply, response = (call.reply, None) if call.reply is not None else _reassemble(call, body)
+    if _has_grown(call):
+        call.reply = call.end_facts = None
+    reply, response = _reassemble(call, body) if call.reply is None or call.reply.is_stream else (call.reply, None)
     yield_gil()
     payload = guarded("record.payload", _payload, call, body, reply, response)
     yield_gil()
@@ -88,9 +90,17 @@ def build_record(call: Call) -> ProviderTrace:
     return ProviderTrace(**_facts(call, reply), request_json=request_json, response_json=response_json, content=content)
 
 
+def _has_grown(call: Call) -> bool:
+    """Whether more of the response came after the end that the caller saw: an SDK may read on."""
+    facts, body = call.end_facts, call.body
+    return facts is not None and body is not None and body.received_size != facts["response_bytes"]
+
+
 def _reassemble(call: Call, body: bytes) -> tuple[Reply, Any]:
-    api, media_type = call.route.api, call.media_type
-    reassembled = guarded("record.reassemble", reassemble, api, body, media_type)
+    api, media_type, summary = call.route.api, call.media_type, call.reply
+    reassembled = guarded("record.reassemble", reassemble, api, body, media_type, summary)
+    if summary is not None:
+        return reassembled or (summary, None)
     reply, response = reassembled or (guarded("record.summarize", summarize, api, body, media_type) or Reply(), None)
     if call.parse_error is not None:
         _take_parse_error(call, reply, body)
@@ -107,7 +117,7 @@ def _take_parse_error(call: Call, reply: Reply, body: bytes) -> None:
 
 
 def _facts(call: Call, reply: Reply) -> dict[str, Any]:
-    """As :func:`record_facts`; what was read for the span, if the response was one JSON object, is not read again."""
+    """As :func:`record_facts`; what was read and masked for the span is taken from there."""
     if call.end_facts is None:
         return record_facts(call, reply)
     facts = _call_facts(call, reply)

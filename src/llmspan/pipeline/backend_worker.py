@@ -138,7 +138,7 @@ class BackendWorker:
 
     def put(self, records: Sequence[StoredItem], reserved_bytes: int = 0) -> None:
         """Queue records that were counted as accepted; ``reserved_bytes`` of the limit are others'."""
-        with self._changed:
+        with self._changed.lock:
             if self._closing:
                 self.stats.dropped("shutdown", len(records))
                 return
@@ -152,12 +152,12 @@ class BackendWorker:
 
     def wake(self) -> None:
         """There is more in the spool."""
-        with self._changed:
+        with self._changed.lock:
             self._changed.notify_all()
 
     def wait_for_capacity(self) -> None:
         """Let a store get on that writes, if much waits for it; not one that is down, or hangs."""
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(self._has_capacity, _CAPACITY_WAIT_SECONDS)
 
     def start(self) -> None:
@@ -172,7 +172,7 @@ class BackendWorker:
 
     def request_flush(self, deadline: float, *, is_final: bool = False) -> FlushRequest:
         """Ask for all that was put so far to be written, until ``deadline`` (``monotonic``)."""
-        with self._changed:
+        with self._changed.lock:
             end = self.backlog.end() if self.backlog is not None else None
             request = FlushRequest(deadline, self._queue.last, end, is_final=is_final)
             if self._thread is None or self._has_ended:
@@ -184,7 +184,7 @@ class BackendWorker:
 
     def stop(self) -> None:
         """Take nothing more. What waits in memory is dropped, and counted; what is in the spool stays there."""
-        with self._changed:
+        with self._changed.lock:
             self._closing = True
             self.stats.dropped("shutdown", self._queue.clear())
             self._changed.notify_all()
@@ -216,7 +216,8 @@ class BackendWorker:
 
     def report(self, *, final: bool = False) -> None:
         """Log what was dropped since the last time, at most once a minute; at once if ``final``."""
-        self._log.report_losses(self.backend.name, self.stats.losses(), final=final)
+        if self.stats.has_losses:
+            self._log.report_losses(self.backend.name, self.stats.losses(), final=final)
 
     def after_fork(self) -> None:
         """In a forked child: what was queued is the parent's to write; start with nothing, and with own locks."""
@@ -242,7 +243,7 @@ class BackendWorker:
 
     def _step(self) -> None:
         """Wait for something to do, and do it: a batch, or an answer to those who wait for an earlier one."""
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(self._has_work, self._status_file.delay())
             batch = [] if self._closing else self._queue.take()
         finished = 0
@@ -255,16 +256,18 @@ class BackendWorker:
                 guarded("pipeline.status", self._status_file.update)
         finally:
             self._batch_head = None
-            self.stats.dropped("shutdown" if self._closing else "internal_error", len(batch) - finished)
-            with self._changed:
+            if finished < len(batch):
+                self.stats.dropped("shutdown" if self._closing else "internal_error", len(batch) - finished)
+            with self._changed.lock:
                 self._queue.settle()
                 self._changed.notify_all()
-        self._answer_requests()
+        if self._flush_requests:
+            self._answer_requests()
         self.report()
         guarded("pipeline.status", self._status_file.update if finished else self._status_file.write_pending)
 
     def _has_work(self) -> bool:
-        if self._closing or len(self._queue) or any(self._is_done(ask) for ask in self._flush_requests):
+        if self._closing or self._queue.bytes or any(map(self._is_done, self._flush_requests)):
             return True
         return self.backlog is not None and not self.backlog.is_empty()
 
@@ -362,7 +365,7 @@ class BackendWorker:
     def _wait_before_retry(self, pause: float) -> bool:
         """Wait before the next try, shorter while a caller waits in ``flush``. False when closing."""
         started = monotonic()
-        with self._changed:
+        with self._changed.lock:
             self._fail_final_requests()
             while not self._closing:
                 delay = self._backoff.shortened_for_flush(pause) if self._is_flush_pending() else pause
@@ -373,7 +376,7 @@ class BackendWorker:
             return False
 
     def _sleep(self, pause: float) -> None:
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(lambda: self._closing, pause)
 
     # -- those who wait -------------------------------------------------------------------------------------------
@@ -388,7 +391,7 @@ class BackendWorker:
         return bool(self._flush_requests)
 
     def _answer_requests(self) -> None:
-        with self._changed:
+        with self._changed.lock:
             finished = [request for request in self._flush_requests if self._is_done(request)]
             self._flush_requests = [ask for ask in self._flush_requests if ask not in finished]
         for ask in finished:
@@ -407,7 +410,7 @@ class BackendWorker:
             request.answer(ok=False)
 
     def _answer_all(self) -> None:
-        with self._changed:
+        with self._changed.lock:
             requests, self._flush_requests = self._flush_requests, []
             self._has_ended = True  # whoever asks from now on is answered at once
         for request in requests:

@@ -352,11 +352,11 @@ class Pipeline:
             waiters = list(self._waiters)  # before the deferred functions: those that they wait for are there
             while self._deferred:
                 self._run_deferred(self._deferred.popleft())
-            with self._state:
-                for waiter in waiters:
-                    waiter.position = self._position if waiter.position is None else waiter.position
+            if waiters:
+                self._place_waiters(waiters)
             self._process_next()
-            self._release_waiters()
+            if self._waiters:
+                self._release_waiters()
         for worker in self._workers:
             worker.report()
         guarded("pipeline.status", self.status_file.update)
@@ -380,6 +380,12 @@ class Pipeline:
             self._build_record(item)
         if self._group and (not self._inbox or self._group.is_full(self._settings)):
             self._store_group()
+
+    def _place_waiters(self, waiters: list[FlushWaiter]) -> None:
+        """Have each wait for what has been submitted by now."""
+        with self._state:
+            for waiter in waiters:
+                waiter.position = self._position if waiter.position is None else waiter.position
 
     def _release_waiters(self) -> None:
         """Wake the waiters whose records are done."""

@@ -23,8 +23,9 @@ def size_of(record: StoredItem) -> int:
     """The bytes of memory that ``record`` holds, roughly: its payloads and a flat sum for the rest."""
     if isinstance(record, SpanRecord):
         return _FLAT_SIZE + sum(map(sys.getsizeof, (*record.attributes.values(), *record.resource_attributes.values())))
-    payloads = (text for text in (record.request_json, record.response_json) if text is not None)
-    return _FLAT_SIZE + sum(map(sys.getsizeof, payloads))
+    request, response = record.request_json, record.response_json
+    request_size = 0 if request is None else sys.getsizeof(request)
+    return _FLAT_SIZE + request_size + (0 if response is None else sys.getsizeof(response))
 
 
 def without_payload(record: StoredItem) -> StoredItem | None:
@@ -45,6 +46,7 @@ class Queue:
         self._entries: deque[tuple[StoredItem, int]] = deque()
         self._last = 0
         self._in_flight: int | None = None
+        #: what the entries hold on to; 0 only if there are none
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -65,11 +67,7 @@ class Queue:
 
     def is_done(self, position: int) -> bool:
         """Whether nothing up to ``position`` waits or is being written."""
-        return (self._oldest if self._in_flight is None else self._in_flight) > position
-
-    @property
-    def _oldest(self) -> int:
-        return self._last - len(self._entries) + 1
+        return (self._last - len(self._entries) + 1 if self._in_flight is None else self._in_flight) > position
 
     def is_filling(self) -> bool:
         """Whether the queue is so full that the worker stops yielding."""
@@ -98,7 +96,7 @@ class Queue:
         """The next batch, to be given back by :meth:`settle`."""
         batch: list[StoredItem] = []
         size = 0
-        self._in_flight = self._oldest if self._entries else None
+        self._in_flight = self._last - len(self._entries) + 1 if self._entries else None
         while self._entries and len(batch) < BATCH_ITEMS and size < BATCH_BYTES:
             record, record_size = self._entries.popleft()
             self.bytes -= record_size

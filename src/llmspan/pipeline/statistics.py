@@ -60,6 +60,8 @@ class DeliveryStats:
         self._recovered = 0
         self._failed_writes = 0
         self._last_error: str | None = None
+        #: whether there may be something to log; needs no lock
+        self.has_losses = False
 
     def accepted(self, *, without_payload: bool = False) -> None:
         """One record was taken in; ``shed``: without its payload."""
@@ -69,6 +71,7 @@ class DeliveryStats:
         self._accepted += 1
         self._waiting["queued"] += 1
         self._without_payload += without_payload
+        self.has_losses = self.has_losses or without_payload
 
     def recovered(self, number: int) -> None:
         """That many records of an earlier process were found in the spool."""
@@ -81,6 +84,7 @@ class DeliveryStats:
         """One record that waits gave up its payload."""
         with self._changes:
             self._without_payload += 1
+            self.has_losses = True
 
     def spooled(self, number: int) -> None:
         """That many records of the queue are in the spool now."""
@@ -94,6 +98,7 @@ class DeliveryStats:
             evicted = max(0, self._waiting["spooled"] - number)
             self._waiting["spooled"] -= evicted
             self._dropped["spool_full"] += evicted
+            self.has_losses = True
 
     def delivered(self, number: int, location: Location = "queued") -> None:
         """That many records are in the store."""
@@ -108,6 +113,7 @@ class DeliveryStats:
     def _add_dropped(self, reason: str, number: int, location: Location) -> None:
         self._waiting[location] -= number
         self._dropped[reason] += number
+        self.has_losses = True
 
     def skipped(self, number: int, location: Location) -> None:
         """That many spans are not for this backend, which keeps none: they count as never accepted."""

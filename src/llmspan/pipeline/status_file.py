@@ -121,11 +121,13 @@ class StatusFile:
     def update(self) -> None:
         """Something has changed: write it, now or, if a write was less than a second ago, when that is over."""
         self._is_pending = not self._is_broken
-        self.write_pending()
+        if self._is_pending:
+            self.write_pending()
 
     def write_pending(self) -> None:
         """Write what has changed, if it is time to."""
-        if self._is_pending and self.delay() == 0 and self._lock.acquire(blocking=False):
+        is_due = self._is_pending and monotonic() >= self._written_at + _INTERVAL
+        if is_due and self._lock.acquire(blocking=False):
             try:
                 self._is_pending = False
                 self._written_at = monotonic()

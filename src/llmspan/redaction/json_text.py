@@ -78,8 +78,8 @@ def _names(text: str) -> set[tuple[str, str]]:
     """The names of members in ``text``, each with the character before its first quote's backslashes, if it has any."""
     pieces = text.split('":')
     pieces.pop()
-    pieces += (text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
-               for match in _SPACED_NAME_END.finditer(text))  # fmt: skip
+    pieces += [text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
+               for match in _SPACED_NAME_END.finditer(text)]  # fmt: skip
     return {
         (_before_escape(piece, at) if piece[(at := piece.rfind('"')) - 1 : at] == "\\" else "",
          piece[at + 1 : at + 1 + _LONGEST_NAME])

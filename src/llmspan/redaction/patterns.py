@@ -234,14 +234,11 @@ def may_hold_key(text: str) -> bool:
     return length >= _SHORTEST_KEY and (length > _SHORT or _has_sign(text))
 
 
-@lru_cache(maxsize=4096)  # names repeat
-def _has_sign(text: str) -> bool:
-    return _may_hold_sign(text)
-
-
 def _may_hold_sign(text: str) -> bool:
     return not text.isascii() or bool(_SIGNS.search(text.lower()))
 
+
+_has_sign: Final = lru_cache(maxsize=4096)(_may_hold_sign)  # names repeat
 
 #: for finders whose texts need not hold a sign of a key, a URL or an encoding: what an ASCII text has then
 _QUICK_SIGNS: Final[Mapping[Finder, Callable[[str], object]]] = {

@@ -54,19 +54,24 @@ class Blocks:
         return bool(self._blocks)
 
     def event(self, kind: object, data: JsonObject) -> None:
-        """Take a ``content_block_*`` event; other events change nothing."""
+        """Take a ``content_block_*`` event that is no delta; other events change nothing."""
         index = data.get("index") if isinstance(data.get("index"), int) else None
         if kind == "content_block_start":
             self._open(index, dict(obj(data.get("content_block"))))
-        elif kind == "content_block_delta":
-            block = self._at(index)
-            if block is None:
-                block = self._add(index, {"type": "text", "text": ""})
-            block.take(obj(data.get("delta")))
         elif kind == "content_block_stop":
             block = self._at(index)
             if block is not None:
                 block.has_begun = True
+
+    def add_delta(self, data: JsonObject) -> None:
+        """Take a ``content_block_delta`` event. Nearly all continue the latest block: that is looked at first."""
+        index = data.get("index")
+        block = self._blocks[-1] if self._blocks else None
+        if block is None or block.index != index:
+            number = index if isinstance(index, int) else None
+            block = self._at(number) or self._add(number, {"type": "text", "text": ""})
+        delta = data.get("delta")
+        block.take(delta if isinstance(delta, dict) else {})
 
     def finished(self) -> list[JsonObject]:
         """The blocks by their index, as they arrived where one has none."""
@@ -90,7 +95,10 @@ class Blocks:
     def _at(self, index: int | None) -> _Block | None:
         if index is None:
             return self._blocks[-1] if self._blocks else None
-        return next((block for block in reversed(self._blocks) if block.index == index), None)
+        for block in reversed(self._blocks):
+            if block.index == index:
+                return block
+        return None
 
 
 def _tool_input(text: str) -> Any:

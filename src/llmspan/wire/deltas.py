@@ -12,6 +12,7 @@ from .reply import JsonObject, meaningful_text, obj
 
 #: strings that identify or classify: a later chunk repeats them, it does not continue them
 _REPLACED: Final = frozenset({"role", "type", "format", "name", "index", "finish_reason", "channel", "signature"})
+_NOT_GROWN: Final = _REPLACED | {"id"}
 
 
 def merge(target: JsonObject, delta: JsonObject) -> None:
@@ -21,7 +22,7 @@ def merge(target: JsonObject, delta: JsonObject) -> None:
         if old is None:
             target[key] = _merge_by_index(value) if isinstance(value, list) else value
         elif isinstance(value, str) and isinstance(old, str):
-            target[key] = _merge_strings(key, old, value)
+            target[key] = _merge_strings(key, old, value) if key in _NOT_GROWN else old + value
         elif isinstance(value, dict) and isinstance(old, dict):
             merge(old, value)
         elif key == "content" and isinstance(value, list | str) and isinstance(old, list | str):
@@ -33,11 +34,10 @@ def merge(target: JsonObject, delta: JsonObject) -> None:
 
 
 def _merge_strings(key: str, old: str, new: str) -> str:
+    """Of two strings that do not continue each other, the first id, else the last."""
     if key == "id":
         return old if meaningful_text(old) else new
-    if key in _REPLACED:
-        return new if meaningful_text(new) else old
-    return old + new
+    return new if meaningful_text(new) else old
 
 
 def _parts(content: list[Any] | str) -> list[Any]:

@@ -26,7 +26,7 @@ from .apis.openai_completions import CompletionsParser
 from .apis.openai_embeddings import EmbeddingsParser
 from .apis.openai_images import ImagesParser
 from .apis.openai_responses import ResponsesParser
-from .repeats import end_of_run
+from .repeats import end_of_run, joined_run
 from .reply import Reply, ResponseParser, objects, read_error
 
 __all__ = ["PARSERS", "may_be_plain", "reassemble", "summarize"]
@@ -61,6 +61,11 @@ PARSERS: Final[dict[str, type[ResponseParser]]] = {
     "translations": TranscriptionParser,
 }
 
+#: bytes of events that are read between two looks at the clock: less than a tenth of a millisecond
+_BYTES_BETWEEN_LOOKS: Final = 1024
+#: bytes that are read event by event behind one whose text could not be joined with those that follow
+_BYTES_WITHOUT_JOINING: Final = 512
+
 
 def may_be_plain(api: str) -> bool:
     """Whether an API may answer with text or bytes, which only their media type distinguishes."""
@@ -91,9 +96,10 @@ def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
     return _finish_stream(parser, wire_offset, first_output, has_event=has_event, is_done=is_done)
 
 
-def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]:
+def reassemble(api: str, body: bytes, media_type: str = "", summary: Reply | None = None) -> tuple[Reply, Any]:
     """The facts, and the response as the non-streaming call would have returned it (None if nothing came).
 
+    ``summary`` has the facts if the body is a stream that was summarized before; it gets the number of chunks.
     Bytes (audio) are only described: their type, their number and their SHA-256.
     """
     if not body:
@@ -110,17 +116,10 @@ def reassemble(api: str, body: bytes, media_type: str = "") -> tuple[Reply, Any]
     lines, wire_offset = _lines(body, shape)
     if not lines:
         return Reply(plain=True), None
-    chunks, first_output, is_done = 0, None, False
-    for event in sse.events(lines):
-        is_done = is_done or event.is_done
-        if event.data is None or event.name in parser.silent_events:
-            continue
-        chunks += 1
-        parser.event(event.data, event.name)
-        yield_gil()
-        if first_output is None and parser.carries_output(event.data):
-            first_output = event.end
-    reply = _finish_stream(parser, wire_offset, first_output, has_event=chunks > 0, is_done=is_done)
+    chunks, first_output, is_done = _feed_all(parser, lines)
+    reply = summary
+    if reply is None:
+        reply = _finish_stream(parser, wire_offset, first_output, has_event=chunks > 0, is_done=is_done)
     reply.chunk_count = chunks
     return reply, parser.response()
 
@@ -133,6 +132,47 @@ def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
     return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
 
 
+def _feed_all(parser: ResponseParser, lines: bytes) -> tuple[int, int | None, bool]:
+    """Feed all events of a stream.
+
+    Returns their number, where the first output ends, and whether the stream said that it was done.
+    """
+    start, chunks, first_output, is_done, pause_at, join_at = 0, 0, None, False, 0, 0
+    while (stop := lines.find(b"\n\n", start)) != -1:
+        begin, start = start, stop + 2
+        event = sse.parse(lines, begin, stop)
+        if event is None:
+            continue
+        is_done = is_done or event.is_done
+        if event.data is None or event.name in parser.silent_events:
+            continue
+        chunks += 1
+        parser.event(event.data, event.name)
+        if first_output is None and parser.carries_output(event.data):
+            first_output = start
+        if start >= join_at and first_output is not None and parser.appends_text(event.data):
+            number, start = _feed_run(parser, lines, begin, start)
+            chunks += number
+            join_at = start if number else start + _BYTES_WITHOUT_JOINING
+        if start >= pause_at:
+            pause_at = start + _BYTES_BETWEEN_LOOKS
+            yield_gil()
+    return chunks, first_output, is_done
+
+
+def _feed_run(parser: ResponseParser, lines: bytes, begin: int, start: int) -> tuple[int, int]:
+    """Feed as one the events that repeat the one between ``begin`` and ``start`` but for its text.
+
+    Returns their number and where they end: 0 and ``start`` if they cannot be joined.
+    """
+    run = joined_run(lines, begin, start)
+    event = None if run is None else sse.parse(run.event, 0, len(run.event) - 2)
+    if run is None or event is None or event.data is None:
+        return 0, start
+    parser.event(event.data, event.name)
+    return run.number, run.end
+
+
 def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | None, bool]:
     """Feed the events of a stream, less those that repeat the one before them but for their text.
 
@@ -141,7 +181,7 @@ def _feed_changes(parser: ResponseParser, lines: bytes) -> tuple[bool, int | Non
     start, has_event, first_output, is_done = 0, False, None, False
     while (stop := lines.find(b"\n\n", start)) != -1:
         begin, start = start, stop + 2
-        event = sse.parse(lines[begin:stop], start)
+        event = sse.parse(lines, begin, stop)
         if event is None:
             continue
         is_done = is_done or event.is_done
@@ -160,7 +200,7 @@ def _skip_run(parser: ResponseParser, lines: bytes, begin: int, start: int) -> i
     """Where the run ends of events that repeat the one between ``begin`` and ``start``, the last of them read."""
     end = end_of_run(lines, begin, start)
     if end > start and parser.reads_last_of_run:
-        last = sse.parse(lines[lines.rfind(b"\n\n", begin, end - 2) + 2 : end - 2], end)
+        last = sse.parse(lines, lines.rfind(b"\n\n", begin, end - 2) + 2, end - 2)
         if last is not None and last.data is not None:
             parser.event(last.data, last.name)
     return end

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from .._clock import SECOND
 from ..usage import Usage
 
 JsonObject = dict[str, Any]
+
+#: what servers send where they have no value, beside null
+NO_VALUES: Final = ("", "null")
 
 
 @dataclass(slots=True)
@@ -108,6 +111,10 @@ class ResponseParser:
         """Whether a stream event carries something that the model produced."""
         raise NotImplementedError
 
+    def appends_text(self, data: JsonObject) -> bool:  # noqa: ARG002
+        """Whether events such as ``data`` do no more than append their one text, so that many can be taken as one."""
+        return False
+
     def reply(self) -> Reply:
         """What is known by now."""
         raise NotImplementedError
@@ -143,12 +150,12 @@ def meaningful_text(value: object) -> str | None:
 
     Servers that turn a missing value into text send ``"null"`` where OpenAI sends null or nothing.
     """
-    return value if isinstance(value, str) and value not in ("", "null") else None
+    return value if isinstance(value, str) and value not in NO_VALUES else None
 
 
 def has_value(value: object) -> bool:
     """Whether a value says something: it is neither null nor empty text nor the text ``null``."""
-    return value is not None and value not in ("", "null")
+    return value is not None and value not in NO_VALUES
 
 
 def has_error(data: JsonObject) -> bool:

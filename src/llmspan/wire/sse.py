@@ -19,6 +19,8 @@ _WHITE = " \t\r\n"
 #: ``json.loads`` less its search for encodings and white space, which takes as long as a small object
 _raw_decode = json.JSONDecoder().raw_decode
 _CR = re.compile(rb"\r\n?")
+#: how providers write an event: an object on one line, behind at most a name
+_USUAL_EVENT = re.compile(rb"(?:event: ?([^\n]*)\n)?data: ?(\{[^\n]*)")
 
 
 class Event(NamedTuple):
@@ -76,18 +78,22 @@ def wire_offset(body: bytes, offset: int) -> int:
 def events(body: bytes, start: int = 0) -> Iterator[Event]:
     """The complete events of a body with unix line ends, in order, from the one that begins at ``start``."""
     while (end := body.find(b"\n\n", start)) != -1:
-        block = body[start:end]
+        event = parse(body, start, end)
         start = end + 2
-        event = parse(block, start)
         if event is not None:
             yield event
 
 
-def parse(block: bytes, end: int) -> Event | None:
-    """The event on the lines of ``block``, which ends at ``end``; None if it has no data."""
+def parse(body: bytes, start: int, stop: int) -> Event | None:
+    """The event on the lines from ``start`` to the blank line at ``stop``; None if it has no data."""
+    end = stop + 2
+    usual = _USUAL_EVENT.fullmatch(body, start, stop)
+    if usual is not None:
+        raw_name, content = usual.groups()
+        return Event(None if raw_name is None else raw_name.decode(errors="replace"), json_object(content), end)
     name: str | None = None
     data: bytes | None = None
-    for line in block.split(b"\n"):
+    for line in body[start:stop].split(b"\n"):
         field, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if field == b"data":

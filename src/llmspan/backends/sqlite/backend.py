@@ -132,8 +132,7 @@ class SQLiteBackend(SQLQueryMixin):
     def open(self) -> None:
         """Make the file if it is not there, and bring it to the newest schema."""
         self._retention.before_open()
-        with self._writer.use():
-            pass
+        self._writer.open()
 
     def open_for_reading(self) -> None:
         """As :meth:`open`, but for a file that may only be read, which is then left as it is."""
@@ -181,10 +180,14 @@ class SQLiteBackend(SQLQueryMixin):
 
     def write(self, traces: Sequence[ProviderTrace]) -> None:
         """Store all of ``traces`` or none; known ids stay as they are. Then delete some of what may not be kept."""
-        rows = [_row(record) for record in traces]
+        self._write(_INSERT, [_row(record) for record in traces])
+
+    def _write(self, statement: str, rows: Sequence[tuple[Cell, ...]] | Sequence[dict[str, Cell]]) -> None:
+        if not self._retention.has_limits:
+            self._writer.write(statement, rows)
+            return
         self._retention.before_open()
-        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
-            connection.executemany(_INSERT, rows)
+        self._writer.write(statement, rows)
         self._retention.after_write(self._writer, self.now())
 
     @property
@@ -194,11 +197,7 @@ class SQLiteBackend(SQLQueryMixin):
 
     def write_spans(self, spans: Sequence[SpanRecord]) -> None:
         """Store all of ``spans`` or none; known ones stay as they are."""
-        rows = [encode_span(span) for span in spans]
-        self._retention.before_open()
-        with translate_errors(self._path), self._writer.use() as connection, transaction(connection):
-            connection.executemany(_INSERT_SPAN, rows)
-        self._retention.after_write(self._writer, self.now())
+        self._write(_INSERT_SPAN, [encode_span(span) for span in spans])
 
     def spans(self, trace_ids: Sequence[str], limit: int) -> Sequence[SpanRecord]:
         """The spans of these traces, the earliest first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,8 @@ _OLDEST_READ: Final = 3
 _LOG_PAGES: Final = 4_000
 #: whose ``sql`` folder has the migrations
 _PACKAGE: Final = "llmspan.backends.sqlite"
+#: what a statement, or a value in it, can raise
+_STATEMENT_ERRORS: Final = (sqlite3.DatabaseError, sqlite3.InterfaceError, OverflowError)
 
 # Closing any descriptor of a file ends all POSIX locks that the process has on it, SQLite's among them. So a file that
 # is there is never opened by us, and no connection is made while a new one is still open here.
@@ -73,6 +75,31 @@ class SQLiteConnection:
             finally:
                 if self._is_for_one_use:
                     self._close()
+
+    def open(self) -> None:
+        """Open it, or look whether its file is still there; raises as :meth:`use` does."""
+        with self._lock:
+            self._opened()
+
+    def write(self, statement: str, rows: Sequence[Sequence[object]] | Sequence[Mapping[str, object]]) -> None:
+        """Run ``statement`` for all of ``rows``, or for none. In few calls, as every record is written by this.
+
+        Raises:
+            PermanentError: the rows can never be written.
+            RetryableError: they cannot be written now; also what :meth:`use` raises.
+        """
+        try:
+            with self._lock:
+                connection = self._opened()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    connection.executemany(statement, rows)
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except _STATEMENT_ERRORS as error:
+            raise _translated(self._path, error) from error
 
     @property
     def is_in_use(self) -> bool:
@@ -170,15 +197,17 @@ def translate_errors(path: Path) -> Generator[None]:
     """What SQLite says about a statement, in our errors."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        message = f"SQLite file {path}: {error}"
-        if isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR:
-            raise RetryableError(message) from error
-        if _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise RetryableError(f"{message}; move the file away, a new one will be made") from error
-        raise PermanentError(message) from error
-    except (sqlite3.InterfaceError, OverflowError) as error:
-        raise PermanentError(f"SQLite file {path}: {error}") from error
+    except _STATEMENT_ERRORS as error:
+        raise _translated(path, error) from error
+
+
+def _translated(path: Path, error: Exception) -> Exception:
+    message = f"SQLite file {path}: {error}"
+    if isinstance(error, sqlite3.OperationalError) and _code(error) != sqlite3.SQLITE_ERROR:
+        return RetryableError(message)
+    if isinstance(error, sqlite3.DatabaseError) and _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return RetryableError(f"{message}; move the file away, a new one will be made")
+    return PermanentError(message)
 
 
 def _open(path: Path, busy_timeout: float, *, read_only: bool) -> sqlite3.Connection:
@@ -273,7 +302,7 @@ def _code(error: sqlite3.Error) -> int:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - Path.stat takes longer, and each write looks
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -59,6 +59,8 @@ class Retention:
         self._path = path
         self._days = days
         self._max_bytes = max_bytes
+        #: whether there is anything to do before and after a write
+        self.has_limits = days is not None or max_bytes is not None
         self._changed_at: int | None = None
         self._has_looked = False
         self.is_suspended = False
@@ -73,8 +75,7 @@ class Retention:
 
     def after_write(self, writer: SQLiteConnection, now: int) -> None:
         """Delete some of what is too old or too much. Never fails a write that is done."""
-        has_limits = self._days is not None or self._max_bytes is not None
-        if not has_limits or self.is_suspended or monotonic() < self._retry_at:
+        if self.is_suspended or monotonic() < self._retry_at:
             return
         try:
             self._trim(writer, now)

@@ -26,6 +26,8 @@ from ..reply import (
 
 #: blocks that open empty and are filled by deltas
 _FILLED_LATER: Final = ("text", "thinking")
+#: the text of each delta that has one which the block's goes on with
+_APPENDED: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 class MessagesParser(ResponseParser):
@@ -45,7 +47,9 @@ class MessagesParser(ResponseParser):
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one event of a stream."""
         kind = data.get("type") or name
-        if kind == "message_start":
+        if kind == "content_block_delta":
+            self._blocks.add_delta(data)
+        elif kind == "message_start":
             self._start(obj(data.get("message")))
         elif kind == "message_delta":
             changes = {k: v for k, v in data.items() if k not in ("type", "delta", "usage")}
@@ -102,6 +106,14 @@ class MessagesParser(ResponseParser):
             return obj(data.get("content_block")).get("type") not in _FILLED_LATER
         delta = obj(data.get("delta"))
         return data.get("type") == "content_block_delta" and any(v for k, v in delta.items() if k != "type")
+
+    def appends_text(self, data: JsonObject) -> bool:
+        """A delta of text, thinking or tool input."""
+        delta = data.get("delta")
+        if data.get("type") != "content_block_delta" or not isinstance(delta, dict) or len(delta) != 2:
+            return False
+        kind = delta.get("type")
+        return isinstance(kind, str) and isinstance(delta.get(_APPENDED.get(kind, "")), str)
 
     def reply(self) -> Reply:
         """What is known by now."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ...usage import Usage
 from ..deltas import merge
 from ..reply import (
+    NO_VALUES,
     JsonObject,
     Reply,
     ReplyError,
@@ -26,6 +27,10 @@ from ..reply import (
 from ..tool_calls import ToolCalls, finish_call
 
 _TOP_LEVEL = frozenset({"choices", "object", "usage", "obfuscation", "error"})
+#: what OpenAI's chunks have, their choices, and the deltas of those, less what is more than a text
+_USUAL_KEYS = _TOP_LEVEL | {"id", "created", "model", "system_fingerprint", "service_tier"}
+_CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
+_TEXTS = frozenset({"role", "content", "reasoning", "reasoning_content", "refusal"})
 
 
 class ChatParser(ResponseParser):
@@ -44,12 +49,13 @@ class ChatParser(ResponseParser):
 
     def event(self, data: JsonObject, name: str | None) -> None:
         """Take one chunk. ``name`` is not used by OpenAI; gateways send ``error``."""
-        if has_error(data):
+        if data.get("error") and has_error(data):
             self._error = read_error(data)
             if name == "error" or "choices" not in data:
                 return
+        identifier = data.get("id")
         #: a stream that goes on as another response, behind the end of the first
-        self._is_another = has_value(data.get("id")) and data["id"] != self._top.get("id", data["id"])
+        self._is_another = identifier != self._top.get("id", identifier) and has_value(identifier)
         self._take_top(data)
         for choice in objects(data.get("choices")):
             self._take_choice(choice)
@@ -71,6 +77,18 @@ class ChatParser(ResponseParser):
             if any(value for key, value in delta.items() if key not in ("role", "channel")):
                 return True
         return False
+
+    def appends_text(self, data: JsonObject) -> bool:
+        """A chunk with a text of one choice, without tool calls, log-probabilities and what only some servers send."""
+        choices = objects(data.get("choices")) if _USUAL_KEYS.issuperset(data) else []
+        delta = choices[0].get("delta") if len(choices) == 1 else None
+        return (
+            isinstance(delta, dict)
+            and _TEXTS.issuperset(delta)
+            and all(value is None or isinstance(value, str) for value in delta.values())
+            and _CHOICE_KEYS.issuperset(choices[0])
+            and choices[0].get("logprobs") is None
+        )
 
     def reply(self) -> Reply:
         """What is known by now."""
@@ -101,23 +119,26 @@ class ChatParser(ResponseParser):
         return response
 
     def _take_top(self, data: JsonObject) -> None:
+        top = self._top
         for key, value in data.items():
             # the first chunk of some gateways has an empty id and model; later ones may rename them
-            if has_value(value) and (key not in ("id", "created") or not self._top.get(key)):
-                self._top[key] = value
-        self._usage = _usage_in(data) or self._usage
+            if value is not None and value not in NO_VALUES and (key not in ("id", "created") or not top.get(key)):
+                top[key] = value
+        if data.get("usage") or "x_groq" in data:
+            self._usage = _usage_in(data) or self._usage
 
     def _take_choice(self, choice: JsonObject) -> None:
         index = _index_of(choice)
         merged = self._choices.setdefault(index, {"message": {}})
         for key, value in choice.items():
             if key == "delta":
-                self._take_delta(index, merged["message"], obj(value))
+                if isinstance(value, dict):
+                    self._take_delta(index, merged["message"], value)
             elif key == "message":  # Perplexity repeats the message so far beside each delta
                 merged["message"] = merged["message"] if choice.get("delta") else obj(value)
-            elif key == "logprobs":
+            elif key == "logprobs" and value is not None:
                 merged[key] = _merge_logprobs(merged.get(key), value)
-            elif has_value(value) or key not in merged:
+            elif key not in merged or (value is not None and value not in NO_VALUES):
                 merged[key] = None if value == "null" else value
 
     def _take_delta(self, index: int, message: JsonObject, delta: JsonObject) -> None:
