@@ -217,9 +217,10 @@ def event_attributes(record: ProviderTrace, span_facts: SpanFacts = SpanFacts())
 
 def _only_on_spans(facts: Mapping[str, Any], span_facts: SpanFacts) -> dict[str, Any]:
     """The attributes that follow from a record's values and are not read back from a span."""
-    attributes = vendor_response_attributes(
-        facts["provider"], facts["api"], facts["service_tier"], span_facts.system_fingerprint
-    )
+    attributes: dict[str, Any] = {}
+    tier, fingerprint = facts["service_tier"], span_facts.system_fingerprint
+    if tier or fingerprint:
+        attributes = vendor_response_attributes(facts["provider"], facts["api"], tier, fingerprint)
     if span_facts.response_status is not None:
         attributes["gen_ai.response.status"] = span_facts.response_status
     if span_facts.is_compacted:

@@ -363,11 +363,9 @@ def _collect(raw: Raw, prefix: str, counts: dict[str, int]) -> None:
                 if isinstance(item, dict):
                     label = item.get(_LABELS.get(key, "modality"))
                     _collect(item, f"{path}[{label if isinstance(label, str) else ''}].", counts)
-        elif path in KNOWN_COUNTS and (count := _integer(value)) is not None:
+        elif path in KNOWN_COUNTS and (count := value if type(value) is int else _integer(value)) is not None:
             counts[path] = counts.get(path, 0) + count if "[" in path else count
 
 
 def _integer(value: object) -> int | None:
-    if type(value) is int:
-        return value
     return int(value) if isinstance(value, float) and value.is_integer() else None

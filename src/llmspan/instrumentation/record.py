@@ -18,7 +18,7 @@ from ..messages import is_compacted
 from ..semconv import NOT_BILLED, SpanFacts
 from ..trace import ProviderTrace, RecordStatus
 from ..usage import Usage
-from ..wire import Reply, ReplyError, error_type, may_be_plain, read_error, reassemble, summarize
+from ..wire import PARSERS, Reply, ReplyError, error_type, read_error, reassemble, summarize
 from .background_responses import background_facts
 from .body import Body
 from .call import Call, ErrorInfo
@@ -48,7 +48,7 @@ def record_without_payload(call: Call) -> ProviderTrace:
 
 def _summarize(call: Call) -> Reply:
     body, api = _decoded(call), call.route.api
-    media_type = call.media_type if may_be_plain(api) else ""
+    media_type = call.media_type if PARSERS[api].plain else ""
     reply = (guarded("record.summarize", summarize, api, body, media_type) if body else None) or Reply()
     if call.parse_error is not None:
         _take_parse_error(call, reply, body)
@@ -121,7 +121,8 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
     if call.end_facts is None:
         return record_facts(call, reply)
     facts = _call_facts(call, reply)
-    credentials = call_credentials(call, has_failed=_has_failed(call.end_facts))
+    has_failed = call.end_facts["error_message"] is not None or call.end_facts["error_json"] is not None
+    credentials = call_credentials(call, has_failed=has_failed)
     return call.observer.policy.clean_metadata(facts, credentials) | call.end_facts
 
 
@@ -155,20 +156,17 @@ def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
 
 def _clean(call: Call, facts: dict[str, Any]) -> dict[str, Any]:
     """``facts`` as they may be stored; also the fact that spans have and records have not."""
-    credentials = call_credentials(call, has_failed=_has_failed(facts))
+    has_failed = facts["error_message"] is not None or facts["error_json"] is not None
+    credentials = call_credentials(call, has_failed=has_failed)
     fingerprint = call.span_facts.system_fingerprint
     if fingerprint is not None and credentials.is_in(fingerprint):
         call.span_facts = call.span_facts._replace(system_fingerprint=credentials(fingerprint))
     return call.observer.policy.clean_metadata(facts, credentials)
 
 
-def _has_failed(facts: dict[str, Any]) -> bool:
-    return facts["error_message"] is not None or facts["error_json"] is not None
-
-
 def _end_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """The values of the record that spans are given at the end: from the context, the response and the error."""
-    context, body, raised = call.context or EMPTY, call.body, call.error
+    context, request, body, raised = call.context or EMPTY, call.request_bytes, call.body, call.error
     error = reply.error or (None if raised is None else _provider_error(raised))
     status = _status(call, reply)
     has_failed = status in ("error", "cancelled")
@@ -200,7 +198,7 @@ def _end_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "time_to_first_chunk_ns": _time_to_first_chunk(call, reply) if call.stream else None,
         # a fetched response keeps its numbers in ``raw`` only, as another call's record has them
         "usage": Usage(raw=reply.usage.raw) if call.route.operation in NOT_BILLED else reply.usage,
-        "request_bytes": _request_size(call),
+        "request_bytes": _announced_size(call) if request is None else len(request),
         "response_bytes": None if body is None else body.size + body.dropped,
     }
     if reply.background is not None or reply.is_pending:
@@ -278,10 +276,8 @@ def _decoded(call: Call) -> bytes:
     return (guarded("record.decode", body.decoded) or b"") if body.encoding else b"".join(body.pieces)
 
 
-def _request_size(call: Call) -> int | None:
-    content = call.request_bytes
-    if content is not None:
-        return len(content)
+def _announced_size(call: Call) -> int | None:
+    """The size of a request whose bytes are not kept, as its header says."""
     length = getattr(call.request, "headers", {}).get("content-length", "") if call.upload is not None else ""
     return int(length) if length.isdecimal() else None
 

@@ -1,7 +1,7 @@
 """Bytes of a response in, facts and the whole response out. This module only collects the names that others use."""
 
 from .error_types import class_name, error_type
-from .reading import PARSERS, may_be_plain, reassemble, summarize
+from .reading import PARSERS, reassemble, summarize
 from .reply import Reply, ReplyError, ResponseParser, read_error
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "ResponseParser",
     "class_name",
     "error_type",
-    "may_be_plain",
     "read_error",
     "reassemble",
     "summarize",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from .._pace import yield_gil
@@ -29,7 +30,7 @@ from .apis.openai_responses import ResponsesParser
 from .repeats import end_of_run, joined_run
 from .reply import Reply, ResponseParser, objects, read_error
 
-__all__ = ["PARSERS", "may_be_plain", "reassemble", "summarize"]
+__all__ = ["PARSERS", "reassemble", "summarize"]
 
 #: the parser of each API, by the record's ``api``
 PARSERS: Final[dict[str, type[ResponseParser]]] = {
@@ -65,11 +66,6 @@ PARSERS: Final[dict[str, type[ResponseParser]]] = {
 _BYTES_BETWEEN_LOOKS: Final = 1024
 #: bytes that are read event by event behind one whose text could not be joined with those that follow
 _BYTES_WITHOUT_JOINING: Final = 512
-
-
-def may_be_plain(api: str) -> bool:
-    """Whether an API may answer with text or bytes, which only their media type distinguishes."""
-    return bool(PARSERS[api].plain)
 
 
 def summarize(api: str, body: bytes, media_type: str = "") -> Reply:
@@ -129,7 +125,8 @@ def _lines(body: bytes, shape: sse.Shape) -> tuple[bytes, Callable[[int], int]]:
     if shape == "frames":
         events = aws_eventstream.as_events(body)
         return events.text, events.wire_offset
-    return sse.unix_lines(body), lambda offset: sse.wire_offset(body, offset)
+    lines = sse.unix_lines(body)
+    return lines, int if lines is body else partial(sse.wire_offset, body)
 
 
 def _feed_all(parser: ResponseParser, lines: bytes) -> tuple[int, int | None, bool]:

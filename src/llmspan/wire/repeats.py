@@ -100,7 +100,7 @@ def end_of_run(lines: bytes, start: int, end: int, limit: int = sys.maxsize) -> 
     """
     if _FACTS.search(lines, start, end):
         return end
-    kinds = "".join("N" if match[1] is None else "T" for match in _VARYING.finditer(lines, start, end))
+    kinds = "".join(["N" if match[1] is None else "T" for match in _VARYING.finditer(lines, start, end)])
     if len(kinds) > _MOST_VARYING:
         return end
     run = _run_pattern(kinds).match(lines, start, limit)

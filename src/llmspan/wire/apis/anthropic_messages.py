@@ -105,7 +105,7 @@ class MessagesParser(ResponseParser):
         if data.get("type") == "content_block_start":
             return obj(data.get("content_block")).get("type") not in _FILLED_LATER
         delta = obj(data.get("delta"))
-        return data.get("type") == "content_block_delta" and any(v for k, v in delta.items() if k != "type")
+        return data.get("type") == "content_block_delta" and any(map(delta.get, delta.keys() - {"type"}))
 
     def appends_text(self, data: JsonObject) -> bool:
         """A delta of text, thinking or tool input."""
@@ -118,7 +118,7 @@ class MessagesParser(ResponseParser):
     def reply(self) -> Reply:
         """What is known by now."""
         reason = meaningful_text(self._message.get("stop_reason"))
-        usage = self._merged_usage()
+        usage = merge_reports([self._first_usage, *self._later_usages])
         return Reply(
             response_id=text(self._message.get("id")),
             response_model=text(self._message.get("model")),
@@ -126,7 +126,7 @@ class MessagesParser(ResponseParser):
             usage=self._usage(usage),
             service_tier=text(usage.get("service_tier")),
             error=self._error,
-            compacted=any(turn.get("type") == "compaction" for turn in objects(usage.get("iterations"))),
+            compacted="compaction" in [turn.get("type") for turn in objects(usage.get("iterations"))],
             terminal=self._stopped or reason is not None,
         )
 
@@ -139,13 +139,10 @@ class MessagesParser(ResponseParser):
         response = dict(self._message)
         if self._blocks or not response.get("content"):
             response["content"] = self._blocks.finished()
-        usage = self._merged_usage()
+        usage = merge_reports([self._first_usage, *self._later_usages])
         if usage:
             response["usage"] = usage
         return response
-
-    def _merged_usage(self) -> JsonObject:
-        return merge_reports([self._first_usage, *self._later_usages])
 
     def _usage(self, merged: JsonObject) -> Usage:
         """The usage less the output of ``message_start`` where nothing was said of it later: that is a placeholder."""
@@ -153,11 +150,11 @@ class MessagesParser(ResponseParser):
         is_final = self._body is not None or any(map(_is_count, later.values()))
         if not _is_count(later.get("output_tokens")):
             merged = {k: v for k, v in merged.items() if k not in ("output_tokens", "output_tokens_details")}
-        return Usage.from_raw(merged, final=is_final, stale_split=self._split_is_stale(merged))
+        return Usage.from_raw(merged, final=is_final, stale_split=self._split_is_stale(merged, later))
 
-    def _split_is_stale(self, merged: JsonObject) -> bool:
+    def _split_is_stale(self, merged: JsonObject, later: JsonObject) -> bool:
         """Whether the 5m/1h split comes from ``message_start`` and the total was corrected since."""
-        restated = any(later.get("cache_creation") is not None for later in self._later_usages)
+        restated = later.get("cache_creation") is not None
         total = "cache_creation_input_tokens"
         return bool(self._first_usage) and not restated and merged.get(total) != self._first_usage.get(total)
 
