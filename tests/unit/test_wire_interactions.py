@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interaction import Interaction, parameters, wire_ids
-from llmspan.wire import PARSERS, may_be_plain, reassemble, sse, summarize
+from llmspan.wire import PARSERS, reassemble, sse, summarize
 from wires import STREAMS, Plain, both, load, plain_events
 
 
@@ -113,7 +113,7 @@ class ReportedSoFar:
 def media_type(interaction: Interaction) -> str:
     """The media type, where that alone tells what a body is made of."""
     kind: str = interaction.response["headers"].get("content-type", "")
-    return kind if may_be_plain(interaction.record_api) else ""
+    return kind if PARSERS[interaction.record_api].plain else ""
 
 
 GROWING = {"text", "content", "refusal", "arguments", "reasoning_content", "reasoning", "thinking", "input", "code"}
