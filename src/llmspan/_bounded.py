@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from itertools import islice
 from typing import Any
 
 __all__ = ["drop_oldest"]
 
 
-def drop_oldest(mapping: OrderedDict[Any, Any], limit: int) -> None:
+def drop_oldest(mapping: dict[Any, Any], limit: int) -> None:
     """Remove the entries of ``mapping`` that were added first, until it has at most ``limit``."""
-    while len(mapping) > limit:
-        mapping.popitem(last=False)
+    if len(mapping) > limit:
+        for key in list(islice(mapping, len(mapping) - limit)):
+            mapping.pop(key, None)  # another thread may be at it

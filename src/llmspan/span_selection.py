@@ -57,10 +57,11 @@ class _Trace:
     touched: float = 0.0
     #: ended spans that are not wanted yet, with their sizes, by their ids
     waiting: dict[int, tuple[ReadableSpan, int]] = field(default_factory=dict[int, tuple[ReadableSpan, int]])
+    # Plain dictionaries: two thousand traces are remembered, and an ordered one is looked at by each full collection.
     #: ids of spans above calls and above spans that are stored, which have not ended yet
-    wanted: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
+    wanted: dict[int, None] = field(default_factory=dict[int, None])
     #: ids of the spans of calls, and of spans that were selected: they are not selected again
-    known: OrderedDict[int, None] = field(default_factory=OrderedDict[int, None])
+    known: dict[int, None] = field(default_factory=dict[int, None])
 
 
 class SpanSelector:
@@ -237,9 +238,9 @@ def _touch(traces: OrderedDict[int, _Trace], trace_id: int, trace: _Trace | None
     return trace
 
 
-def _remember(span_ids: OrderedDict[int, None], span_id: int, limit: int) -> None:
+def _remember(span_ids: dict[int, None], span_id: int, limit: int) -> None:
+    span_ids.pop(span_id, None)  # the latest stands last
     span_ids[span_id] = None
-    span_ids.move_to_end(span_id)
     drop_oldest(span_ids, limit)
 
 
