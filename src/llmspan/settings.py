@@ -137,18 +137,14 @@ class DynamicSetting:
     def __init__(self, name: str, value: Any, environ: Mapping[str, str] = os.environ) -> None:
         (self._setting,) = (setting for setting in TABLE if setting.name == name)
         self._environ = environ
-        # os.environ keeps encoded texts in a dictionary, which says faster than it does that a variable is not set
-        self._encoded: Mapping[Any, Any] = getattr(environ, "_data", environ)
-        self._key = getattr(environ, "encodekey", str)(self._setting.env)
-        self._seen = self._encoded.get(self._key)
+        self._text = environ.get(self._setting.env)
         self._value = value
 
     def __call__(self) -> Any:
         """The value."""
-        encoded = self._encoded.get(self._key)
-        if encoded != self._seen:
-            self._seen = encoded
-            setting, text = self._setting, self._environ.get(self._setting.env)
+        setting, text = self._setting, self._environ.get(self._setting.env)
+        if text != self._text:
+            self._text = text
             try:
                 self._value = setting.read(setting.default if text is None else text, f"{setting.env}=")
             except SettingsError as error:
