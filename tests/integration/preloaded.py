@@ -15,13 +15,14 @@ from functools import cache
 from pathlib import Path
 
 SERVER = """
-import json, os, runpy, sys
+import json, os, runpy, signal, sys
 import anthropic, google.genai, openai
 
 for line in sys.stdin:
     module, words, environment, output = json.loads(line)
     child = os.fork()
     if child == 0:
+        signal.alarm(300)  # a program that hangs is killed, and its test fails
         written = os.open(output, os.O_WRONLY | os.O_TRUNC)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(written, 1)

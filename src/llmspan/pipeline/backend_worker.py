@@ -267,7 +267,7 @@ class BackendWorker:
         guarded("pipeline.status", self._status_file.update if finished else self._status_file.write_pending)
 
     def _has_work(self) -> bool:
-        if self._closing or self._queue.bytes or any(map(self._is_done, self._flush_requests)):
+        if self._closing or len(self._queue) or any(map(self._is_done, self._flush_requests)):
             return True
         return self.backlog is not None and not self.backlog.is_empty()
 

@@ -46,7 +46,6 @@ class Queue:
         self._entries: deque[tuple[StoredItem, int]] = deque()
         self._last = 0
         self._in_flight: int | None = None
-        #: what the entries hold on to; 0 only if there are none
         self.bytes = 0
 
     def __len__(self) -> int:
