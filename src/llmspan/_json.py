@@ -28,7 +28,7 @@ def dumps(value: object) -> str:
     """``value`` as compact strict JSON text. Unknown objects become their ``str``; never raises for odd values."""
     try:
         text = _encoder.encode(value)
-        if not _SURROGATE.search(text):
+        if text.isascii() or not _SURROGATE.search(text):
             return text
     except (ValueError, TypeError, RecursionError):
         pass
@@ -68,7 +68,7 @@ def canonical_object(body: bytes) -> str:
         text = body.decode()
     except UnicodeDecodeError:
         return canonical(body)
-    return canonical(text) if _SURROGATE_ESCAPE.search(text) else text.strip(" \t\r\n")
+    return canonical(text) if "\\u" in text and _SURROGATE_ESCAPE.search(text) else text.strip(" \t\r\n")
 
 
 def members(text: str) -> Iterator[tuple[str, Any, str]]:
@@ -109,9 +109,11 @@ decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _has_lone_surrogate(text: str, value: object) -> bool:
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         return True
-    return bool(_SURROGATE_ESCAPE.search(text) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)))
+    if "\\u" not in text or not _SURROGATE_ESCAPE.search(text):
+        return False
+    return bool(_SURROGATE.search(json.dumps(value, ensure_ascii=False)))
 
 
 def _skip(text: str, at: int) -> int:

@@ -39,6 +39,8 @@ _MOST_BACKSLASHES: Final = 32
 _LONGEST_NAME: Final = 200
 #: names that a scan remembers: an object may have one for each of a million keys
 _MOST_NAMES: Final = 1000
+#: so many names at most are looked up together, as a set
+_MOST_REMEMBERED: Final = 64
 #: a container of more characters is not read on the caller's thread: its members are looked at one by one
 _LARGEST_CONTAINER: Final = 64 * 1024
 #: schemas within schemas that are looked into, so that a text is never read more often than this
@@ -55,8 +57,23 @@ def has_credential_members(text: str) -> bool:
     True for every text in which :func:`mask_json_text` masks a member. The names are what stands between two quotes and
     before a colon, so the names of JSON texts within ``text`` are among them.
     """
-    holds_url = "://" in text or ":\\/" in text or "\\u00" in text
-    names = _names(text)
+    is_escaped = "\\" in text
+    holds_url = "://" in text or (is_escaped and (":\\/" in text or "\\u00" in text))
+    pieces = _before_name_ends(text)
+    if is_escaped and '\\"' in text:
+        return _may_hold(_names(pieces), holds_url)
+    names = frozenset([piece[piece.rfind('"') + 1 :][:_LONGEST_NAME] for piece in pieces])
+    if len(names) <= _MOST_REMEMBERED:
+        return _may_plain_names_hold(names, holds_url)
+    return _may_hold({("", name) for name in names}, holds_url)
+
+
+@lru_cache(maxsize=256)  # the requests of a program have the same members, and so have the responses
+def _may_plain_names_hold(names: frozenset[str], holds_url: bool) -> bool:
+    return _may_hold({("", name) for name in names}, holds_url)
+
+
+def _may_hold(names: set[tuple[str, str]], holds_url: bool) -> bool:
     return any(map(_may_hold_credential, names)) or (holds_url and any(map(_may_hold_url, names)))
 
 
@@ -74,12 +91,18 @@ def _may_hold_url(before_and_name: tuple[str, str]) -> bool:
     return is_url_name(before_and_name[1].rstrip("\\"))
 
 
-def _names(text: str) -> set[tuple[str, str]]:
-    """The names of members in ``text``, each with the character before its first quote's backslashes, if it has any."""
+def _before_name_ends(text: str) -> list[str]:
+    """The texts before the ends of members' names; each ends with a name."""
     pieces = text.split('":')
     pieces.pop()
-    pieces += [text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
-               for match in _SPACED_NAME_END.finditer(text)]  # fmt: skip
+    if text.count(":") != len(pieces):
+        pieces += [text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
+                   for match in _SPACED_NAME_END.finditer(text)]  # fmt: skip
+    return pieces
+
+
+def _names(pieces: list[str]) -> set[tuple[str, str]]:
+    """The names at the ends of texts, each with the character before its first quote's backslashes, if it has any."""
     return {
         (_before_escape(piece, at) if piece[(at := piece.rfind('"')) - 1 : at] == "\\" else "",
          piece[at + 1 : at + 1 + _LONGEST_NAME])
