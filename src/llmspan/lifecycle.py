@@ -217,7 +217,7 @@ def _set_up(
     warning = otlp.oversize_warning(settings)
     if warning is not None:
         _guard.logger.warning("llmspan: %s", warning)
-    tracer = trace.get_tracer("llmspan", __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)
+    tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)
     _state.observer = Observer(
         sink=pipeline.shared(),
         tracer=tracer,
@@ -229,7 +229,7 @@ def _set_up(
         request_metadata=settings.request_metadata,
         estimator=_estimator(settings),
         capture=_capture(settings, policy, settings_given),
-        logger=_logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
+        logger=_logs.get_logger(semconv.SCOPE, __version__, logger_provider, schema_url=semconv.SCHEMA_URL),
         compat=settings.semconv_compat,
         metrics=CallMetrics(meter_provider, compat=settings.semconv_compat),
         times_all_chunks=settings.chunk_metrics,
@@ -254,9 +254,9 @@ def _with_providers(
     is_fresh = not _state.hooks
     changed = replace(observer)
     if tracer_provider is not None or is_fresh:
-        changed.tracer = trace.get_tracer("llmspan", __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)
+        changed.tracer = trace.get_tracer(semconv.SCOPE, __version__, tracer_provider, schema_url=semconv.SCHEMA_URL)
     if logger_provider is not None or is_fresh:
-        changed.logger = _logs.get_logger("llmspan", __version__, logger_provider, schema_url=semconv.SCHEMA_URL)
+        changed.logger = _logs.get_logger(semconv.SCOPE, __version__, logger_provider, schema_url=semconv.SCHEMA_URL)
     if meter_provider is not None or is_fresh:
         changed.metrics = CallMetrics(meter_provider, compat=observer.compat)
     _register_own_metrics(meter_provider)

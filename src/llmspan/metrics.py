@@ -49,7 +49,7 @@ class CallMetrics:
         self._compat = compat
         self._histograms: dict[str, Histogram] = {}
         self._counters: dict[str, Counter] = {}
-        self._meter = metrics.get_meter("llmspan", __version__, meter_provider, schema_url=semconv.SCHEMA_URL)
+        self._meter = metrics.get_meter(semconv.SCOPE, __version__, meter_provider, schema_url=semconv.SCHEMA_URL)
 
     def record(
         self, call: ProviderTrace, gaps: Iterable[int] = (), *, is_timed: bool = True, fingerprint: str | None = None

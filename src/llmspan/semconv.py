@@ -43,6 +43,8 @@ __all__ = [
 
 #: the version of the conventions whose names these are, as their repository publishes it
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+#: the instrumentation scope of the tracer, the meter and the logger
+SCOPE: Final = "llmspan"
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"

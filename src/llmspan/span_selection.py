@@ -103,6 +103,8 @@ class SpanSelector:
         # A web server ends thousands of spans that no call stands below: to wake the worker for each would cost more
         # than all that is done with them. Those of a trace with a call are few, and somebody may flush next.
         context = span.get_span_context()
+        if _is_of_recorded_call(span):
+            return
         self._ended.append(span)
         if not self._is_requested and (
             len(self._ended) >= _UNREAD
@@ -145,7 +147,7 @@ class SpanSelector:
         if context is None or not context.is_valid:
             return
         span_id, trace = context.span_id, self._trace(context.trace_id)
-        if semconv.RECORD_ID in (span.attributes or {}):
+        if semconv.RECORD_ID in (span.attributes or {}):  # of another instrumentation, for a call that is recorded
             _remember(trace.known, span_id, _MOST_KNOWN)
         if span_id in trace.known or span_id in trace.waiting:
             return
@@ -228,6 +230,12 @@ class SpanSelector:
             if not self._is_full():
                 return
             self._release(trace, span_id)
+
+
+def _is_of_recorded_call(span: ReadableSpan) -> bool:
+    """Whether it is a span of ours: the record of its call says all that is asked of it here."""
+    scope = span.instrumentation_scope
+    return scope is not None and scope.name == semconv.SCOPE and semconv.RECORD_ID in (span.attributes or {})
 
 
 def _touch(traces: OrderedDict[int, _Trace], trace_id: int, trace: _Trace | None) -> _Trace:

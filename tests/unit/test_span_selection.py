@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind
 
 import llmspan
-from llmspan import Reader, lifecycle, pipeline
+from llmspan import Reader, lifecycle, pipeline, semconv
 from llmspan.backends.memory import MemoryBackend
 from llmspan.content import MASK, ContentPolicy
 from llmspan.exporter import SQLiteSpanExporter, submit_ended_span
@@ -185,6 +185,15 @@ def test_a_broken_span_harms_nobody(program: Calls, caplog: pytest.LogCaptureFix
         program.call()
     assert [span.name for span in program.stored()] == ["agent"]
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_recorded_call_takes_no_room_among_the_spans(program: Calls) -> None:
+    """Its record says where it stands, so its span waits for no worker; another library's span of it does."""
+    program.call()
+    assert len(_selector()._ended) == 0
+    with program.span("chat m", attributes={semconv.RECORD_ID: "1"}):
+        pass
+    assert len(_selector()._ended) == 1
 
 
 def _selector() -> SpanSelector:
