@@ -201,6 +201,7 @@ _DISJOINT_SHAPES: Final[tuple[dict[str, tuple[str, ...]], ...]] = (
     {"input_tokens": ("statistics[].token_count",)},
 )
 _PATHS_OF_SHAPES: Final = tuple(frozenset(chain(*shape.values())) for shape in _DISJOINT_SHAPES)
+_ALL_DISJOINT_PATHS: Final = frozenset(chain(*_PATHS_OF_SHAPES))
 _ANTHROPIC_KEYS: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"})
 
 
@@ -234,7 +235,8 @@ class Usage:
         of the same response by their names (``tool_usage``): their counts are ``details``, and not in ``raw``.
         """
         counts: dict[str, int] = {}
-        _collect(beside or {}, "", counts)
+        if beside:
+            _collect(beside, "", counts)
         if not isinstance(raw, Mapping) or not raw:
             return cls(details=_named(counts, _NOTHING))
         raw_counts: Raw = raw if isinstance(raw, dict) else dict(raw)
@@ -264,6 +266,9 @@ class Usage:
 
 def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
     """One usage object of several cumulative ones: the last non-null value of each key wins."""
+    reports = list(filter(None, reports))
+    if len(reports) == 1:  # of a call that does not stream
+        return dict(reports[0])
     merged: dict[str, Any] = {}
     for report in reports:
         merged.update({key: value for key, value in report.items() if value is not None or key not in merged})
@@ -272,6 +277,8 @@ def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
 
 def _disjoint(counts: Mapping[str, int]) -> dict[str, int | None] | None:
     """The numbers of a shape with disjoint counts; None if ``counts`` are in none of them."""
+    if _ALL_DISJOINT_PATHS.isdisjoint(counts):
+        return None
     for shape, paths_of_shape in zip(_DISJOINT_SHAPES, _PATHS_OF_SHAPES, strict=True):
         if paths_of_shape.isdisjoint(counts):
             continue
