@@ -7,18 +7,17 @@ key: however often a record is delivered, a store holds it once.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
-from os import urandom
-from time import time_ns
+from operator import attrgetter, itemgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from . import _json
 from ._clock import SECOND
+from ._ids import new_id
 from .errors import RecordError
 from .notebook_html import facts_table
 from .printable import json_printable
@@ -119,6 +118,20 @@ class ProviderTrace:
     compaction_settings: Any = None
     billing_context: Any = None
 
+    @classmethod
+    def of_fields(cls, values: Mapping[str, Any]) -> ProviderTrace:
+        """The record with these values, one for each field; others are ignored, and none is checked.
+
+        In half the time of the constructor, which looks up each field by its name: a record is made of every call.
+
+        Raises:
+            KeyError: a field has no value.
+        """
+        record = object.__new__(cls)
+        for set_field, value in zip(_FIELD_SETTERS, _field_values(values), strict=True):
+            set_field(record, value)
+        return record
+
     @property
     def started(self) -> datetime:
         """``started_at`` as an aware UTC datetime (microseconds: Python's datetime has no nanoseconds)."""
@@ -198,6 +211,12 @@ class ProviderTrace:
         return cls.from_dict(values)
 
 
+_FIELDS: Final = tuple(field.name for field in fields(ProviderTrace))
+_field_values: Final = itemgetter(*_FIELDS)
+_FIELD_SETTERS: Final[tuple[Callable[[ProviderTrace, Any], None], ...]] = tuple(
+    vars(ProviderTrace)[name].__set__ for name in _FIELDS
+)
+
 PAYLOAD_KEYS: Final = ("request_json", "response_json")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -263,18 +282,6 @@ def _kind(hint: Any) -> Kind:
 
 #: What the value of each key is; None is possible beside it for every key that has no other default.
 KINDS: Final = _kinds()
-
-
-def new_id() -> str:
-    """A fresh UUIDv7 (RFC 9562, section 5.7): ordered by creation time to the millisecond, random within it."""
-    milliseconds = time_ns() // 1_000_000 & (1 << 48) - 1
-    # not of a generator of ours: on a machine that was restored from a snapshot it would repeat itself
-    digits = (milliseconds.to_bytes(6, "big") + urandom(10)).hex()
-    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
-
-
-#: a random hexadecimal digit as the one with the variant's two bits
-_VARIANT: Final = {digit: "89ab"[at % 4] for at, digit in enumerate("0123456789abcdef")}
 
 
 def datetime_of(nanoseconds: int) -> datetime:

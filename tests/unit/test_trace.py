@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from llmspan.errors import RecordError
-from llmspan.trace import KEYS, KINDS, PAYLOAD_KEYS, SCHEMA_VERSION, ProviderTrace, new_id
+from llmspan.trace import KEYS, KINDS, PAYLOAD_KEYS, SCHEMA_VERSION, ProviderTrace
 from llmspan.usage import Usage
 from records import NOON, full_trace, make_trace, patient, traces
 
@@ -70,38 +69,6 @@ def test_records_are_frozen():
     """A record cannot be changed."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_trace().status = "error"
-
-
-# -- ids
-
-
-def test_ids_are_uuid7():
-    """An id is a UUID of version 7 and the RFC's variant, and says when it was made."""
-    found = uuid.UUID(new_id())
-    assert (found.int >> 76 & 0xF, found.int >> 62 & 0x3) == (7, 2)
-    assert str(found) == str(found).lower()
-
-
-def test_ids_are_ordered_by_time(monkeypatch):
-    """Ids of later milliseconds sort later, as text too; ids of the same one differ."""
-    made = []
-    for milliseconds in (0, 1, 0x0123_4567_89AB, 2**48 - 1):
-        monkeypatch.setattr("llmspan.trace.time_ns", lambda now=milliseconds: now * 1_000_000 + 999_999)
-        made.append(new_id())
-        assert int(made[-1].replace("-", "")[:12], 16) == milliseconds
-    assert made == sorted(made)
-    assert len({new_id() for _ in range(1000)}) == 1000
-
-
-def test_all_other_bits_are_random():
-    """Over many ids each of the 74 free bits is sometimes 0 and sometimes 1."""
-    values = [uuid.UUID(new_id()).int for _ in range(200)]
-    free = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
-    ones = zeros = 0
-    for value in values:
-        ones |= value
-        zeros |= ~value
-    assert ones & zeros & free == free
 
 
 # -- the JSON form

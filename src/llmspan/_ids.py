@@ -1,0 +1,62 @@
+"""Ids of records: UUIDv7 (RFC 9562, section 5.7), ordered by creation time to the millisecond, random within it.
+
+The random bits are the system's, never those of a generator of ours: a machine that is restored from a snapshot, twice
+perhaps, would repeat them. They are asked for in blocks that are used for ten milliseconds: each question releases the
+GIL, and where another thread waits for it, a call of the program would wait until that thread gives it back.
+"""
+
+from __future__ import annotations
+
+from os import urandom
+from time import time_ns
+from typing import Final
+
+from ._fork import after_fork_in_child
+
+__all__ = ["new_id"]
+
+_ID_BYTES: Final = 10
+_BLOCK_IDS: Final = 32
+_BLOCK_NANOSECONDS: Final = 10_000_000
+#: a random hexadecimal digit as the one with the variant's two bits
+_VARIANT: Final = {digit: "89ab"[at % 4] for at, digit in enumerate("0123456789abcdef")}
+
+
+class _Block:
+    """Random bytes for a few ids. Each is taken once, as ``list.pop`` is atomic."""
+
+    __slots__ = ("made_at", "parts")
+
+    def __init__(self, made_at: int) -> None:
+        random = urandom(_BLOCK_IDS * _ID_BYTES)
+        self.made_at = made_at
+        self.parts = [random[at : at + _ID_BYTES] for at in range(0, len(random), _ID_BYTES)]
+
+
+#: its one item is the block that is used now
+_current: Final[list[_Block | None]] = [None]
+
+
+def _forget() -> None:
+    _current[0] = None
+
+
+after_fork_in_child(_forget)  # the parent goes on with its block
+
+
+def new_id() -> str:
+    """A fresh UUIDv7."""
+    now = time_ns()
+    digits = ((now // 1_000_000 & (1 << 48) - 1).to_bytes(6, "big") + _random_part(now)).hex()
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+def _random_part(now: int) -> bytes:
+    block = _current[0]
+    if block is not None and 0 <= now - block.made_at < _BLOCK_NANOSECONDS:
+        try:
+            return block.parts.pop()
+        except IndexError:
+            pass  # another thread has taken the last one, or this one did before
+    block = _current[0] = _Block(now)
+    return block.parts.pop()
