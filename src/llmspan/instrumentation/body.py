@@ -22,6 +22,8 @@ TRIM_INTERVAL: Final = 32
 _MAX_JOINED_SIZE: Final = 128 * 1024
 #: and joined to the piece before them if that is smaller than this
 _SMALL_PIECE_SIZE: Final = 4 * 1024
+#: of a body that was read before, none of whose chunks was seen
+_NO_TIMES: Final = array("q")
 
 
 class Body:
@@ -41,12 +43,12 @@ class Body:
         "limit", "pieces", "stamps",
     )  # fmt: skip
 
-    def __init__(self, limit: int, encoding: str = "", client: str = "httpx2") -> None:
-        self.pieces: list[bytes] = []
+    def __init__(self, limit: int, encoding: str = "", client: str = "httpx2", content: bytes | None = None) -> None:
+        self.pieces: list[bytes] = [] if content is None else [content]
         #: two numbers for each of the first chunks: the offset of its end, and its time (``perf_counter_ns``)
-        self.stamps = array("q")
+        self.stamps = array("q") if content is None else _NO_TIMES
         #: the times of the first of the chunks that are not counted yet, if those before them are all stamped
-        self.arrivals = array("q")
+        self.arrivals = array("q") if content is None else _NO_TIMES
         self.limit = limit
         self.encoding = encoding
         #: ``httpx`` or ``httpx2``: they decode differently
@@ -61,9 +63,7 @@ class Body:
     @classmethod
     def from_content(cls, content: bytes) -> Body:
         """A body that was read and decoded before the call's hooks ran."""
-        body = cls(len(content))
-        body.pieces.append(content)
-        return body
+        return cls(len(content), content=content)
 
     def is_of(self, content: bytes) -> bool:
         """Whether it is ``content``, the very object."""

@@ -16,7 +16,7 @@ from ..call_context import EMPTY
 from ..content import ContentPolicy
 from ..messages import is_compacted
 from ..semconv import NOT_BILLED, SpanFacts
-from ..trace import ProviderTrace, RecordStatus
+from ..trace import SCHEMA_VERSION, ProviderTrace, RecordStatus
 from ..usage import Usage
 from ..wire import PARSERS, Reply, ReplyError, error_type, read_error, reassemble, summarize
 from .background_responses import background_facts
@@ -24,6 +24,7 @@ from .body import Body
 from .call import Call, ErrorInfo
 from .causes import causes_json, message_with_causes
 from .credentials import call_credentials
+from .sent_request import KeptRequest, SentRequest
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
 #: characters of a message that are masked; what a record may hold is cut afterwards
@@ -38,7 +39,18 @@ def facts_for_span(call: Call) -> dict[str, Any]:
     facts = _clean(call, facts)
     if reply.parsed_as_json != "none" or reply.is_stream:
         call.reply, call.end_facts = reply, facts
+    _release_request(call)
     return facts
+
+
+def _release_request(call: Call) -> None:
+    """Let go of the HTTP client's request, as far as it is needed no more."""
+    content, credentials = call.request_bytes, call.credentials
+    if content is None or isinstance(call.request, bytes | SentRequest):
+        return
+    call.request = KeptRequest(call.request, content)
+    if credentials is not None:
+        call.credentials = (call.request, *credentials[1:])
 
 
 def record_without_payload(call: Call) -> ProviderTrace:
@@ -87,7 +99,8 @@ def build_record(call: Call) -> ProviderTrace:
     request_json, response_json, content = payload or (None, None, "metadata")
     if content == "full" and call.body is not None and call.body.is_cut:
         content = "truncated"
-    return ProviderTrace(**_facts(call, reply), request_json=request_json, response_json=response_json, content=content)
+    payload_facts = {"request_json": request_json, "response_json": response_json, "content": content}
+    return ProviderTrace.of_fields(_facts(call, reply) | payload_facts)
 
 
 def _has_grown(call: Call) -> bool:
@@ -137,6 +150,7 @@ def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
     span_context = call.span_context or call.parent
     return {
         "id": call.id,
+        "schema_version": SCHEMA_VERSION,
         "trace_id": f"{span_context.trace_id:032x}" if span_context else None,
         "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
         "parent_span_id": f"{call.parent.span_id:016x}" if call.parent else None,

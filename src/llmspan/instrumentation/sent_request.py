@@ -31,6 +31,27 @@ class SentRequest:
         return self._body
 
 
+class KeptRequest:
+    """What of an httpx request is used once it was sent: its bytes, its headers, and a URL that may hold credentials.
+
+    A hundred calls may wait for the worker, and the garbage collector looks at all the objects of each: the request of
+    an HTTP client is nine.
+    """
+
+    __slots__ = ("_content", "headers", "url")
+
+    def __init__(self, request: Any, content: bytes) -> None:
+        url = getattr(request, "url", None)
+        self._content = content
+        self.headers = getattr(request, "headers", None)
+        self.url = None if url is None else url if isinstance(url, str) else _with_credentials(url)
+
+
+def _with_credentials(url: Any) -> str | None:
+    """A URL of httpx, if it may hold credentials."""
+    return str(url) if url.userinfo or url.query else None
+
+
 class RawHeaders:
     """Headers in the form in which httpx has them."""
 

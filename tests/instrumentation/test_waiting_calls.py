@@ -1,0 +1,67 @@
+"""What a call that is over keeps alive until the worker has made its record: bytes, and as few objects as it can."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from watching import watching
+
+KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
+REPLY = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"The key is {KEY}"}}
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+}
+
+
+class Provider:
+    """Answers each request, and remembers them as long as somebody else does."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.requests: list[weakref.ref[httpx2.Request]] = []
+        self._status, self._body = status, body
+        http_client = httpx2.Client(transport=httpx2.MockTransport(self._answer))
+        self.client = openai.OpenAI(api_key=KEY, http_client=http_client, max_retries=0)
+
+    def call(self) -> None:
+        self.client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Which?"}])
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(weakref.ref(request))
+        return httpx2.Response(self._status, json=self._body, headers={"x-request-id": "req_1"})
+
+
+def test_a_call_that_waits_does_not_keep_the_clients_request() -> None:
+    """The record is as it would be at once: what it was made with is masked in what the provider said."""
+    provider = Provider(200, REPLY)
+    with watching() as watch:
+        provider.call()
+        gc.collect()
+        assert [request() for request in provider.requests] == [None]
+        record, _ = watch.only()
+    assert json.loads(record.request_json or "{}")["model"] == "m"
+    assert KEY not in (record.response_json or KEY)
+    assert (record.request_id, record.status) == ("req_1", "ok")
+
+
+def test_a_call_that_failed_keeps_what_its_error_may_repeat() -> None:
+    """An error may repeat a header of the request, and what is in its URL."""
+    provider = Provider(401, {"error": {"message": f"Incorrect API key provided: {KEY}", "type": "invalid"}})
+    with watching() as watch:
+        with pytest.raises(openai.AuthenticationError):
+            provider.call()
+        record, _ = watch.only()
+    assert KEY not in (record.error_message or KEY)
+    assert KEY not in (record.response_json or KEY)
