@@ -90,6 +90,13 @@ def _floor() -> Running:
     return Running(floor.wrap, floor.flush)
 
 
+def _reading_floor() -> Running:
+    from floor import ReadingFloor
+
+    floor = ReadingFloor(_provider(), Path(tempfile.mkdtemp()) / "records.db")
+    return Running(floor.wrap, floor.flush)
+
+
 def _official() -> Running:
     from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
     from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
@@ -169,5 +176,6 @@ PEERS = {
     "traceloop": Peer(_traceloop, ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic")),
     "logfire": Peer(_logfire, ("logfire",)),
     "a span and a row by hand": Peer(_floor, is_whole=False, with_llmspan=True),
+    "the call read by hand": Peer(_reading_floor, is_whole=False, with_llmspan=True),
     "llmspan": Peer(_llmspan, with_llmspan=True),
 }
