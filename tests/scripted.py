@@ -99,6 +99,12 @@ def waiting(event: threading.Event, reached: threading.Event | None = None) -> C
     return step
 
 
+def leave(pipeline: Pipeline) -> None:
+    """Close a pipeline whose records still wait, and see its spool closed: the next pipeline is to find it."""
+    assert not pipeline.close(0.01)
+    assert pipeline.wait_until_spooled(30)  # on a busy machine the worker closes it later
+
+
 def pipeline_to(*backends: MemoryBackend, **settings: Any) -> Pipeline:
     pipeline = Pipeline()
     pipeline.configure(Settings(**settings))

@@ -23,6 +23,7 @@ from scripted import (
     file_limit,
     identity_holds,
     ids_in,
+    leave,
     only,
     pipeline_to,
     raising,
@@ -46,7 +47,7 @@ def left_behind(root: Path, *backends: Scripted, number: int = 10, **settings: A
     ids = submit(pipeline, number)
     until(lambda: all(status.spooled == number for status in pipeline.status()))
     until(lambda: all(not isinstance(backend, Away) or backend.asked for backend in backends))
-    assert not pipeline.close(0.01)
+    leave(pipeline)
     return ids
 
 
@@ -106,7 +107,7 @@ def test_a_batch_is_sent_again_as_it_was(root: Path) -> None:
     assert stuck.wait(30)
     ids += submit(pipeline, 30)
     until(lambda: only(pipeline).spooled == 33)
-    assert not pipeline.close(0.01)
+    leave(pipeline)
     gate.set()
     second = Noting()
     assert pipeline_to(second, spool_dir=root).flush(30)
@@ -140,7 +141,7 @@ def test_each_store_has_its_own_pace(root: Path) -> None:
     pipeline = pipeline_to(fast, Away("slow"), spool_dir=root)
     ids = submit(pipeline, 20)
     until(lambda: pipeline.status()[0].delivered == 20)
-    assert not pipeline.close(0.01)
+    leave(pipeline)
     again, slow = Noting("fast"), Noting("slow")
     pipeline = pipeline_to(again, slow, spool_dir=root)
     assert pipeline.flush(30)
@@ -159,7 +160,7 @@ def test_living_processes_are_left_alone(root: Path) -> None:
     assert two.flush(30)
     assert ids_in(second) == set(ids)
     assert len(logs_in(root)) == 2
-    assert not one.close(0.01)
+    leave(one)
 
 
 def test_a_store_that_has_moved_gets_its_records(root: Path) -> None:
@@ -251,7 +252,7 @@ def test_the_oldest_go_when_it_is_full(root: Path) -> None:
     dropped = status.dropped["spool_full"]
     assert status.spooled == 401 - dropped
     assert sum(path.stat().st_size for path in root.rglob("seg-*")) <= 600_000
-    assert not pipeline.close(0.01)
+    leave(pipeline)
     kept = Noting()
     pipeline = pipeline_to(kept, **settings)
     assert pipeline.flush(30)
@@ -299,7 +300,7 @@ def test_the_newest_go_when_it_is_full(root: Path) -> None:
     until(lambda: only(pipeline).queued == 0)
     spooled = only(pipeline).spooled
     assert only(pipeline).dropped == {"spool_full": 400 - spooled}
-    assert not pipeline.close(0.01)
+    leave(pipeline)
     kept = Noting()
     assert pipeline_to(kept, **settings).flush(30)
     assert ids_in(kept) == set(ids[:spooled])

@@ -20,7 +20,7 @@ from llmspan.pipeline.statistics import DeliveryStats
 from llmspan.trace import ProviderTrace
 from polling import until
 from records import make_trace
-from scripted import Away, Noting, Ready, Scripted, ids_in, only, pipeline_to, raising, submit
+from scripted import Away, Noting, Ready, Scripted, ids_in, leave, only, pipeline_to, raising, submit
 
 PAYLOAD = '"' + "x" * 4000 + '"'
 
@@ -140,7 +140,7 @@ def test_a_record_is_set_aside_once(root: Path, tmp_path: Path) -> None:
     for trace in traces:
         pipeline.submit(Ready(trace))
     until(lambda: only(pipeline).dead_lettered == 1 and only(pipeline).failed_writes > 1)
-    assert not pipeline.close(0.01)
+    leave(pipeline)
     second = Refusing("stays")
     pipeline = pipeline_to(second, **settings)
     assert pipeline.flush(30)
@@ -226,7 +226,7 @@ def test_no_error_of_the_spool_costs_a_record(root: Path, monkeypatch: pytest.Mo
     ids += submit(pipeline, 1)
     assert pipeline.wait_until_spooled(30)
     assert (only(pipeline).spooled, only(pipeline).queued) == (2, 1)
-    pipeline.close(0)
+    leave(pipeline)
     backend = Noting()
     assert pipeline_to(backend, spool_dir=root).flush(30)
     assert ids_in(backend) == set(ids)
