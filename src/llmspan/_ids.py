@@ -7,7 +7,9 @@ GIL, and where another thread waits for it, a call of the program would wait unt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from os import urandom
+from struct import iter_unpack
 from time import time_ns
 from typing import Final
 
@@ -22,23 +24,15 @@ _BLOCK_NANOSECONDS: Final = 10_000_000
 _VARIANT: Final = {digit: "89ab"[at % 4] for at, digit in enumerate("0123456789abcdef")}
 
 
-class _Block:
-    """Random bytes for a few ids. Each is taken once, as ``list.pop`` is atomic."""
-
-    __slots__ = ("made_at", "parts")
-
-    def __init__(self, made_at: int) -> None:
-        random = urandom(_BLOCK_IDS * _ID_BYTES)
-        self.made_at = made_at
-        self.parts = [random[at : at + _ID_BYTES] for at in range(0, len(random), _ID_BYTES)]
-
-
+#: when it was made, and the random bytes of the next ids; each is taken once, as the GIL is held meanwhile
+_Block = tuple[int, Iterator[tuple[bytes]]]
+_NO_BLOCK: Final[_Block] = (0, iter(()))
 #: its one item is the block that is used now
-_current: Final[list[_Block | None]] = [None]
+_current: Final[list[_Block]] = [_NO_BLOCK]
 
 
 def _forget() -> None:
-    _current[0] = None
+    _current[0] = _NO_BLOCK
 
 
 after_fork_in_child(_forget)  # the parent goes on with its block
@@ -52,11 +46,10 @@ def new_id() -> str:
 
 
 def _random_part(now: int) -> bytes:
-    block = _current[0]
-    if block is not None and 0 <= now - block.made_at < _BLOCK_NANOSECONDS:
-        try:
-            return block.parts.pop()
-        except IndexError:
-            pass  # another thread has taken the last one, or this one did before
-    block = _current[0] = _Block(now)
-    return block.parts.pop()
+    made_at, parts = _current[0]
+    part = next(parts, None) if 0 <= now - made_at < _BLOCK_NANOSECONDS else None
+    if part is None:  # too old, or all taken
+        parts = iter_unpack(f"{_ID_BYTES}s", urandom(_BLOCK_IDS * _ID_BYTES))
+        part = next(parts)  # before other threads can take all of them
+        _current[0] = now, parts
+    return part[0]
