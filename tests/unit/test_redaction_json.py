@@ -318,6 +318,17 @@ def test_values_of_the_program() -> None:
     assert list(masked)[-1] == f"x {MASK}"
 
 
+@pytest.mark.parametrize("number", [1, 60, 500], ids=["few", "as many as are looked up together", "many"])
+@pytest.mark.parametrize("end", ["", " "], ids=["plain", "space before the colon"])
+def test_a_credential_among_any_number_of_members(number: int, end: str) -> None:
+    """However many names a text has, one that holds a credential is seen, and without one none is."""
+    others = [f'"member_{n}": {n}' for n in range(number)]
+    assert not has_credential_members("{" + ", ".join(others) + "}")
+    text = "{" + ", ".join([*others, f'"api_key"{end}: "{KEY}"']) + "}"
+    assert has_credential_members(text)
+    assert KEY not in mask_json_text(text, members=True)
+
+
 @pytest.mark.parametrize(
     "name",
     ["sk-learn-classifier-agent-v2-prod", "0197c0de-0000-7000-8000-000000000001", "task-2026-11-28-sk-1",

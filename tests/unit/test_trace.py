@@ -308,3 +308,15 @@ def test_zero_is_kept():
     found = ProviderTrace.from_dict(LEAST | {"input_tokens": 0, "step_id": "", "usage_raw": {}, "error_json": 0})
     assert (found.usage.input_tokens, found.usage.output_tokens) == (0, None)
     assert (found.step_id, found.run_id, found.usage.raw, found.error_json) == ("", None, {}, 0)
+
+
+def test_a_record_of_its_fields():
+    """The quick way makes what the constructor makes; a field without a value is named."""
+    trace = full_trace()
+    values = {field.name: getattr(trace, field.name) for field in dataclasses.fields(trace)}
+    assert ProviderTrace.of_fields({**values, "unknown": 1}) == trace
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ProviderTrace.of_fields(values).status = "error"
+    del values["server_port"]
+    with pytest.raises(KeyError, match="server_port"):
+        ProviderTrace.of_fields(values)
