@@ -24,6 +24,7 @@ __all__ = [
     "SerialExecutor",
     "Thread",
     "allocate_lock",
+    "allocate_rlock",
     "cooperative_sleep",
     "is_own_thread",
     "local",
@@ -47,6 +48,8 @@ monotonic: Final[Callable[[], float]] = original_module("time").monotonic
 
 #: a lock of the operating system
 allocate_lock: Final[Callable[[], Any]] = _thread.allocate_lock
+#: one that the thread which has it may take again
+allocate_rlock: Final[Callable[[], Any]] = _thread.RLock
 #: attributes for each thread of the operating system
 local: Final[Any] = _thread._local
 

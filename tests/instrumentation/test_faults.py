@@ -19,7 +19,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
 from breaking import NOTED, ON_THE_WAY, SITES, FaultError, break_place, internal_errors
 from fault_program import GOOGLE_SCENES, SCENES, program
@@ -62,12 +62,13 @@ def observed(
     """The program with all of us around it: hooks, exporter, pipeline, spool; then once more with no room anywhere."""
     seen: list[Any] = []
     spooled = Settings(spool_dir=folder / "spool")
-    for settings, native in ((spooled, "suppress"), (Settings(queue_max_bytes=1), "both")):
+    ways = (spooled, "suppress", SimpleSpanProcessor), (Settings(queue_max_bytes=1), "both", BatchSpanProcessor)
+    for settings, native, processor in ways:
         line = pipeline.Pipeline()
         line.configure(settings)
         monkeypatch.setattr(pipeline, "shared", lambda line=line: line)
         provider = TracerProvider(resource=RESOURCE, shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(str(folder / "traces.db"))))
+        provider.add_span_processor(processor(SQLiteSpanExporter(str(folder / "traces.db"))))
         attach_processor(provider, settings)
         _register_own_metrics(MeterProvider(resource=RESOURCE, shutdown_on_exit=False))
         observer = Observer(sink=line, tracer=provider.get_tracer("llmspan"), anthropic_native_spans=native)
@@ -89,8 +90,10 @@ def observed(
             for hook in hooks:
                 hook.remove()
             line.flush(patience)
+            provider.force_flush()
             gc.collect()  # what was held by calls that had no record yet
             line.close(patience)
+            provider.shutdown()
     return seen
 
 

@@ -39,6 +39,10 @@ class FinishedCall:
         request = len(call.request_bytes or b"") + (call.upload.held if call.upload is not None else 0)
         return _BASE_SIZE + request + (call.body.size if call.body is not None else 0)
 
+    def end_span(self) -> None:
+        """See :class:`llmspan.deferred_spans.SpanOwner`."""
+        self.call.observer.end_span(self.call)
+
     def build(self) -> ProviderTrace:
         """The whole record, or the one without payload if that was dropped."""
         call = self.call

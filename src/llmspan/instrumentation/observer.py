@@ -22,6 +22,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from .. import call_context, semconv
 from .._guard import guarded
 from ..content import ContentPolicy
+from ..deferred_spans import deferred_spans
 from ..estimate import Estimator
 from ..metrics import CallMetrics
 from ..settings import IncludeUsage, SemconvCompat
@@ -34,7 +35,7 @@ from .finished_call import FinishedCall
 from .peers.call_spans import find_call_span
 from .peers.late_spans import strip_usage_from_late_span
 from .peers.recorded_spans import claim_span, mark_response_recorded, release_span
-from .record import facts_for_span
+from .record import facts_for_span, release_request
 from .request_metadata import CALLER_TYPES, with_request_metadata
 from .suppression import count_suppressed_call
 
@@ -237,6 +238,25 @@ class Observer:
 
     def finish_call(self, call: Call) -> None:
         """End the span of a call that is over and submit the call. If one of the two fails, the other still happens."""
+        guarded("observer.release_request", release_request, call)
+        finished, span = FinishedCall(call), call.span
+        if span is None or call.is_adopted or not deferred_spans.defer(span, finished):
+            self.end_span(call)
+        guarded("observer.submit", self._submit, finished)
+
+    def _submit(self, finished: FinishedCall) -> None:
+        batch_results = finished.call.batch_results
+        try:
+            if batch_results is None:
+                self.sink.submit(finished)
+            else:
+                batch_results.finish(finished)
+        except BaseException:
+            deferred_spans.end(finished)  # nobody else will
+            raise
+
+    def end_span(self, call: Call) -> None:
+        """Set the last attributes of the span of a call that is over, and end the span if it is ours."""
         span, call.span = call.span, None
         if span is not None and span.is_recording():
             guarded("observer.set_end_attributes", self._set_end_attributes, call, span)
@@ -244,8 +264,6 @@ class Observer:
             guarded("observer.mark_response_recorded", self._mark_response_recorded, call)
         if span is not None and not call.is_adopted:
             guarded("observer.end_span", span.end, call.started_at + call.ended_ns - call.started_ns)
-        submit = self.sink.submit if call.batch_results is None else call.batch_results.finish
-        guarded("observer.submit", submit, FinishedCall(call))
 
     def _mark_response_recorded(self, call: Call) -> None:
         """Remember the response of a call whose span has ended: a span that its owner makes of it is no other call."""

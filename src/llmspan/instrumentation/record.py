@@ -39,18 +39,14 @@ def facts_for_span(call: Call) -> dict[str, Any]:
     facts = _clean(call, facts)
     if reply.parsed_as_json != "none" or reply.is_stream:
         call.reply, call.end_facts = reply, facts
-    _release_request(call)
     return facts
 
 
-def _release_request(call: Call) -> None:
-    """Let go of the HTTP client's request, as far as it is needed no more."""
-    content, credentials = call.request_bytes, call.credentials
-    if content is None or isinstance(call.request, bytes | SentRequest):
-        return
-    call.request = KeptRequest(call.request, content)
-    if credentials is not None:
-        call.credentials = (call.request, *credentials[1:])
+def release_request(call: Call) -> None:
+    """Let go of the HTTP client's request, as far as it is not needed for the record of a call that is over."""
+    content = call.request_bytes
+    if content is not None and not isinstance(call.request, bytes | SentRequest):
+        call.request = KeptRequest(call.request, content)
 
 
 def record_without_payload(call: Call) -> ProviderTrace:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._native import Event
+from ..deferred_spans import deferred_spans
 from ..sink import PendingRecord
 from ..span_record import SpanRecord, without_attributes
 from ..trace import ProviderTrace
@@ -53,6 +54,7 @@ class FlushWaiter:
 
 
 def count_dropped(item: InboxItem, reason: str) -> None:
-    """Count an item that is given up, for each backend that it was promised to."""
+    """Count an item that is given up, for each backend that it was promised to; its span ends now."""
+    deferred_spans.end(item.pending)
     for worker in item.workers:
         worker.stats.dropped(reason)

@@ -20,6 +20,7 @@ from .._native import Event, SerialExecutor, Thread, allocate_lock
 from .._pace import cooperative, yield_gil
 from ..backends.base import Backend
 from ..content import ContentPolicy
+from ..deferred_spans import deferred_spans
 from ..settings import Settings
 from ..sink import PendingRecord
 from ..span_record import SpanRecord
@@ -104,6 +105,7 @@ class Pipeline:
         size = pending.size
         full = self._is_full_with(size)
         if full:
+            deferred_spans.end(pending)  # its values are read from what is dropped
             guarded("pipeline.shed", pending.drop_payload)
             size = pending.size
         self._state.execute(partial(self._admit, pending, size, full, None))
@@ -397,6 +399,7 @@ class Pipeline:
                 waiter.processed.set()
 
     def _build_record(self, item: InboxItem) -> None:
+        deferred_spans.end(item.pending)
         record = guarded("pipeline.build", item.pending.build)
         if isinstance(record, ProviderTrace):
             guarded("pipeline.publish", item.pending.publish, record)

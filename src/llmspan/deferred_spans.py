@@ -1,0 +1,126 @@
+"""Spans of calls that are over, but whose last attributes the pipeline's worker sets before it ends them.
+
+Reading a reply and setting attributes costs the program less in the worker, which does so for many calls in a row, than
+in each call, where that code is in no cache. A span waits only where nobody can see the difference: if all processors
+of its provider collect spans for an exporter that runs in the background (:class:`BatchSpanProcessor`), and none of
+them is flushed or shut down meanwhile; either ends the spans that wait first. Why: docs/decisions/0067.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from ._fork import ForkGroup
+from ._guard import guarded
+from ._native import allocate_rlock, cooperative_sleep
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+__all__ = ["SpanOwner", "deferred_spans", "sees_spans_late"]
+
+#: seconds that a flush waits for the worker to end a span; it takes far less than one
+_MOST_SECONDS: Final = 5.0
+#: types of our own processors that may get a span whenever it comes
+_PATIENT: Final[set[type]] = set()
+_UNKNOWN: Final = object()
+
+
+class SpanOwner(Protocol):
+    """A call that is over and has a span to end."""
+
+    def end_span(self) -> None:
+        """Set the attributes of the span, and end it. Called once."""
+        ...
+
+
+def sees_spans_late(processor: type) -> type:
+    """Mark a class of span processors: it does not matter to it when it gets a span. A decorator."""
+    _PATIENT.add(processor)
+    return processor
+
+
+class DeferredSpans:
+    """See the module. One per process: :data:`deferred_spans`. ``defer`` takes no lock."""
+
+    def __init__(self) -> None:
+        #: ``id(owner)`` -> the owner
+        self._owners: dict[int, SpanOwner] = {}
+        #: held while a span is ended, so that a flush waits for the one that is being ended
+        self._lock = allocate_rlock()
+        #: the processors of the latest span, as their provider has them, and whether it could wait
+        self._known: tuple[object, bool] = (_UNKNOWN, False)
+        _instances.add(self)
+
+    def defer(self, span: Span, owner: SpanOwner) -> bool:
+        """Leave the end of ``span`` to :meth:`end`, which gets the same ``owner``; False if it has to end now."""
+        processors = getattr(getattr(span, "_span_processor", None), "_span_processors", None)
+        known = self._known
+        if known[0] is not processors:  # a provider makes a new tuple when a processor is added
+            known = self._known = processors, guarded("deferred_spans.look", self._can_wait, processors) or False
+        if known[1]:
+            self._owners[id(owner)] = owner
+        return known[1]
+
+    def end(self, owner: object) -> None:
+        """End the span that waits for ``owner``, if one does."""
+        if id(owner) in self._owners:
+            self._end_under_lock((id(owner),))
+
+    def end_all(self) -> None:
+        """End all spans that wait at this moment, and wait for the one that another thread is ending."""
+        self._end_under_lock(list(self._owners))
+
+    def _end_under_lock(self, keys: Iterable[int]) -> None:
+        lock = self._lock
+        is_locked = lock.acquire(timeout=_MOST_SECONDS)
+        try:
+            for key in keys:
+                owner = self._owners.pop(key, None)
+                if owner is not None:  # no other thread was faster
+                    guarded("deferred_spans.end", owner.end_span)
+        finally:
+            if is_locked:
+                lock.release()
+
+    def _can_wait(self, processors: object) -> bool:
+        # Greenlets have locks in their spans, which no thread may take.
+        if not isinstance(processors, tuple) or cooperative_sleep() is not None:
+            return False
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # slow to import, and imported if it is used
+
+        batching: list[object] = []
+        for processor in cast("tuple[object, ...]", processors):
+            if type(processor) is BatchSpanProcessor:  # a subclass may look at a span when it gets it
+                batching.append(processor)
+            elif type(processor) not in _PATIENT:
+                return False
+        for processor in batching:
+            self._end_before(processor, "force_flush")
+            self._end_before(processor, "shutdown")
+        return True
+
+    def _end_before(self, processor: Any, name: str) -> None:
+        """Have a method of one processor end the spans that wait before it does its own work."""
+        original: Callable[..., Any] = getattr(processor, name)
+        if getattr(original, "ends_deferred_spans", False):
+            return
+
+        @functools.wraps(original)
+        def end_and_call(*args: Any, **kwargs: Any) -> Any:
+            guarded("deferred_spans.flush", self.end_all)
+            return original(*args, **kwargs)
+
+        end_and_call.ends_deferred_spans = True  # type: ignore[attr-defined]
+        setattr(processor, name, end_and_call)
+
+    def after_fork_in_child(self) -> None:
+        """In a forked child: the spans that wait are the parent's."""
+        self._owners = {}
+        self._lock = allocate_rlock()
+
+
+_instances: Final = ForkGroup[DeferredSpans]()
+deferred_spans: Final = DeferredSpans()
