@@ -33,6 +33,7 @@ from .redaction import (
     mask_names,
     mask_strings,
     may_hold_key,
+    may_hold_sign,
 )
 from .settings import Settings
 from .trace import KEYS, KINDS, PAYLOAD_KEYS, Content, ProviderTrace
@@ -274,7 +275,7 @@ def _clean_names(facts: dict[str, Any], credentials: ExactMask) -> None:
     texts: list[str] = list(filter(None, chain(map(facts.get, _TEXTS), *lists.values())))
     joined = "\n".join(texts)
     is_in = credentials.credentials and credentials.is_in(joined)
-    if not is_in and len(joined) <= _SHORT and not any(map(may_hold_key, texts)):
+    if not is_in and len(joined) <= _SHORT and not (may_hold_sign(joined) and any(map(may_hold_key, texts))):
         return  # as in most calls
     for key in _TEXTS:
         if facts.get(key):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import compress
+from operator import is_not, itemgetter
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -164,6 +166,9 @@ _NOT_AT_END: Final = frozenset(
     {"id", "operation", "provider", "request_model", "server_address", "server_port", "chunk_count", "content"}
 )
 _SAME_AT_END: Final = {key: name for key, name in _SAME.items() if key not in _NOT_AT_END}
+_NAMES_AT_END: Final = tuple(_SAME_AT_END.values())
+_values_at_end: Final = itemgetter(*_SAME_AT_END)
+_is_reported: Final = partial(is_not, None)
 _SHAPED: Final = (
     "stream", "finish_reasons", "time_to_first_chunk_ns", "agent_tags", "attributes", "usage", "error_json",
 )  # fmt: skip
@@ -205,7 +210,8 @@ def end_attributes(facts: Mapping[str, Any], span_facts: SpanFacts = SpanFacts()
 
     ``facts`` are those of :func:`to_attributes`; taken as a mapping, as no record has been made by then.
     """
-    attributes = {name: value for key, name in _SAME_AT_END.items() if (value := facts[key]) is not None}
+    values = _values_at_end(facts)
+    attributes = dict(compress(zip(_NAMES_AT_END, values, strict=True), map(_is_reported, values)))
     _add_shaped(attributes, facts, span_facts.finish_reasons)
     attributes |= _only_on_spans(facts, span_facts)
     return attributes

@@ -7,11 +7,13 @@ key: however often a record is delivered, a store holds it once.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter, itemgetter
+from itertools import repeat
+from operator import attrgetter, call, itemgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -122,14 +124,13 @@ class ProviderTrace:
     def of_fields(cls, values: Mapping[str, Any]) -> ProviderTrace:
         """The record with these values, one for each field; others are ignored, and none is checked.
 
-        In half the time of the constructor, which looks up each field by its name: a record is made of every call.
+        In a fraction of the constructor's time, which looks up each field by its name: a record is made of every call.
 
         Raises:
             KeyError: a field has no value.
         """
         record = object.__new__(cls)
-        for set_field, value in zip(_FIELD_SETTERS, _field_values(values), strict=True):
-            set_field(record, value)
+        deque(map(_call, _FIELD_SETTERS, repeat(record), _field_values(values)), maxlen=0)  # a loop without bytecodes
         return record
 
     @property
@@ -213,6 +214,7 @@ class ProviderTrace:
 
 _FIELDS: Final = tuple(field.name for field in fields(ProviderTrace))
 _field_values: Final = itemgetter(*_FIELDS)
+_call: Final[Callable[..., Any]] = call
 _FIELD_SETTERS: Final[tuple[Callable[[ProviderTrace, Any], None], ...]] = tuple(
     vars(ProviderTrace)[name].__set__ for name in _FIELDS
 )

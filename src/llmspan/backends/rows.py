@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from operator import is_not, itemgetter
 from typing import Any, Final
 
 from .. import _json
@@ -56,6 +57,11 @@ _LONGEST_ONLY_ITEM: Final = 32
 _LEAST: Final = -(2**63)
 _GREATEST: Final = 2**63 - 1
 _NUL: Final = "\0"
+_STR: Final = frozenset((str,))
+_INT: Final = frozenset((int,))
+_texts: Final = itemgetter(*_TEXTS)
+_integers: Final = itemgetter(*_INTEGERS)
+_is_set: Final = partial(is_not, None)
 
 
 def encode(record: ProviderTrace) -> dict[str, Cell]:
@@ -66,17 +72,11 @@ def encode(record: ProviderTrace) -> dict[str, Cell]:
     """
     yield_gil()
     row = record.to_dict()
-    # Most values are their cells already; one loop a kind, so that asking for that is all that is done to them.
-    for key in _TEXTS:
-        value = row[key]
-        if value is not None and not (
-            value.__class__ is str and len(value) <= MAX_TEXT_BYTES and value.isascii() and _NUL not in value
-        ):
-            row[key] = _cell(record.id, key, value)
-    for key in _INTEGERS:
-        value = row[key]
-        if value is not None and not (value.__class__ is int and _LEAST <= value <= _GREATEST):
-            row[key] = _cell(record.id, key, value)
+    # Most values are their cells already, which is asked of all texts, and of all integers, at once.
+    if not _are_plain_texts(list(filter(_is_set, _texts(row)))):
+        row |= {key: _cell(record.id, key, row[key]) for key in _TEXTS if not _is_plain_text(row[key])}
+    if not _are_integers(list(filter(_is_set, _integers(row)))):
+        row |= {key: _cell(record.id, key, row[key]) for key in _INTEGERS}
     for key in PAYLOAD_KEYS:
         value = row[key]
         if value is not None and not (value.__class__ is str and value.isascii()):
@@ -91,6 +91,22 @@ def encode(record: ProviderTrace) -> dict[str, Cell]:
         if (value := row[key]) is not None:
             row[key] = int(value) if value.__class__ is bool else _cell(record.id, key, value)
     return row
+
+
+def _are_plain_texts(values: list[Any]) -> bool:
+    """Whether all ``values`` are their cells as they are; a quick look, which finds that of short ones only."""
+    return _STR.issuperset(map(type, values)) and _is_plain_text("".join(values))
+
+
+def _is_plain_text(value: Any) -> bool:
+    return value is None or (
+        value.__class__ is str and len(value) <= MAX_TEXT_BYTES and value.isascii() and _NUL not in value
+    )
+
+
+def _are_integers(values: list[Any]) -> bool:
+    """Whether all ``values`` are whole numbers of 64 bits."""
+    return _INT.issuperset(map(type, values)) and (not values or (min(values) >= _LEAST and max(values) <= _GREATEST))
 
 
 def decode(row: Mapping[str, Cell]) -> ProviderTrace:

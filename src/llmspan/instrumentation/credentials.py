@@ -29,6 +29,7 @@ _MIN_LENGTH_OF_FAILURE: Final = 8
 _NO_CREDENTIALS: Final = ExactMask()
 
 _first: Final = itemgetter(0)
+_second: Final = itemgetter(1)
 
 #: names and values as they are sent
 Headers = Iterable[tuple[bytes, bytes]]
@@ -64,7 +65,7 @@ def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator
 def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:
     """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
     pairs = list(headers)
-    values = [value for _, value in pairs]
+    values = list(map(_second, pairs))
     indices = _secret_indices(tuple(map(_first, pairs)), include_suspected)
     if b"\n{" in b"\n".join([b"", *values]):  # rarely
         return [value for index, value in enumerate(values) if index in indices or value.startswith(b"{")]

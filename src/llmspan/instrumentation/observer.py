@@ -274,7 +274,7 @@ class Observer:
     def _set_end_attributes(self, call: Call, span: Span) -> None:
         facts = facts_for_span(call)
         attributes = semconv.end_attributes(facts, call.span_facts)
-        if "id" in facts:  # of a background response
+        if facts["id"] != call.id:  # that of a background response
             span.set_attribute(semconv.RECORD_ID, facts["id"])
         if "SPAN" in self.capture.mode() and call.route.operation in semconv.GENERATION:
             attributes |= guarded("observer.content", span_content_attributes, call, self.capture) or {}

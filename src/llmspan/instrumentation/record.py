@@ -32,11 +32,9 @@ _MESSAGE_LIMIT: Final = 16_384
 
 
 def facts_for_span(call: Call) -> dict[str, Any]:
-    """The values of the record that the span of a finished call gets at its end."""
+    """All values of the record but the payload, as far as the summary of the response says them."""
     reply = _summarize(call) if call.reply is None else call.reply
-    facts = _end_facts(call, reply)
-    facts["provider"] = call.endpoint.provider
-    facts = _clean(call, facts)
+    facts = record_facts(call, reply)
     if reply.parsed_as_json != "none" or reply.is_stream:
         call.reply, call.end_facts = reply, facts
     return facts
@@ -129,10 +127,7 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
     """As :func:`record_facts`; what was read and masked for the span is taken from there."""
     if call.end_facts is None:
         return record_facts(call, reply)
-    facts = _call_facts(call, reply)
-    has_failed = call.end_facts["error_message"] is not None or call.end_facts["error_json"] is not None
-    credentials = call_credentials(call, has_failed=has_failed)
-    return call.observer.policy.clean_metadata(facts, credentials) | call.end_facts
+    return call.end_facts | {"chunk_count": reply.chunk_count}
 
 
 def record_facts(call: Call, reply: Reply) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from .context import mask_context
 from .credentials import is_credential_name, mask_credential_members, url_credentials
 from .exact import ExactMask, mask_bytes
 from .json_text import credential_texts, has_credential_members, mask_json_text
-from .patterns import MASK, PATTERNS, mask_errors, mask_keys, mask_names, mask_urls, may_hold_key
+from .patterns import MASK, PATTERNS, mask_errors, mask_keys, mask_names, mask_urls, may_hold_key, may_hold_sign
 from .redactor import RedactionError, Redactor
 from .urls import display_url, url_scheme
 from .values import map_json, mask_strings
@@ -30,6 +30,7 @@ __all__ = [
     "mask_strings",
     "mask_urls",
     "may_hold_key",
+    "may_hold_sign",
     "url_credentials",
     "url_scheme",
 ]

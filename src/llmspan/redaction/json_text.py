@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
+from operator import itemgetter
 from typing import Any, Final
 
 from .cards import is_card
@@ -43,6 +44,7 @@ _MOST_NAMES: Final = 1000
 _MOST_REMEMBERED: Final = 64
 #: a container of more characters is not read on the caller's thread: its members are looked at one by one
 _LARGEST_CONTAINER: Final = 64 * 1024
+_last: Final = itemgetter(2)
 #: schemas within schemas that are looked into, so that a text is never read more often than this
 _DEEPEST_SCHEMA: Final = 8
 #: JSON texts within JSON texts
@@ -62,7 +64,9 @@ def has_credential_members(text: str) -> bool:
     pieces = _before_name_ends(text)
     if is_escaped and '\\"' in text:
         return _may_hold(_names(pieces), holds_url)
-    names = frozenset([piece[piece.rfind('"') + 1 :][:_LONGEST_NAME] for piece in pieces])
+    names = frozenset(map(_last, map(str.rpartition, pieces, repeat('"'))))
+    if max(map(len, names), default=0) > _LONGEST_NAME:
+        names = frozenset([name[:_LONGEST_NAME] for name in names])
     if len(names) <= _MOST_REMEMBERED:
         return _may_plain_names_hold(names, holds_url)
     return _may_hold({("", name) for name in names}, holds_url)

@@ -191,7 +191,7 @@ def _worth_running(finders: tuple[Finder, ...], text: str) -> tuple[Finder, ...]
     """
     if len(text) < _SHORTEST_MATCH:
         return () if _QUICK_SIGNS.keys() >= set(finders) else tuple(f for f in finders if f not in _QUICK_SIGNS)
-    if _may_hold_sign(text):
+    if may_hold_sign(text):
         return finders
     return tuple(finder for finder in finders if (has_sign := _QUICK_SIGNS.get(finder)) is None or has_sign(text))
 
@@ -234,11 +234,12 @@ def may_hold_key(text: str) -> bool:
     return length >= _SHORTEST_KEY and (length > _SHORT or _has_sign(text))
 
 
-def _may_hold_sign(text: str) -> bool:
+def may_hold_sign(text: str) -> bool:
+    """Whether a text of any length has what a key, a URL or an encoding would have."""
     return not text.isascii() or bool(_SIGNS.search(text.lower()))
 
 
-_has_sign: Final = lru_cache(maxsize=4096)(_may_hold_sign)  # names repeat
+_has_sign: Final = lru_cache(maxsize=4096)(may_hold_sign)  # names repeat
 
 #: for finders whose texts need not hold a sign of a key, a URL or an encoding: what an ASCII text has then
 _QUICK_SIGNS: Final[Mapping[Finder, Callable[[str], object]]] = {
