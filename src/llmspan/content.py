@@ -275,7 +275,7 @@ def _clean_names(facts: dict[str, Any], credentials: ExactMask) -> None:
     texts: list[str] = list(filter(None, chain(map(facts.get, _TEXTS), *lists.values())))
     joined = "\n".join(texts)
     is_in = credentials.credentials and credentials.is_in(joined)
-    if not is_in and len(joined) <= _SHORT and not (may_hold_sign(joined) and any(map(may_hold_key, texts))):
+    if not is_in and max(map(len, texts), default=0) <= _SHORT and not any(map(may_hold_sign, texts)):
         return  # as in most calls
     for key in _TEXTS:
         if facts.get(key):

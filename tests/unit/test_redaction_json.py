@@ -394,3 +394,15 @@ def test_a_request_with_very_many_credentials() -> None:
         assert "planted-000000" in credentials
     _, response, _ = ContentPolicy().apply_to_payloads(text, json.dumps({"x": "planted-000000"}))
     assert response == json.dumps({"x": MASK})
+
+
+@pytest.mark.parametrize("text", [
+    '{"a": ["x", ":y"], "api_key": "planted-1234567890"}', '{"a":"x",":":1,"api_key":"planted-1234567890"}',
+    '{"a":"b","c":":","api_key"  :"planted-1234567890"}', '{"":{" ":[":",""]},"api_key"\n:\t"planted-1234567890"}',
+    '{"a":"\\n:","api_key":"planted-1234567890"}', '[{"api_key":"planted-1234567890"}]',
+])  # fmt: skip
+def test_a_colon_in_a_text_hides_no_name_behind_it(text: str) -> None:
+    """A text may begin with what stands behind a name, and a name with a colon."""
+    assert has_credential_members(text)
+    assert "planted" not in mask_json_text(text, members=True)
+    assert not has_credential_members(text.replace("api_key", "colour"))

@@ -132,12 +132,11 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
 
 def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """All values of the record except the payload, for a call that got ``reply``."""
-    return _clean(call, {**_call_facts(call, reply), **_end_facts(call, reply)})
+    return {**_ids(call), **_clean(call, _call_facts(call, reply) | _end_facts(call, reply))}
 
 
-def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
-    """The values that spans have from their start, or never."""
-    context = call.context or EMPTY
+def _ids(call: Call) -> dict[str, Any]:
+    """The values that we make ourselves, in which there is nothing to clean; a background response has another id."""
     span_context = call.span_context or call.parent
     return {
         "id": call.id,
@@ -145,6 +144,13 @@ def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
         "trace_id": f"{span_context.trace_id:032x}" if span_context else None,
         "span_id": f"{call.span_context.span_id:016x}" if call.span_context else None,
         "parent_span_id": f"{call.parent.span_id:016x}" if call.parent else None,
+    }
+
+
+def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
+    """The values that spans have from their start, or never."""
+    context = call.context or EMPTY
+    return {
         "provider": call.endpoint.provider,
         "request_model": call.model,
         "stream": call.stream,

@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice, repeat
-from operator import itemgetter
+from itertools import islice
 from typing import Any, Final
 
 from .cards import is_card
@@ -30,6 +29,8 @@ _JSON_MASK: Final = json.dumps(MASK)
 _CONVERSATION: Final = frozenset(
     {"messages", "input", "system", "instructions", "prompt", "contents", "choices", "output", "content"}
 )
+#: the names of an object without escapes. A match ends before the quote behind the name: the next may begin with it
+_names_of_object: Final = re.compile(r'"([^"]*+)(?="[ \t\r\n]*+:)').findall
 #: the end of a name that has space before its colon, which is escaped where the JSON text is a string of another one
 _SPACED_NAME_END: Final = re.compile(r'"(?:[ \t\r\n]|\\++[nrt])++:')
 #: what the quote that opens a name can follow: nothing is said of one that is not escaped
@@ -44,7 +45,6 @@ _MOST_NAMES: Final = 1000
 _MOST_REMEMBERED: Final = 64
 #: a container of more characters is not read on the caller's thread: its members are looked at one by one
 _LARGEST_CONTAINER: Final = 64 * 1024
-_last: Final = itemgetter(2)
 #: schemas within schemas that are looked into, so that a text is never read more often than this
 _DEEPEST_SCHEMA: Final = 8
 #: JSON texts within JSON texts
@@ -60,11 +60,16 @@ def has_credential_members(text: str) -> bool:
     before a colon, so the names of JSON texts within ``text`` are among them.
     """
     is_escaped = "\\" in text
+    if not is_escaped and text.startswith('{"'):  # as most texts
+        return _may_names_hold(frozenset(_names_of_object(text)), holds_url="://" in text)
     holds_url = "://" in text or (is_escaped and (":\\/" in text or "\\u00" in text))
     pieces = _before_name_ends(text)
     if is_escaped and '\\"' in text:
         return _may_hold(_names(pieces), holds_url)
-    names = frozenset(map(_last, map(str.rpartition, pieces, repeat('"'))))
+    return _may_names_hold(frozenset([piece[piece.rfind('"') + 1 :] for piece in pieces]), holds_url=holds_url)
+
+
+def _may_names_hold(names: frozenset[str], *, holds_url: bool) -> bool:
     if max(map(len, names), default=0) > _LONGEST_NAME:
         names = frozenset([name[:_LONGEST_NAME] for name in names])
     if len(names) <= _MOST_REMEMBERED:

@@ -121,10 +121,12 @@ _ASSIGNMENT: Final = re.compile(
 #: shorter texts hold neither a key nor a URL with credentials
 _SHORTEST_KEY: Final = 12
 _SHORT: Final = 512
+_LONGEST_ID: Final = 100
 #: ``a@b.cc`` is the shortest text that any pattern finds
 _SHORTEST_MATCH: Final = 6
 #: what is in every ASCII text that the patterns for keys and URLs find something in
-_SIGNS: Final = re.compile("|".join(map(re.escape, ("://", "=", "\\", "%", "&", "\x1b", *_KEY_SIGNS))))
+_SIGNS: Final = ("://", "=", "\\", "%", "&", "\x1b", *_KEY_SIGNS)
+_find_sign: Final = re.compile("|".join(map(re.escape, _SIGNS))).search
 #: ids are made of words and of UUIDs, whose longest run has twelve
 _LONG_RUN: Final = re.compile(r"(?<![A-Za-z0-9_])(?=[A-Za-z_]*+[0-9])[A-Za-z0-9_]{16,}")
 _LOOKS_SECRET: Final = re.compile(r"(?=.*[0-9*])[^\s(]{6,}")
@@ -191,7 +193,7 @@ def _worth_running(finders: tuple[Finder, ...], text: str) -> tuple[Finder, ...]
     """
     if len(text) < _SHORTEST_MATCH:
         return () if _QUICK_SIGNS.keys() >= set(finders) else tuple(f for f in finders if f not in _QUICK_SIGNS)
-    if may_hold_sign(text):
+    if _may_hold_sign(text):
         return finders
     return tuple(finder for finder in finders if (has_sign := _QUICK_SIGNS.get(finder)) is None or has_sign(text))
 
@@ -231,15 +233,18 @@ def mask_names(text: str) -> str:
 def may_hold_key(text: str) -> bool:
     """Whether a text can hold a key or a URL's credentials, plain or encoded: a quick look, at short texts only."""
     length = len(text)
-    return length >= _SHORTEST_KEY and (length > _SHORT or _has_sign(text))
+    return length >= _SHORTEST_KEY and (length > _SHORT or may_hold_sign(text))
 
 
-def may_hold_sign(text: str) -> bool:
-    """Whether a text of any length has what a key, a URL or an encoding would have."""
-    return not text.isascii() or bool(_SIGNS.search(text.lower()))
+def _may_hold_sign(text: str) -> bool:
+    if not text.isascii():
+        return True
+    lowered = text.lower()  # one search for all signs is faster in an id, one search for each sign in a payload
+    return _find_sign(lowered) is not None if len(text) <= _LONGEST_ID else any(map(lowered.__contains__, _SIGNS))
 
 
-_has_sign: Final = lru_cache(maxsize=4096)(may_hold_sign)  # names repeat
+#: whether a short text has what is in every key, URL or encoding; names repeat
+may_hold_sign: Final = lru_cache(maxsize=4096)(_may_hold_sign)
 
 #: for finders whose texts need not hold a sign of a key, a URL or an encoding: what an ASCII text has then
 _QUICK_SIGNS: Final[Mapping[Finder, Callable[[str], object]]] = {
