@@ -1,8 +1,8 @@
 """Message content in OpenTelemetry: on spans and in events, if the user has enabled it.
 
 Stores get the provider's JSON; spans and events get messages in the schema of the conventions. A span must have its
-content before it ends, so that is read on the caller's thread; events are emitted on the worker. Spans carry JSON text
-unless maps are configured, events carry maps. With capture off, nothing here is called.
+content before it ends, so that is read by the thread that ends it; events are emitted on the worker. Spans carry JSON
+text unless maps are configured, events carry maps. With capture off, nothing here is called.
 """
 
 from __future__ import annotations

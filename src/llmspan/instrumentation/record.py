@@ -1,6 +1,6 @@
 """From a finished :class:`Call` to its record: status, error, timing, payload.
 
-``facts_for_span`` runs on the caller's thread and reads only the events that have usage, ids or an end.
+``facts_for_span`` runs on whichever thread ends the span and reads only the events that have usage, ids or an end.
 ``build_record`` runs on a worker and reads everything. Both use the same rules for status and error.
 """
 

@@ -30,8 +30,8 @@ class Redactor:
     """The patterns that are on, then the program's own function; false if there is neither.
 
     ``function`` is called with a JSON value (a whole request or response, an error's body or message, an attribute
-    map) and returns what may be kept of it. It may change its argument. It runs on llmspan's worker, and for the few
-    values that go on spans on the caller's thread. A text ``module:function`` is imported at its first use.
+    map) and returns what may be kept of it. It may change its argument. It runs on llmspan's worker and, for the few
+    values that go on spans, on the thread that ends the span. A text ``module:function`` is imported at its first use.
     """
 
     patterns: tuple[str, ...] = ()
