@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from integration.programs import BIN, NO_OTLP, ROOT, environment, running, steps_in
-from integration.unix_http import PATIENCE, ask
+from integration.unix_http import PATIENCE, ask, is_listening
 from llmspan.backends.base import Backend
 from llmspan.backends.clickhouse import ClickHouseBackend
 from llmspan.backends.postgres import PostgresBackend
@@ -87,7 +87,7 @@ def test_gunicorn(kind: str, launcher: str, preload: list[str], env: dict[str, s
         command = [*LAUNCHERS[launcher], "gunicorn", *preload, *options, "wsgi_app:app"]
         names = [f"step-{number:02}" for number in range(30)]
         with running(*command, env=env, folder=tmp_path) as process:
-            until(path.exists)
+            until(lambda: is_listening(path))
             ask(path, names)
             process.terminate()
             assert process.wait(PATIENCE) == 0

@@ -22,18 +22,36 @@ class Unix(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def get(path: Path, step: str) -> bool:
-    """Ask for one call; whether it was made."""
+def is_listening(path: Path) -> bool:
+    """Whether a server takes connections there: its socket is there a moment before it does."""
     connection = Unix(path)
     try:
-        connection.request("GET", f"/{step}")
-        return connection.getresponse().read() == b"done"
+        connection.connect()
     except OSError:
         return False
     finally:
         connection.close()
+    return True
+
+
+def get(path: Path, step: str) -> bool:
+    """Ask for one call; whether it was made."""
+    try:
+        return _answer(path, step) == b"done"
+    except OSError:
+        return False
 
 
 def ask(path: Path, names: list[str]) -> None:
+    """Ask for many calls at once; all have to be made."""
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda name: get(path, name), names))
+        assert set(pool.map(lambda name: _answer(path, name), names)) == {b"done"}
+
+
+def _answer(path: Path, step: str) -> bytes:
+    connection = Unix(path)
+    try:
+        connection.request("GET", f"/{step}")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
