@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,23 @@ SHORT = ("messages", "messages, 5 ms apart", "chat", "messages, 500 chunks", "ch
 Rounds = dict[str, list[dict[str, dict[str, float]]]]
 
 
+def command_of(name: str, *options: str, runner: Sequence[str] = ()) -> list[str]:
+    """What runs ``whole_program.py`` in the environment of a peer, under ``runner``."""
+    command = ["uv", "run", "--quiet", "--isolated", "--no-project", "--prerelease", "allow"]
+    for requirement in (*BASE, *PEERS[name].requirements):
+        command += ["--with", requirement]
+    if PEERS[name].with_llmspan:
+        command += ["--with-editable", str(ROOT)]
+    return [*command, *runner, "python", str(HERE / "whole_program.py"), name, *options]
+
+
 def run_once(name: str, *, quick: bool) -> dict[str, Any]:
     """One round of a peer in its environment.
 
     Raises:
         subprocess.CalledProcessError: it failed; its ``stderr`` says why.
     """
-    command = ["uv", "run", "--quiet", "--isolated", "--no-project", "--prerelease", "allow"]
-    for requirement in (*BASE, *PEERS[name].requirements):
-        command += ["--with", requirement]
-    if PEERS[name].with_llmspan:
-        command += ["--with-editable", str(ROOT)]
-    command += ["python", str(HERE / "whole_program.py"), name, *(["--quick"] if quick else [])]
+    command = command_of(name, *(["--quick"] if quick else []))
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LLMSPAN_"))}
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=kept)
     line = next(line for line in done.stdout.splitlines() if line.startswith("JSON "))

@@ -1,12 +1,13 @@
 """What runs in a peer's environment for ``whole.py``: one peer, all series; prints one line of JSON.
 
-    python bench/whole_program.py llmspan [--quick]
+    python bench/whole_program.py llmspan [--quick | --count CALLS]
 
 The CPU time is that of all threads, until all that was recorded is flushed.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import statistics
@@ -17,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import sdk_calls
+from valgrind_marks import Marks
 from whole_peers import BASE, PEERS, Running
 
 #: the name of each series, its surface, chunks, seconds between two calls, and calls. A full garbage collection takes
@@ -37,6 +39,28 @@ SERIES = (
     ("chat, 500 chunks", "chat.completions, stream", 500, 0.0, 20),
     ("chat, 500 chunks, async", "chat.completions, async stream", 500, 0.0, 20),
 )
+
+
+#: the series whose instructions are counted, and the surface of each
+COUNTED = {"messages": "messages.create", "chat": "chat.completions.create"}
+
+
+def count(call: Callable[[], None], flush: Callable[[], object], title: str, calls: int) -> None:
+    """Have Valgrind write the instructions of so many calls, and of all that follows from them."""
+    marks = Marks()
+    for _ in range(30):
+        call()
+    flush()
+    gc.collect()
+    gc.disable()
+    marks.start()
+    marks.zero()
+    for _ in range(calls):
+        call()
+    flush()
+    marks.dump(f"{title}|{calls}")
+    marks.stop()
+    gc.enable()
 
 
 def figures(call: Callable[[], None], flush: Callable[[], object], pause: float, calls: int) -> dict[str, float]:
@@ -76,6 +100,11 @@ def main() -> None:
         sdk_calls.anthropic_options.clear()
     running = peer.set_up()
     surfaces = {surface.name: surface for surface in sdk_calls.surfaces("")}
+    if "--count" in sys.argv:
+        for title, surface_name in COUNTED.items():
+            call = wrapped_call(surfaces[surface_name], 0, running)
+            count(call, running.flush, title, int(sys.argv[-1]))
+        os._exit(0)
     found: dict[str, Any] = {}
     for title, surface_name, chunks, pause, calls in SERIES:
         surface = surfaces[surface_name]

@@ -18,6 +18,7 @@ sys.path.append(str(ROOT / "bench"))
 import gate
 import instructions
 import report
+import whole_instructions
 from run import PARTS
 
 CALL, STREAM = "instructions, messages, both, call", "instructions, messages, both, 500 chunks"
@@ -189,10 +190,25 @@ def test_counts_are_read_from_what_valgrind_writes(tmp_path: Path) -> None:
     assert row.ratio == round(1 + (150 + 500) / (100 + 5000), 4)
 
 
+def test_instructions_of_a_process_are_those_of_a_call(tmp_path: Path) -> None:
+    """Each series by its name, and for all but the bare SDK what a call adds to it."""
+    for name, line in {
+        "out.1": "Client Request: messages|40",
+        "out.2": "Client Request: chat|40",
+        "out": "Exit",
+    }.items():
+        (tmp_path / name).write_text(f"version: 1\ndesc: Trigger: {line}\n\nfn=(1) f\n0 1\n\ntotals: {len(line)}000\n")
+    assert whole_instructions._read(tmp_path) == {"messages": 27_000 // 40, "chat": 23_000 // 40}
+    table = whole_instructions.table_of(
+        {"bare SDK": {"messages": 1_000, "chat": 10}, "x": {"messages": 1_700, "chat": 5}}
+    )
+    assert table.splitlines()[2:] == ["| bare SDK | 1,000 | 10 |", "| x | 700 | -5 |"]
+
+
 def test_every_part_has_its_place_on_the_page() -> None:
     """docs/performance.md shows the table of each part, and states the gate's tolerances as they are."""
     page = (ROOT / "docs" / "performance.md").read_text()
-    assert re.findall(r"<!-- (\w+): begin -->", page) == ["whole", *PARTS, "million"]
+    assert re.findall(r"<!-- (\w+): begin -->", page) == ["whole", "whole_instructions", *PARTS, "million"]
     for part, tolerance in gate.TOLERANCES.items():
         (line,) = [line for line in page.splitlines() if line.startswith("| `") and f"`{part}`" in line and "%" in line]
         assert f"| {tolerance.share:.0%}".replace("%", " %") in line
