@@ -1,9 +1,9 @@
 """Spans of calls that are over, but whose last attributes the pipeline's worker sets before it ends them.
 
 To read the reply and to set the attributes is half of what a call would wait for because of us. The worker reads the
-same reply for the record anyway, a fifth of a second later at most. A span waits only where nobody can see the difference: if all processors
-of its provider collect spans for an exporter that runs in the background (:class:`BatchSpanProcessor`), and none of
-them is flushed or shut down meanwhile; either ends the spans that wait first. Why: docs/decisions/0067.
+same reply for the record anyway, a fifth of a second later at most. A span waits only where nobody can see the
+difference: if all processors of its provider collect spans for an exporter that runs in the background
+(:class:`BatchSpanProcessor`). To flush or to shut one of them down ends the spans that wait first. See decision 67.
 """
 
 from __future__ import annotations
