@@ -24,8 +24,8 @@ __all__ = [
     "SerialExecutor",
     "Thread",
     "allocate_lock",
-    "allocate_rlock",
     "cooperative_sleep",
+    "get_ident",
     "is_own_thread",
     "local",
     "original_module",
@@ -48,8 +48,8 @@ monotonic: Final[Callable[[], float]] = original_module("time").monotonic
 
 #: a lock of the operating system
 allocate_lock: Final[Callable[[], Any]] = _thread.allocate_lock
-#: one that the thread which has it may take again
-allocate_rlock: Final[Callable[[], Any]] = _thread.RLock
+#: the thread of the operating system that runs, also for a greenlet
+get_ident: Final[Callable[[], int]] = _thread.get_ident
 #: attributes for each thread of the operating system
 local: Final[Any] = _thread._local
 

@@ -9,23 +9,22 @@ difference: if all processors of its provider collect spans for an exporter that
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ._fork import ForkGroup
 from ._guard import guarded
-from ._native import allocate_rlock, cooperative_sleep
+from ._native import allocate_lock, cooperative_sleep, get_ident, monotonic
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-__all__ = ["SpanOwner", "deferred_spans", "sees_spans_late"]
+__all__ = ["SpanOwner", "accepts_deferred_spans", "deferred_spans"]
 
-#: seconds that a flush waits for the worker to end a span; it takes far less than one
+#: seconds that a flush waits for other threads to end spans, which takes far less than one
 _MOST_SECONDS: Final = 5.0
 #: types of our own processors that may get a span whenever it comes
-_PATIENT: Final[set[type]] = set()
-_UNKNOWN: Final = object()
+_ACCEPTING: Final[set[type]] = set()
 
 
 class SpanOwner(Protocol):
@@ -36,58 +35,72 @@ class SpanOwner(Protocol):
         ...
 
 
-def sees_spans_late(processor: type) -> type:
+def accepts_deferred_spans(processor: type) -> type:
     """Mark a class of span processors: it does not matter to it when it gets a span. A decorator."""
-    _PATIENT.add(processor)
+    _ACCEPTING.add(processor)
     return processor
 
 
 class DeferredSpans:
-    """See the module. One per process: :data:`deferred_spans`. ``defer`` takes no lock."""
+    """See the module. One per process: :data:`deferred_spans`. Only a flush waits for another thread."""
 
     def __init__(self) -> None:
-        #: ``id(owner)`` -> the owner
-        self._owners: dict[int, SpanOwner] = {}
-        #: held while a span is ended, so that a flush waits for the one that is being ended
-        self._lock = allocate_rlock()
         #: the processors of the latest span, as their provider has them, and whether it could wait
-        self._known: tuple[object, bool] = (_UNKNOWN, False)
+        self._known: tuple[object, bool] = (None, False)
+        self.after_fork_in_child()
         _instances.add(self)
 
-    def defer(self, span: Span, owner: SpanOwner) -> bool:
+    def after_fork_in_child(self) -> None:
+        """In a forked child: the spans that wait are the parent's."""
+        #: ``id(owner)`` -> the owner
+        self._owners: dict[int, SpanOwner] = {}
+        #: what is being ended: the thread that does so, and a lock that it releases afterwards, by ``id`` of the lock
+        self._ending: dict[int, tuple[int, Any]] = {}
+
+    def defer(self, span: Span | None, owner: SpanOwner) -> bool:
         """Leave the end of ``span`` to :meth:`end`, which gets the same ``owner``; False if it has to end now."""
         processors = getattr(getattr(span, "_span_processor", None), "_span_processors", None)
+        # A program may replace its threads by greenlets at any time. Those have locks in their spans that no thread may
+        # take.
+        if processors is None or cooperative_sleep() is not None:
+            return False
         known = self._known
         if known[0] is not processors:  # a provider makes a new tuple when a processor is added
-            known = self._known = processors, guarded("deferred_spans.look", self._can_wait, processors) or False
+            known = self._known = processors, self._can_wait(processors)
         if known[1]:
             self._owners[id(owner)] = owner
         return known[1]
 
     def end(self, owner: object) -> None:
-        """End the span that waits for ``owner``, if one does."""
+        """End the span that waits for ``owner``, if one does. It waits for no other thread, as callers do this, too."""
         if id(owner) in self._owners:
-            self._end_under_lock((id(owner),))
+            self._end(id(owner))
 
     def end_all(self) -> None:
-        """End all spans that wait at this moment, and wait for the one that another thread is ending."""
-        self._end_under_lock(list(self._owners))
+        """End all spans that wait at this moment, and wait for those that other threads are ending."""
+        for key in list(self._owners):
+            self._end(key)
+        self._wait_for_others(monotonic() + _MOST_SECONDS)
 
-    def _end_under_lock(self, keys: Iterable[int]) -> None:
-        lock = self._lock
-        is_locked = lock.acquire(timeout=_MOST_SECONDS)
+    def _end(self, key: int) -> None:
+        lock = allocate_lock()
+        lock.acquire()
+        self._ending[id(lock)] = get_ident(), lock  # before it waits no more: a flush finds it in one of the two
         try:
-            for key in keys:
-                owner = self._owners.pop(key, None)
-                if owner is not None:  # no other thread was faster
-                    guarded("deferred_spans.end", owner.end_span)
+            owner = self._owners.pop(key, None)
+            if owner is not None:  # no other thread was faster
+                guarded("deferred_spans.end", owner.end_span)
         finally:
-            if is_locked:
+            self._ending.pop(id(lock), None)  # not there in a child that was forked meanwhile
+            lock.release()
+
+    def _wait_for_others(self, deadline: float) -> None:
+        for thread, lock in list(self._ending.values()):
+            if thread != get_ident() and lock.acquire(timeout=max(0.0, deadline - monotonic())):
                 lock.release()
 
     def _can_wait(self, processors: object) -> bool:
-        # Greenlets have locks in their spans, which no thread may take.
-        if not isinstance(processors, tuple) or cooperative_sleep() is not None:
+        if not isinstance(processors, tuple):
             return False
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # slow to import, and imported if it is used
 
@@ -95,7 +108,7 @@ class DeferredSpans:
         for processor in cast("tuple[object, ...]", processors):
             if type(processor) is BatchSpanProcessor:  # a subclass may look at a span when it gets it
                 batching.append(processor)
-            elif type(processor) not in _PATIENT:
+            elif type(processor) not in _ACCEPTING:
                 return False
         for processor in batching:
             self._end_before(processor, "force_flush")
@@ -115,11 +128,6 @@ class DeferredSpans:
 
         end_and_call.ends_deferred_spans = True  # type: ignore[attr-defined]
         setattr(processor, name, end_and_call)
-
-    def after_fork_in_child(self) -> None:
-        """In a forked child: the spans that wait are the parent's."""
-        self._owners = {}
-        self._lock = allocate_rlock()
 
 
 _instances: Final = ForkGroup[DeferredSpans]()

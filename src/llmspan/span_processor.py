@@ -16,7 +16,7 @@ from . import pipeline
 from ._guard import guarded
 from ._identity_set import IdentitySet
 from .content import ContentPolicy
-from .deferred_spans import sees_spans_late
+from .deferred_spans import accepts_deferred_spans
 from .settings import Settings
 from .span_selection import SpanSelector
 
@@ -65,7 +65,7 @@ def submit_ended_span(span: ReadableSpan) -> None:
         guarded("spans.on_end", selector.on_end, span)
 
 
-@sees_spans_late
+@accepts_deferred_spans
 class _EndedSpanProcessor(SpanProcessor):
     """Offers all sampled spans. A provider has no way to take it off again: after shutdown it does nothing."""
 

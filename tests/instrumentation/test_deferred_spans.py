@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest import mock
 
 import httpx2
 import pytest
@@ -18,6 +20,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from llmspan import _guard
 from llmspan.deferred_spans import DeferredSpans
@@ -26,6 +29,7 @@ from llmspan.instrumentation import Observer
 from llmspan.instrumentation.anthropic import PROVIDER as ANTHROPIC
 from llmspan.instrumentation.openai import PROVIDER as OPENAI
 from llmspan.sink import PendingRecord
+from polling import until
 from replay import Pieces, client_for
 from scripted import Noting, pipeline_to
 from signals import RESOURCE
@@ -265,10 +269,12 @@ def test_the_worker_ends_spans_and_a_record_has_its_span() -> None:
 def test_a_call_that_finds_no_room_has_its_span_all_the_same(limit: dict[str, int]) -> None:
     """With the values of its response, which its record may have had to give up."""
     seen, pipeline = Seen(), pipeline_to(Noting(), **limit)
-    with traced(batch(seen), sink=pipeline) as program:
+    processor = batch(seen)
+    with traced(processor, sink=pipeline) as program:
         for _ in range(20):
             program.call()
-        program.provider.force_flush()
+        assert pipeline.flush(30)
+        BatchSpanProcessor.force_flush(processor)  # which ends no span that waits
         assert len(seen.spans) == 20
         assert all("gen_ai.usage.input_tokens" in values(span) for span in seen.spans)
     pipeline.close(5)
@@ -292,31 +298,88 @@ def test_a_call_after_the_end_of_the_pipeline_has_its_span_with_the_providers_en
         assert len(seen.spans) == 1
 
 
-def test_a_flush_waits_for_the_span_that_another_thread_is_ending() -> None:
-    begun, go = threading.Event(), threading.Event()
-    ended: list[str] = []
+class Slow:
+    """A call whose span takes until it is told to end."""
 
-    class Slow:
-        def end_span(self) -> None:
-            begun.set()
-            go.wait(30)
-            ended.append("slow")
+    def __init__(self) -> None:
+        self.has_begun, self.may_end = threading.Event(), threading.Event()
+        self.has_ended = False
 
-    spans, owner = DeferredSpans(), Slow()
-    span: Any = type("Span", (), {"_span_processor": type("Multi", (), {"_span_processors": ()})()})()
+    def end_span(self) -> None:
+        self.has_begun.set()
+        assert self.may_end.wait(30)
+        self.has_ended = True
+
+
+@contextmanager
+def ending(owner: Slow, spans: DeferredSpans) -> Generator[None]:
+    """While another thread is ending the span of ``owner``."""
+    span: Any = SimpleNamespace(_span_processor=SimpleNamespace(_span_processors=()))
     assert spans.defer(span, owner)
-    worker = threading.Thread(target=spans.end, args=(owner,))
-    worker.start()
-    assert begun.wait(30)
-    flusher = threading.Thread(target=lambda: (spans.end_all(), ended.append("flushed")))
-    flusher.start()
-    go.set()
-    flusher.join(30)
-    worker.join(30)
-    assert ended == ["slow", "flushed"]
+    thread = threading.Thread(target=spans.end, args=(owner,))
+    thread.start()
+    assert owner.has_begun.wait(30)
+    try:
+        yield
+    finally:
+        owner.may_end.set()
+        thread.join(30)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_flush_waits_for_the_span_that_another_thread_is_ending() -> None:
+    spans, owner, seen = DeferredSpans(), Slow(), list[bool]()
+    with ending(owner, spans):
+        flush = threading.Thread(target=lambda: (spans.end_all(), seen.append(owner.has_ended)))
+        flush.start()
+        until(lambda: sys._current_frames()[flush.ident or 0].f_code.co_name == "_wait_for_others")
+        owner.may_end.set()
+        flush.join(30)
+    assert seen == [True]
+
+
+def test_a_caller_does_not_wait_for_the_span_that_another_thread_is_ending() -> None:
+    """A caller whose call finds no room ends spans as well; the worker may be busy with a reply of many megabytes."""
+    spans, owner, own = DeferredSpans(), Slow(), Slow()
+    own.may_end.set()
+    span: Any = SimpleNamespace(_span_processor=SimpleNamespace(_span_processors=()))
+    with ending(owner, spans):
+        assert spans.defer(span, own)
+        spans.end(own)
+        spans.end(owner)
+        assert (own.has_ended, owner.has_ended) == (True, False)
+
+
+def test_what_ends_a_span_may_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function of the program that is called for the span's values, for example: it does not wait for itself."""
+    times = iter([0.0])  # there is no second look at the clock, which a wait for a span begins with
+    monkeypatch.setattr("llmspan.deferred_spans.monotonic", times.__next__)
+    spans, other = DeferredSpans(), Slow()
+    other.may_end.set()
+    span: Any = SimpleNamespace(_span_processor=SimpleNamespace(_span_processors=()))
+    flushed: list[bool] = []
+    owner: Any = SimpleNamespace(end_span=lambda: (spans.end_all(), flushed.append(other.has_ended)))
+    assert spans.defer(span, owner)
+    assert spans.defer(span, other)
+    spans.end(owner)
+    assert flushed == [True]
+
+
+def test_a_span_that_says_nothing_of_its_processors_costs_no_record() -> None:
+    """It may be of any library."""
+
+    class Odd(NonRecordingSpan):
+        @property
+        def _span_processor(self) -> Any:
+            raise ValueError("no attribute of this name")
+
+    odd = Odd(SpanContext(1, 2, is_remote=False))
+    sink = Held()
+    with traced(SimpleSpanProcessor(Seen()), sink=sink, fails=True) as program:
+        program.observer.tracer = cast("Any", SimpleNamespace(start_span=mock.Mock(return_value=odd)))
+        program.call()
+    assert len(sink.pending) == 1
+
+
 def test_a_forked_child_leaves_the_spans_that_wait_to_its_parent() -> None:
     seen = Seen()
     with traced(batch(seen)) as program:
@@ -324,9 +387,11 @@ def test_a_forked_child_leaves_the_spans_that_wait_to_its_parent() -> None:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            program.provider.force_flush()
-            os.write(writer, str(len(seen.spans)).encode())
-            os._exit(0)
+            try:
+                program.provider.force_flush()
+                os.write(writer, str(len(seen.spans)).encode())
+            finally:
+                os._exit(0)
         os.waitpid(child, 0)
         assert os.read(reader, 10) == b"0"
         program.provider.force_flush()

@@ -240,7 +240,8 @@ class Observer:
         """End the span of a call that is over and submit the call. If one of the two fails, the other still happens."""
         guarded("observer.release_request", release_request, call)
         finished, span = FinishedCall(call), call.span
-        if span is None or call.is_adopted or not deferred_spans.defer(span, finished):
+        has_own = span is not None and not call.is_adopted
+        if not (has_own and guarded("observer.defer_end", deferred_spans.defer, span, finished)):
             self.end_span(call)
         guarded("observer.submit", self._submit, finished)
 

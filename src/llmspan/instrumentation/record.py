@@ -132,10 +132,10 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
 
 def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """All values of the record except the payload, for a call that got ``reply``."""
-    return {**_ids(call), **_clean(call, _call_facts(call, reply) | _end_facts(call, reply))}
+    return {**_own_ids(call), **_clean(call, _call_facts(call, reply) | _end_facts(call, reply))}
 
 
-def _ids(call: Call) -> dict[str, Any]:
+def _own_ids(call: Call) -> dict[str, Any]:
     """The values that we make ourselves, in which there is nothing to clean; a background response has another id."""
     span_context = call.span_context or call.parent
     return {
