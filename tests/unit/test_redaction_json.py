@@ -19,6 +19,7 @@ from llmspan.redaction import (
     Redactor,
     credential_texts,
     has_credential_members,
+    json_text,
     map_json,
     mask_context,
     mask_credential_members,
@@ -318,7 +319,30 @@ def test_values_of_the_program() -> None:
     assert list(masked)[-1] == f"x {MASK}"
 
 
-@pytest.mark.parametrize("number", [1, 60, 500], ids=["few", "as many as are looked up together", "many"])
+@pytest.mark.parametrize("url", [
+    "/v1/files?api_key=planted", "files?a=b&token=planted", "//ann:planted@host/path", "https:/x?key=planted",
+    "https:\\/\\/ann:planted@host", "https:/\\/ann:planted@host", "x\\u003ftoken=planted", "\\u002f/ann:planted@host",
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["url", "base_uri", "endpoint"])
+def test_a_url_without_a_scheme_hides_no_credential(name: str, url: str) -> None:
+    """A path with a query, or a host, holds credentials as a whole URL does, however its slashes are written."""
+    text = f'{{"model":"m","{name}":"{url}"}}'
+    _, response, _ = ContentPolicy().apply_to_payloads(None, text)
+    assert has_credential_members(text)
+    assert response is not None
+    assert "planted" not in response
+
+
+def test_names_are_remembered_up_to_a_limit() -> None:
+    """Members that are named by a program's data cost no memory for ever, and hide no credential."""
+    for n in range(30):
+        assert not has_credential_members("{" + ",".join(f'"member_{n}_{m}":1' for m in range(500)) + "}")
+        assert has_credential_members('{"model":"m","api_key":"planted"}')
+    assert not has_credential_members("{" + ",".join(f'"other_{m}":1' for m in range(10_000)) + "}")
+    assert len(json_text._harmless) <= 4096
+
+
+@pytest.mark.parametrize("number", [1, 60, 500, 5000], ids=["few", "more", "many", "more than are remembered"])
 @pytest.mark.parametrize("end", ["", " "], ids=["plain", "space before the colon"])
 def test_a_credential_among_any_number_of_members(number: int, end: str) -> None:
     """However many names a text has, one that holds a credential is seen, and without one none is."""

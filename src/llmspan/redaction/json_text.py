@@ -29,10 +29,10 @@ _JSON_MASK: Final = json.dumps(MASK)
 _CONVERSATION: Final = frozenset(
     {"messages", "input", "system", "instructions", "prompt", "contents", "choices", "output", "content"}
 )
-#: the names of an object without escapes. A match ends before the quote behind the name: the next may begin with it
-_names_of_object: Final = re.compile(r'"([^"]*+)(?="[ \t\r\n]*+:)').findall
 #: the end of a name that has space before its colon, which is escaped where the JSON text is a string of another one
 _SPACED_NAME_END: Final = re.compile(r'"(?:[ \t\r\n]|\\++[nrt])++:')
+#: one of these is in a text without escapes that has such an end; to look for one character is fast
+_SIGNS_OF_SPACE: Final = ("\n", "\t", "\r", " :")
 #: what the quote that opens a name can follow: nothing is said of one that is not escaped
 _BEFORE_NAME: Final = frozenset({"", "{", ",", " ", "\t", "\r", "\n"})
 #: a quote that is escaped in a JSON text within JSON texts has one less than a power of two
@@ -41,8 +41,9 @@ _MOST_BACKSLASHES: Final = 32
 _LONGEST_NAME: Final = 200
 #: names that a scan remembers: an object may have one for each of a million keys
 _MOST_NAMES: Final = 1000
-#: so many names at most are looked up together, as a set
-_MOST_REMEMBERED: Final = 64
+#: names that are remembered because neither a credential nor a URL stands under them
+_MOST_HARMLESS: Final = 4096
+_harmless: Final[set[str]] = set()
 #: a container of more characters is not read on the caller's thread: its members are looked at one by one
 _LARGEST_CONTAINER: Final = 64 * 1024
 #: schemas within schemas that are looked into, so that a text is never read more often than this
@@ -60,26 +61,28 @@ def has_credential_members(text: str) -> bool:
     before a colon, so the names of JSON texts within ``text`` are among them.
     """
     is_escaped = "\\" in text
-    if not is_escaped and text.startswith('{"'):  # as most texts
-        return _may_names_hold(frozenset(_names_of_object(text)), holds_url="://" in text)
-    holds_url = "://" in text or (is_escaped and (":\\/" in text or "\\u00" in text))
-    pieces = _before_name_ends(text)
+    # what a URL without a scheme needs to hold a credential: a host, or a query
+    holds_url = "//" in text or "?" in text or (is_escaped and ("\\/" in text or "\\u00" in text))
+    pieces = text.split('":')  # each ends with a name
+    pieces.pop()
+    if any(map(text.__contains__, _SIGNS_OF_SPACE)) or is_escaped:
+        pieces += _before_spaced_name_ends(text)
     if is_escaped and '\\"' in text:
         return _may_hold(_names(pieces), holds_url)
-    return _may_names_hold(frozenset([piece[piece.rfind('"') + 1 :] for piece in pieces]), holds_url=holds_url)
+    return _may_names_hold([piece.rpartition('"')[2] for piece in pieces], holds_url)
 
 
-def _may_names_hold(names: frozenset[str], *, holds_url: bool) -> bool:
-    if max(map(len, names), default=0) > _LONGEST_NAME:
-        names = frozenset([name[:_LONGEST_NAME] for name in names])
-    if len(names) <= _MOST_REMEMBERED:
-        return _may_plain_names_hold(names, holds_url)
-    return _may_hold({("", name) for name in names}, holds_url)
-
-
-@lru_cache(maxsize=256)  # the requests of a program have the same members, and so have the responses
-def _may_plain_names_hold(names: frozenset[str], holds_url: bool) -> bool:
-    return _may_hold({("", name) for name in names}, holds_url)
+def _may_names_hold(names: list[str], holds_url: bool) -> bool:
+    if _harmless.issuperset(names):  # the requests of a program have the same members, and so have the responses
+        return False
+    unknown = {("", name[:_LONGEST_NAME]) for name in names}
+    if _may_hold(unknown, holds_url=True):
+        return _may_hold(unknown, holds_url)
+    if len(_harmless) + len(unknown) > _MOST_HARMLESS:
+        _harmless.clear()
+    if len(unknown) <= _MOST_HARMLESS and max(map(len, names)) <= _LONGEST_NAME:
+        _harmless.update(names)
+    return False
 
 
 def _may_hold(names: set[tuple[str, str]], holds_url: bool) -> bool:
@@ -100,14 +103,12 @@ def _may_hold_url(before_and_name: tuple[str, str]) -> bool:
     return is_url_name(before_and_name[1].rstrip("\\"))
 
 
-def _before_name_ends(text: str) -> list[str]:
-    """The texts before the ends of members' names; each ends with a name."""
-    pieces = text.split('":')
-    pieces.pop()
-    if text.count(":") != len(pieces):
-        pieces += [text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
-                   for match in _SPACED_NAME_END.finditer(text)]  # fmt: skip
-    return pieces
+def _before_spaced_name_ends(text: str) -> list[str]:
+    """The texts before the ends of names that have space before their colon; each ends with a name."""
+    return [
+        text[max(0, text.rfind('"', 0, match.start()) - _MOST_BACKSLASHES) : match.start()]
+        for match in _SPACED_NAME_END.finditer(text)
+    ]
 
 
 def _names(pieces: list[str]) -> set[tuple[str, str]]:

@@ -112,7 +112,7 @@ _EMAIL: Final = re.compile(
     rf"(?<![\w.%+'{_MARKS}-])[\w.%+'{_MARKS}-]++[@\uff20](?:[\w{_MARKS}-]++[.\u3002\uff0e\uff61])+"
     rf"(?:xn--[A-Za-z0-9-]++|[^\W\d_](?:[^\W\d_]|[{_MARKS}])++)"
 )
-_USERINFO: Final = re.compile(r"(?<=://)[^\s/?#@\"'<>\\]++(?=@)")
+_USERINFO: Final = re.compile(r"(?<=//)[^\s/?#@\"'<>\\]++(?=@)")
 _PARAMETER: Final = re.compile(r"(?<=[?&;#])([A-Za-z0-9_.~-]++)=([^&;#\s\"'<>\\]++)")
 _ASSIGNMENT: Final = re.compile(
     r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}([:=])\s{0,3}"
@@ -125,7 +125,7 @@ _LONGEST_ID: Final = 100
 #: ``a@b.cc`` is the shortest text that any pattern finds
 _SHORTEST_MATCH: Final = 6
 #: what is in every ASCII text that the patterns for keys and URLs find something in
-_SIGNS: Final = ("://", "=", "\\", "%", "&", "\x1b", *_KEY_SIGNS)
+_SIGNS: Final = ("//", "=", "\\", "%", "&", "\x1b", *_KEY_SIGNS)
 _find_sign: Final = re.compile("|".join(map(re.escape, _SIGNS))).search
 #: ids are made of words and of UUIDs, whose longest run has twelve
 _LONG_RUN: Final = re.compile(r"(?<![A-Za-z0-9_])(?=[A-Za-z_]*+[0-9])[A-Za-z0-9_]{16,}")
@@ -147,7 +147,7 @@ def find_long_keys(text: str) -> Iterator[Span]:
 
 def find_url_credentials(text: str) -> Iterator[Span]:
     """The userinfo of URLs (RFC 3986, section 3.2.1), and those of their parameters that are credentials."""
-    if "://" in text and "@" in text:
+    if "//" in text and "@" in text:
         yield from (match.span() for match in _USERINFO.finditer(text))
     if "=" in text:
         yield from (match.span(2) for match in _PARAMETER.finditer(text) if is_credential_parameter(match[1]))
