@@ -64,11 +64,19 @@ class DeferredSpans:
         # take.
         if processors is None or cooperative_sleep() is not None:
             return False
-        known = self._known
-        if known[0] is not processors:  # a provider makes a new tuple when a processor is added
-            known = self._known = processors, self._can_wait(processors)
-        if known[1]:
+        can_wait = self.are_background(processors)
+        if can_wait:
             self._owners[id(owner)] = owner
+        return can_wait
+
+    def are_background(self, processors: object) -> bool:
+        """Whether it does not matter to these processors, as a provider has them, when they see a span and its values.
+
+        Theirs is a tuple, and another one when a processor is added.
+        """
+        known = self._known
+        if known[0] is not processors:
+            known = self._known = processors, self._can_wait(processors)
         return known[1]
 
     def end(self, owner: object) -> None:

@@ -37,6 +37,7 @@ from .peers.late_spans import strip_usage_from_late_span
 from .peers.recorded_spans import claim_span, mark_response_recorded, release_span
 from .record import facts_for_span, release_request
 from .request_metadata import CALLER_TYPES, with_request_metadata
+from .span_attributes import set_attributes, start_span
 from .suppression import count_suppressed_call
 
 
@@ -152,11 +153,12 @@ class Observer:
             attributes = semconv.with_old_names(attributes, self.compat)
         parent_context = (current if below is None else below).get_span_context()
         call.parent = parent_context if parent_context.is_valid else None
-        call.span = self.tracer.start_span(
+        call.span = start_span(
+            self.tracer,
             semconv.span_name(route.operation, call.model),
+            attributes,
             context=None if below is None else trace.set_span_in_context(below),
             kind=SpanKind.CLIENT,
-            attributes=attributes,
             start_time=call.started_at,
         )
         span_context = call.span.get_span_context()
@@ -287,7 +289,7 @@ class Observer:
             existing: Mapping[str, Any] = getattr(span, "attributes", None) or {}
             span.set_attributes({name: value for name, value in attributes.items() if name not in existing})
             return
-        span.set_attributes(attributes)
+        set_attributes(span, attributes)
         if facts["status"] == "error":
             span.set_status(Status(StatusCode.ERROR, facts["error_message"] or facts["error_type"]))
 
