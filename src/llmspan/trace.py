@@ -7,19 +7,18 @@ key: however often a record is delivered, a store holds it once.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import repeat
-from operator import attrgetter, call, itemgetter
+from operator import attrgetter, itemgetter
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from . import _json
 from ._clock import SECOND
 from ._ids import new_id
+from ._unchecked import unchecked_constructor
 from .errors import RecordError
 from .notebook_html import facts_table
 from .printable import json_printable
@@ -124,14 +123,12 @@ class ProviderTrace:
     def of_fields(cls, values: Mapping[str, Any]) -> ProviderTrace:
         """The record with these values, one for each field; others are ignored, and none is checked.
 
-        In a fraction of the constructor's time, which looks up each field by its name: a record is made of every call.
+        In a fraction of the constructor's time: a record is made of every call.
 
         Raises:
             KeyError: a field has no value.
         """
-        record = object.__new__(cls)
-        deque(map(_call, _FIELD_SETTERS, repeat(record), _field_values(values)), maxlen=0)  # a loop without bytecodes
-        return record
+        return _record_of(_field_values(values))
 
     @property
     def started(self) -> datetime:
@@ -155,7 +152,11 @@ class ProviderTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """All :data:`KEYS`, flat, with plain values; payloads stay JSON text, ``started_at`` an integer."""
-        values: dict[str, Any] = dict(zip(KEYS, _values(self), strict=True))
+        return dict(zip(KEYS, _in_order(self.flat_values()), strict=True))
+
+    def flat_values(self) -> dict[str, Any]:
+        """As :meth:`to_dict`, in any order, which takes half of the time."""
+        values: dict[str, Any] = dict(zip(_UNORDERED_KEYS, _values(self) + _usage_values(self.usage), strict=True))
         values["agent_tags"] = list(self.agent_tags)
         values["finish_reasons"] = list(self.finish_reasons)
         return values
@@ -214,10 +215,7 @@ class ProviderTrace:
 
 _FIELDS: Final = tuple(field.name for field in fields(ProviderTrace))
 _field_values: Final = itemgetter(*_FIELDS)
-_call: Final[Callable[..., Any]] = call
-_FIELD_SETTERS: Final[tuple[Callable[[ProviderTrace, Any], None], ...]] = tuple(
-    vars(ProviderTrace)[name].__set__ for name in _FIELDS
-)
+_record_of: Final = unchecked_constructor(ProviderTrace)
 
 PAYLOAD_KEYS: Final = ("request_json", "response_json")
 
@@ -266,7 +264,11 @@ def _keys() -> tuple[str, ...]:
 
 #: The record's keys, in the order of the canonical JSON form; the same in every store. Payloads come last.
 KEYS: Final = _keys()
-_values: Final = attrgetter(*(f"usage.{_USAGE_KEYS[key]}" if key in _USAGE_KEYS else key for key in KEYS))
+_PLAIN_FIELDS: Final = tuple(name for name in _FIELDS if name != "usage")
+_UNORDERED_KEYS: Final = (*_PLAIN_FIELDS, *_USAGE_KEYS)
+_values: Final[Callable[[ProviderTrace], tuple[Any, ...]]] = attrgetter(*_PLAIN_FIELDS)
+_in_order: Final = itemgetter(*KEYS)
+_usage_values: Final = attrgetter(*_USAGE_KEYS.values())
 
 
 def _kinds() -> dict[str, Kind]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, Literal
+
+from ._unchecked import unchecked_constructor
 
 __all__ = ["KNOWN_COUNTS", "Usage", "UsageSource", "merge_reports"]
 
@@ -246,7 +249,7 @@ class Usage:
             counts = {path: count for path, count in counts.items() if count or path not in _COPIES}
         five = _disjoint(counts) or (_anthropic(counts) if anthropic else _openai(raw_counts, counts))
         details = _named(counts, _TTL_SPLIT if stale_split else _NOTHING)
-        return cls(**five, details=details, source="provider" if final else "partial", raw=raw_counts)
+        return _usage_of((*map(five.get, _FIVE), details, "provider" if final else "partial", raw_counts))
 
     def as_partial(self) -> Usage:
         """The same numbers, marked as a lower bound."""
@@ -262,6 +265,10 @@ class Usage:
             source="partial",
             raw=self.raw,
         )
+
+
+_FIVE: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_usage_of: Final = unchecked_constructor(Usage)
 
 
 def merge_reports(reports: Iterable[Raw]) -> dict[str, Any]:
@@ -337,8 +344,17 @@ _RESPONSES: Final = _paths("input_tokens_details", "output_tokens_details", "inp
 
 
 def _openai(raw: Raw, counts: Mapping[str, int]) -> dict[str, int | None]:
-    paths = _CHAT if "prompt_tokens" in raw or "completion_tokens" in raw else _RESPONSES
-    return {name: next((counts[path] for path in places if path in counts), None) for name, places in paths.items()}
+    paths = _paths_of(tuple(counts), "prompt_tokens" in raw or "completion_tokens" in raw)
+    return {name: None if path is None else counts[path] for name, path in paths}
+
+
+@lru_cache(maxsize=256)  # the reports of a model have the same members
+def _paths_of(reported: tuple[str, ...], is_chat: bool) -> tuple[tuple[str, str | None], ...]:
+    """Where each of the five numbers stands, if these paths are reported."""
+    return tuple([
+        (name, next((path for path in places if path in reported), None))
+        for name, places in (_CHAT if is_chat else _RESPONSES).items()
+    ])  # fmt: skip
 
 
 def _named(counts: Mapping[str, int], skip: frozenset[str]) -> dict[str, int]:

@@ -65,13 +65,13 @@ _is_set: Final = partial(is_not, None)
 
 
 def encode(record: ProviderTrace) -> dict[str, Cell]:
-    """The row of a record, one cell a key.
+    """The row of a record, one cell a key, in any order.
 
     Raises:
         PermanentError: a number is not a whole number of 64 bits; the message names the record and the key.
     """
     yield_gil()
-    row = record.to_dict()
+    row = record.flat_values()
     # Most values are their cells already, which is asked of all texts, and of all integers, at once.
     if not _are_plain_texts(list(filter(_is_set, _texts(row)))):
         row |= {key: _cell(record.id, key, row[key]) for key in _TEXTS if not _is_plain_text(row[key])}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from ...trace import KEYS, ProviderTrace
@@ -18,6 +19,7 @@ __all__ = ["as_rows", "token"]
 
 _TAGS: Final = KEYS.index("agent_tags")
 _REASONS: Final = KEYS.index("finish_reasons")
+_in_order: Final = itemgetter(*KEYS)
 #: lists of no more and no longer texts are below every cap
 _USUAL_ITEMS: Final = 50
 _USUAL_LENGTH: Final = 256
@@ -31,7 +33,7 @@ def as_rows(traces: Sequence[ProviderTrace]) -> list[list[Any]]:
     """
     rows: dict[Cell, list[Any]] = {}
     for record in traces:
-        cells: list[Any] = list(encode(record).values())
+        cells: list[Any] = list(_in_order(encode(record)))
         for at, texts in ((_TAGS, record.agent_tags), (_REASONS, record.finish_reasons)):
             # Texts as they mostly are need no detour; what is left of others is known after it.
             usual = len(texts) <= _USUAL_ITEMS and all(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -39,6 +40,8 @@ _AT: Final = KEYS.index("started_at")
 _COLUMNS: Final = (*KEYS[:_AT], "started_at", "started_at_ns", *KEYS[_AT + 1 :], *PRICE_COLUMNS)
 _NAMES: Final = ", ".join(_COLUMNS)
 _STREAM: Final = _COLUMNS.index("stream")
+#: the cells of a row of :func:`~llmspan.backends.rows.encode`
+_in_order: Final = itemgetter(*KEYS, *PRICE_COLUMNS)
 #: the binary forms: that of json is text, that of a timestamp microseconds
 _KINDS: Final = {**KINDS, "price_facts": "text"}
 _TYPES: Final = [{"integer": "int8", "boolean": "bool"}.get(_KINDS.get(name, "integer"), "text") for name in _COLUMNS]
@@ -403,7 +406,7 @@ class Store:
             cells = with_price_columns(record, encode(record))
             if not self._keep_payload:
                 cells |= _NO_PAYLOAD
-            row: list[Any] = list(cells.values())
+            row: list[Any] = list(_in_order(cells))
             row.insert(_AT, row[_AT])
             row[_STREAM] = bool(row[_STREAM])
             yield row
