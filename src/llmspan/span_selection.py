@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -50,18 +49,21 @@ _STATUS: Final[Mapping[StatusCode, SpanStatus]] = {
 _BETWEEN: Final = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
 
 
-@dataclass(slots=True)
 class _Trace:
-    """What is known of one trace."""
+    """What is known of one trace. One is made for each call that has no span above it."""
 
-    touched: float = 0.0
-    #: ended spans that are not wanted yet, with their sizes, by their ids
-    waiting: dict[int, tuple[ReadableSpan, int]] = field(default_factory=dict[int, tuple[ReadableSpan, int]])
-    # Plain dictionaries: two thousand traces are remembered, and an ordered one is looked at by each full collection.
-    #: ids of spans above calls and above spans that are stored, which have not ended yet
-    wanted: dict[int, None] = field(default_factory=dict[int, None])
-    #: ids of the spans of calls, and of spans that were selected: they are not selected again
-    known: dict[int, None] = field(default_factory=dict[int, None])
+    __slots__ = ("known", "touched", "waiting", "wanted")
+
+    def __init__(self) -> None:
+        self.touched = 0.0
+        #: ended spans that are not wanted yet, with their sizes, by their ids
+        self.waiting: dict[int, tuple[ReadableSpan, int]] = {}
+        # Plain dictionaries: two thousand traces are remembered, and an ordered one is looked at by each full
+        # collection.
+        #: ids of spans above calls and above spans that are stored, which have not ended yet
+        self.wanted: dict[int, None] = {}
+        #: ids of the spans of calls, and of spans that were selected: they are not selected again
+        self.known: dict[int, None] = {}
 
 
 class SpanSelector:
@@ -128,7 +130,8 @@ class SpanSelector:
             if own in trace.waiting:
                 self._release(trace, own)
         # Spans that ended before this call did may be unread: a parent of a stream may be among them.
-        self.read()
+        if self._ended or len(self._call_traces) > _MOST_TRACES:
+            self.read()
         if parent:
             self._select(trace, (parent,))
         if is_first and trace.waiting:
@@ -235,7 +238,10 @@ class SpanSelector:
 def _is_of_recorded_call(span: ReadableSpan) -> bool:
     """Whether it is a span of ours: the record of its call says all that is asked of it here."""
     scope = span.instrumentation_scope
-    return scope is not None and scope.name == semconv.SCOPE and semconv.RECORD_ID in (span.attributes or {})
+    if scope is None or scope.name != semconv.SCOPE:
+        return False
+    attributes = span.attributes
+    return attributes is not None and semconv.RECORD_ID in attributes
 
 
 def _touch(traces: OrderedDict[int, _Trace], trace_id: int, trace: _Trace | None) -> _Trace:

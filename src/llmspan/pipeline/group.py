@@ -44,9 +44,9 @@ class RecordGroup:
         self._bytes += size_of(record)
         self._records.append((record, workers))
 
-    def is_full(self, settings: Settings) -> bool:
-        """Whether it is time to hand the records on."""
-        max_items, max_bytes = batch_limits(settings)
+    def is_full(self, limits: tuple[int, int]) -> bool:
+        """Whether it is time to hand the records on; ``limits`` are those of :func:`batch_limits`."""
+        max_items, max_bytes = limits
         is_large = len(self._records) >= max_items or self._bytes >= max_bytes
         return is_large or monotonic() - self._since >= _MAX_SECONDS
 

@@ -75,7 +75,8 @@ class Pipeline:
 
     def _take_settings(self, settings: Settings) -> None:
         self._settings = settings
-        self._batch_limits = batch_limits(settings, _LINGER_ITEMS)
+        self._linger_limits = batch_limits(settings, _LINGER_ITEMS)
+        self._group_limits = batch_limits(settings)
 
     def add(self, backend: Backend) -> bool:
         """Deliver to ``backend`` too; False if records go to that place already."""
@@ -113,7 +114,7 @@ class Pipeline:
             self._count_evicted()
         if self._thread is None:
             guarded("pipeline.start", self.ensure_started)  # at the very end of a program none can be started
-        max_items, max_bytes = self._batch_limits
+        max_items, max_bytes = self._linger_limits
         if not self._wake_signal.lingers or len(self._inbox) >= max_items or self._bytes >= max_bytes:
             self._wake_signal.wake()
         if held_records:
@@ -351,13 +352,14 @@ class Pipeline:
         if self._spool_writer is not None and (not self._is_spool_open or self._spool_writer.has_more):
             self._is_spool_open = self._spool_writer.open(self._workers)
         while self._deferred or self._inbox or self._waiters:
-            waiters = list(self._waiters)  # before the deferred functions: those that they wait for are there
+            # before the deferred functions: those that they wait for are there
+            waiters = [waiter for waiter in list(self._waiters) if waiter.position is None]
             while self._deferred:
                 self._run_deferred(self._deferred.popleft())
             if waiters:
                 self._place_waiters(waiters)
             self._process_next()
-            if self._waiters:
+            if self._waiters and not self._group:  # they wait for what is in it
                 self._release_waiters()
         for worker in self._workers:
             worker.report()
@@ -380,7 +382,7 @@ class Pipeline:
         if item is not None:
             yield_gil()
             self._build_record(item)
-        if self._group and (not self._inbox or self._group.is_full(self._settings)):
+        if self._group and (not self._inbox or self._group.is_full(self._group_limits)):
             self._store_group()
 
     def _place_waiters(self, waiters: list[FlushWaiter]) -> None:
