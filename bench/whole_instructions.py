@@ -5,7 +5,8 @@
 
 As ``whole.py``, but counted by Valgrind: all threads, until all that was recorded is flushed, without what the garbage
 collector does. A count says nothing of caches, and repeats within two percent, however busy the machine is. Valgrind
-is slow, so llmspan waits longer for further calls: as many come together as at full speed.
+is slow, so llmspan waits longer for further calls: as many come together as at full speed. For the same reason there is
+no status file, which is written once a second whatever the calls: that would be once for every few of them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def count(name: str, calls: int) -> dict[str, int]:
         valgrind.append(f"--callgrind-out-file={folder}/out")
         command = command_of(name, "--count", str(calls), runner=valgrind)
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LLMSPAN_"))}
-        environ |= {"PYTHONHASHSEED": "0", "LLMSPAN_LINGER": "10"}
+        environ |= {"PYTHONHASHSEED": "0", "LLMSPAN_LINGER": "10", "LLMSPAN_STATUS_DIR": "off"}
         subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environ)
         return _read(Path(folder))
 

@@ -115,6 +115,10 @@ class CallMetrics:
 
     def _is_listened_to(self) -> bool:
         """Whether a meter provider is set up: that of the API alone does nothing."""
+        # Until a provider is set, the API's meter has no real one. To ask for the provider takes longer: it looks at
+        # the environment each time.
+        if getattr(self._meter, "_real_meter", self._meter) is None:
+            return False
         provider = self._given or metrics.get_meter_provider()
         return not type(provider).__module__.startswith("opentelemetry.metrics")
 

@@ -6,6 +6,7 @@ the value and what would be right; it is raised when the settings are loaded, th
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -131,20 +132,27 @@ class Settings:
 class DynamicSetting:
     """The current value of a setting that a running program may change by its variable.
 
-    A value that cannot be read changes nothing; it is logged once.
+    A value that cannot be read changes nothing; it is logged once. It is asked for at each call: of ``os.environ`` the
+    stored form is compared, as to decode a variable, or to raise that there is none, takes longer than all the rest.
     """
 
     def __init__(self, name: str, value: Any, environ: Mapping[str, str] = os.environ) -> None:
         (self._setting,) = (setting for setting in TABLE if setting.name == name)
         self._environ = environ
-        self._text = environ.get(self._setting.env)
+        stored: dict[Any, Any] | None = getattr(environ, "_data", None)
+        if stored is None:
+            self._read = functools.partial(environ.get, self._setting.env)
+        else:
+            self._read = functools.partial(stored.get, os.environ.encodekey(self._setting.env))
+        self._last_read = self._read()
         self._value = value
 
     def __call__(self) -> Any:
         """The value."""
-        setting, text = self._setting, self._environ.get(self._setting.env)
-        if text != self._text:
-            self._text = text
+        read = self._read()
+        if read != self._last_read:
+            self._last_read = read
+            setting, text = self._setting, self._environ.get(self._setting.env)
             try:
                 self._value = setting.read(setting.default if text is None else text, f"{setting.env}=")
             except SettingsError as error:

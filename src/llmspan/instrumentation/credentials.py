@@ -11,7 +11,6 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final
 
 from .._json import dumps
@@ -27,9 +26,6 @@ _SEPARATORS: Final = re.compile(r"[\s;=,]+")
 _MIN_LENGTH: Final = 16
 _MIN_LENGTH_OF_FAILURE: Final = 8
 _NO_CREDENTIALS: Final = ExactMask()
-
-_first: Final = itemgetter(0)
-_second: Final = itemgetter(1)
 
 #: names and values as they are sent
 Headers = Iterable[tuple[bytes, bytes]]
@@ -64,10 +60,12 @@ def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator
 
 def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:
     """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
-    pairs = list(headers)
-    values = list(map(_second, pairs))
-    indices = _secret_indices(tuple(map(_first, pairs)), include_suspected)
-    if b"\n{" in b"\n".join([b"", *values]):  # rarely
+    names_and_values = tuple(zip(*headers, strict=True))
+    if not names_and_values:
+        return []
+    names, values = names_and_values
+    indices = _secret_indices(names, include_suspected)
+    if max(values) >= b"{":  # rarely: all that begins with letters, digits or spaces is less
         return [value for index, value in enumerate(values) if index in indices or value.startswith(b"{")]
     return [values[index] for index in indices]
 

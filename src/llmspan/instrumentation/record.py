@@ -27,6 +27,8 @@ from .credentials import call_credentials
 from .sent_request import KeptRequest, SentRequest
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
+#: kinds of requests that hold on to nothing else
+_RELEASED: Final = (bytes, SentRequest)
 #: characters of a message that are masked; what a record may hold is cut afterwards
 _MESSAGE_LIMIT: Final = 16_384
 
@@ -43,7 +45,7 @@ def facts_for_span(call: Call) -> dict[str, Any]:
 def release_request(call: Call) -> None:
     """Let go of the HTTP client's request, as far as it is not needed for the record of a call that is over."""
     content = call.request_bytes
-    if content is not None and not isinstance(call.request, bytes | SentRequest):
+    if content is not None and not isinstance(call.request, _RELEASED):
         call.request = KeptRequest(call.request, content)
 
 
