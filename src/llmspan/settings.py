@@ -139,7 +139,7 @@ class DynamicSetting:
     def __init__(self, name: str, value: Any, environ: Mapping[str, str] = os.environ) -> None:
         (self._setting,) = (setting for setting in TABLE if setting.name == name)
         self._environ = environ
-        stored: dict[Any, Any] | None = getattr(environ, "_data", None)
+        stored: dict[Any, Any] | None = getattr(environ, "_data", None) if environ is os.environ else None
         if stored is None:
             self._read = functools.partial(environ.get, self._setting.env)
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -256,9 +258,11 @@ def test_bad_override(override, start):
 
 
 @pytest.mark.peer_fault("U1")
-def test_a_live_setting(caplog):
+@pytest.mark.parametrize("is_own", [True, False], ids=["a mapping", "the process's variables"])
+def test_a_live_setting(caplog, monkeypatch, is_own):
     """A variable that changes, or goes, is obeyed; a value that cannot be read is told once, and changes nothing."""
-    environ = {CAPTURE: "SPAN_ONLY"}
+    environ = {CAPTURE: "SPAN_ONLY"} if is_own else os.environ
+    monkeypatch.setenv(CAPTURE, "SPAN_ONLY")
     mode = DynamicSetting("otel_instrumentation_genai_capture_message_content", "SPAN_ONLY", environ)
     assert mode() == "SPAN_ONLY"
     environ[CAPTURE] = "event_only"
@@ -269,6 +273,9 @@ def test_a_live_setting(caplog):
     assert line.startswith(f"llmspan: {CAPTURE}=everything: expected NO_CONTENT, SPAN_ONLY")
     assert line.endswith("It stays EVENT_ONLY.")
     del environ[CAPTURE]
+    assert mode() == "NO_CONTENT"
+    with mock.patch.dict(environ, {CAPTURE: "SPAN_ONLY"}, clear=True):
+        assert mode() == "SPAN_ONLY"
     assert mode() == "NO_CONTENT"
 
 
