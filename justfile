@@ -41,7 +41,7 @@ peers *options:
 pythons *versions:
     uv run python tests/pythons/run.py {{versions}}
 
-# the SDKs' own tests, bare and with llmspan active
+# the SDKs' own tests with llmspan active; those that do not pass, bare as well
 sdk-suites *options:
     uv run python tests/sdk_suites/run.py {{options}}
 

@@ -1,13 +1,12 @@
-"""The SDKs' own tests, bare and with llmspan active: no test may fail that passes bare.
+"""The SDKs' own tests with llmspan active: no test may fail that passes bare.
 
     python tests/sdk_suites/run.py                 # streaming, client, response and lib parts, of all SDKs
     python tests/sdk_suites/run.py --all openai    # everything but the tests that need a mock server
 
-Some of these tests fail now and then, by the time of day or the machine's load. So a test that passed bare and not
-active is run again, alone and then among the tests of its file. It is a new failure if it fails active more often than
-not and, whenever it does, passes bare in the very next run.
-
-The outcome of the bare tests is kept beside their environment, and asked for again with ``--fresh``.
+All are run active, and bare only those that did not pass then: what passes active needs no comparison. Some of these
+tests fail now and then, by the time of day or the machine's load. So a test that passed bare and not active is run
+again, alone and then among the tests of its file. It is a new failure if it fails active more often than not and,
+whenever it does, passes bare in the very next run.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from suites import ROOT, SUITES, Suite
 ROUNDS, ROUNDS_AMONG_OTHERS = 5, 3
 #: so many tests do not fail by chance
 MANY = 20
-#: of the tests that run bare, so many have to pass, or the suite says nothing
+#: of the tests, so many have to pass, or the suite says nothing
 MOST = 0.9
 #: seconds for one run; it takes some minutes
 PATIENCE = 3600
@@ -68,7 +67,6 @@ def main() -> int:
     parser.add_argument(
         "--all", action="store_true", help="all tests that need no mock server, not the core parts only"
     )
-    parser.add_argument("--fresh", action="store_true", help="run the bare tests again")
     parser.add_argument("-n", type=int, default=os.cpu_count() or 1, help="processes; one for each CPU by default")
     options = parser.parse_args()
     bad = [name for name in options.sdks or SUITES if not holds(SUITES[name], options)]
@@ -78,30 +76,28 @@ def main() -> int:
 def holds(suite: Suite, options: argparse.Namespace) -> bool:
     """Whether no test of the suite fails that passes bare; says so."""
     suite.prepare()
-    parts = suite.parts(everything=options.all)
-    bare = run_bare(suite, parts, options)
-    say(f"{suite.release}, bare: {bare}")
-    active = run(suite, parts, options.n, active=True)
+    active = run(suite, suite.parts(everything=options.all), options.n, active=True)
     say(f"{suite.release}, active: {active}")
+    bare = run_bare(suite, active, options.n)
+    say(f"{suite.release}, bare, those that did not pass: {bare}")
     suspects = {name for name in bare.names("passed") - active.names("passed") if not suite.allows(name)}
     confirmed = new_failures(suite, suspects, options.n)
     for name in sorted(suspects):
         say(f"  {'NEW FAILURE' if name in confirmed else 'failed, and then did not'}: {name}")
-    wrong = what_is_wrong(suite, bare, active)
+    wrong = what_is_wrong(suite, active)
     for line in wrong:
         say(f"  {line}")
-    both = " and ".join(f"{len(found.names('passed')):,} {how}" for found, how in ((bare, "bare"), (active, "active")))
-    say(f"{suite.release}: {both} tests passed, {len(confirmed)} newly failing")
+    say(f"{suite.release}: {len(active.names('passed')):,} tests passed active, {len(confirmed)} newly failing")
     return not confirmed and not wrong
 
 
-def what_is_wrong(suite: Suite, bare: Outcome, active: Outcome) -> list[str]:
+def what_is_wrong(suite: Suite, active: Outcome) -> list[str]:
     """What else there is against a run, in words."""
     failed_in = (item for report in active.reports for item in report["failures"].items())
     found = [f"DEFECT of llmspan in {test}: {hooks}" for test, hooks in failed_in if not suite.allows(test)]
-    passed, failed = len(bare.names("passed")), len(bare.names("failed"))
+    passed, failed = len(active.names("passed")), len(active.names("failed"))
     if passed < MOST * (passed + failed) or not passed:
-        found.append(f"NOT TESTED: of {passed + failed:,} tests only {passed:,} pass bare")
+        found.append(f"NOT TESTED: of {passed + failed:,} tests only {passed:,} pass")
     if not sum(report["spans"] for report in active.reports):
         found.append("NOT TESTED: llmspan was not at work, it made no span")
     return found
@@ -142,15 +138,10 @@ def files_of(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted({name.partition("::")[0] for name in names}))
 
 
-def run_bare(suite: Suite, parts: tuple[str, ...], options: argparse.Namespace) -> Outcome:
-    """What the tests come to without llmspan, or came to."""
-    kept = suite.folder / f"outcome-{'all' if options.all else 'core'}.json"
-    if kept.exists() and not options.fresh:
-        found = json.loads(kept.read_text())
-        return Outcome(found["tests"], found["seconds"])
-    outcome = run(suite, parts, options.n, active=False)
-    kept.write_text(json.dumps({"tests": outcome.tests, "seconds": outcome.seconds}))
-    return outcome
+def run_bare(suite: Suite, active: Outcome, processes: int) -> Outcome:
+    """What the tests that did not pass active, skipped ones too, come to without llmspan."""
+    doubtful = active.tests.keys() - active.names("passed")
+    return run(suite, files_of(doubtful), processes, active=False, only=doubtful) if doubtful else Outcome({}, 0.0)
 
 
 def run(

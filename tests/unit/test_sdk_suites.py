@@ -73,16 +73,33 @@ def outcome(runner: Any, passed: int, failed: int = 0, spans: int = 9, **failure
 
 
 def test_what_else_is_wrong(runner: Any) -> None:
-    """A hook that fails, a suite that does not run bare, and one at which llmspan was not there are no success."""
+    """A hook that fails, a suite of which little runs, and one at which llmspan was not there are no success."""
     suite = runner.SUITES["anthropic"]
-    good = outcome(runner, 100, 5)
-    assert runner.what_is_wrong(suite, good, good) == []
-    (defect,) = runner.what_is_wrong(suite, good, outcome(runner, 100, t1={"stream": 1}))
+    assert runner.what_is_wrong(suite, outcome(runner, 100, 5)) == []
+    (defect,) = runner.what_is_wrong(suite, outcome(runner, 100, t1={"stream": 1}))
     assert defect.startswith("DEFECT of llmspan in t1")
-    (nothing,) = runner.what_is_wrong(suite, outcome(runner, 0), good)
-    (little,) = runner.what_is_wrong(suite, outcome(runner, 80, 20), good)
-    (absent,) = runner.what_is_wrong(suite, good, outcome(runner, 100, spans=0))
+    (nothing,) = runner.what_is_wrong(suite, outcome(runner, 0))
+    (little,) = runner.what_is_wrong(suite, outcome(runner, 80, 20))
+    (absent,) = runner.what_is_wrong(suite, outcome(runner, 100, spans=0))
     assert all(line.startswith("NOT TESTED") for line in (nothing, little, absent))
+
+
+def test_bare_only_what_did_not_pass(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that failed or was skipped active is compared; one that passed is not, and none at all if all did."""
+    asked: list[tuple[tuple[str, ...], set[str]]] = []
+
+    def run(_suite: Any, parts: tuple[str, ...], _processes: int, *, active: bool, only: set[str]) -> Any:
+        assert not active
+        asked.append((parts, set(only)))
+        return runner.Outcome(dict.fromkeys(only, "passed"), 1.0)
+
+    monkeypatch.setattr(runner, "run", run)
+    results = {"a.py::t1": "passed", "a.py::t2": "failed", "b.py::t3": "skipped", "c.py::t4": "passed"}
+    bare = runner.run_bare(None, runner.Outcome(results, 1.0), 2)
+    assert asked == [(("a.py", "b.py"), {"a.py::t2", "b.py::t3"})]
+    assert bare.names("passed") == {"a.py::t2", "b.py::t3"}
+    assert runner.run_bare(None, runner.Outcome({"a.py::t1": "passed"}, 1.0), 2).tests == {}
+    assert len(asked) == 1
 
 
 def test_what_may_fail(runner: Any) -> None:
