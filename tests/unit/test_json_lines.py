@@ -18,7 +18,8 @@ from records import full_trace, make_trace, patient, traces
 
 
 def row_of(trace: ProviderTrace, **changes: Any) -> list[Any]:
-    return [*(encode(trace) | changes).values()]
+    cells = encode(trace) | changes
+    return [cells[key] for key in KEYS]
 
 
 def plain_line(row: list[Any]) -> str:

@@ -213,6 +213,34 @@ backend.shutdown()
     finish(start(script, path))
 
 
+def test_a_statement_that_hangs_holds_up_one_fork(path):
+    """A fork waits for a statement that has begun; the next ones do not wait for the same one again."""
+    script = """
+from llmspan.backends.sqlite import connection as module
+clock = [100.0]
+module.monotonic = lambda: clock[0]
+waits = []
+
+class Watched(type(backend._writer._lock)):
+    def acquire(self, timeout=None):
+        waits.append(timeout)
+        clock[0] += timeout or 0
+        return self._lock.acquire(blocking=False)
+
+backend._writer._lock = Watched()
+with backend._writer.use():
+    child(lambda: None)
+    first = len(waits)
+    assert sum(waits) >= module._FORK_TIMEOUT
+    child(lambda: None)
+    assert len(waits) == first + 1
+backend.write([trace("after")])
+backend.shutdown()
+"""
+    finish(start(script, path))
+    assert ids(path) == {"after"}
+
+
 def test_dropped_backends_are_not_kept(path):
     """The fork hooks do not keep a backend alive that nobody uses."""
     script = """

@@ -28,8 +28,12 @@ __all__ = ["SQLiteConnection", "transaction", "translate_errors"]
 
 #: Failures of the machine, not of the place: later it may work.
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM})
-#: How long a fork may wait for a statement that is running, so that the child does not inherit SQLite's locks.
-_FORK_TIMEOUT: Final = 1.0
+#: Seconds that a fork waits for a statement, and that one may have run for a fork to wait for it: a disk that hangs
+#: does not hold up each fork. A child that is forked in a transaction has SQLite's memory of its locks, and finds the
+#: file locked for as long as it lives. A busy disk takes more than a second for the first write, which makes the file.
+_FORK_TIMEOUT: Final = 5.0
+#: seconds between two looks at how long a statement runs
+_FORK_POLL: Final = 0.05
 #: the oldest schema that can be read as it is, if nobody may write to the file: later ones only add what sums can do
 #: without (see :meth:`SQLiteBackend.price_bounds`)
 _OLDEST_READ: Final = 3
@@ -46,6 +50,18 @@ _STATEMENT_ERRORS: Final = (sqlite3.DatabaseError, sqlite3.InterfaceError, Overf
 _creating = Lock()
 
 
+class _StatementLock(Lock):
+    """Held while a statement runs; knows since when."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since = 0.0
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.since = monotonic()
+
+
 class SQLiteConnection:
     """One connection, opened at its first use, and the lock that gives it to one thread at a time."""
 
@@ -56,7 +72,7 @@ class SQLiteConnection:
         self._connection: sqlite3.Connection | None = None
         self._is_for_one_use = False
         self._file: tuple[int, int] | None = None
-        self._lock = Lock()
+        self._lock = _StatementLock()
         self._held_for_fork = False
         _handles.add(self)
 
@@ -161,9 +177,13 @@ class SQLiteConnection:
             connection.close()
 
     def before_fork(self) -> None:
-        """Wait, not for long, until no statement runs."""
-        if self._lock.acquire(timeout=_FORK_TIMEOUT):
-            self._held_for_fork = True
+        """Wait until no statement runs; not for one that runs for long."""
+        deadline = monotonic() + _FORK_TIMEOUT
+        while not self._lock.acquire(timeout=min(_FORK_POLL, _FORK_TIMEOUT)):
+            now = monotonic()
+            if now > deadline or now - self._lock.since > _FORK_TIMEOUT:
+                return
+        self._held_for_fork = True
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -173,7 +193,7 @@ class SQLiteConnection:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connection: the next use opens one of our own."""
-        self._lock = Lock()
+        self._lock = _StatementLock()
         self._held_for_fork = False
         connection, self._connection = self._connection, None
         if connection is not None:
