@@ -65,7 +65,7 @@ def has_credential_members(text: str) -> bool:
     holds_url = "//" in text or "?" in text or (is_escaped and ("\\/" in text or "\\u00" in text))
     pieces = text.split('":')  # each ends with a name
     pieces.pop()
-    if any(map(text.__contains__, _SIGNS_OF_SPACE)) or is_escaped:
+    if (is_escaped or any(map(text.__contains__, _SIGNS_OF_SPACE))) and text.count(":") != len(pieces):
         pieces += _before_spaced_name_ends(text)
     if is_escaped and '\\"' in text:
         return _may_hold(_names(pieces), holds_url)
