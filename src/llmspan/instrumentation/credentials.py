@@ -17,7 +17,7 @@ from .._json import dumps
 from ..redaction import ExactMask, credential_texts, is_credential_name, url_credentials
 from .call import Call
 
-__all__ = ["call_credentials", "client_credentials", "header_credentials"]
+__all__ = ["call_credentials", "client_credentials", "header_credentials", "suspected_headers"]
 
 #: headers that may hold credentials, beside those whose names say so
 _SUSPECTED_HEADER: Final = re.compile(".*(?:auth|cookie|key|passw|secret|session|token).*", re.IGNORECASE)
@@ -58,16 +58,22 @@ def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator
         yield from _header_credentials(raw)
 
 
-def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:
-    """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
+def suspected_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Those of the headers that may hold credentials, whether or not the call fails."""
     names_and_values = tuple(zip(*headers, strict=True))
     if not names_and_values:
         return []
     names, values = names_and_values
-    indices = _secret_indices(names, include_suspected)
+    indices = _secret_indices(names, include_suspected=True)
     if max(values) >= b"{":  # rarely: all that begins with letters, digits or spaces is less
-        return [value for index, value in enumerate(values) if index in indices or value.startswith(b"{")]
-    return [values[index] for index in indices]
+        indices = [index for index, value in enumerate(values) if index in indices or value.startswith(b"{")]
+    return [(names[index], values[index]) for index in indices]
+
+
+def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:
+    """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
+    is_secret = _may_be_secret if include_suspected else _is_secret
+    return [value for name, value in suspected_headers(headers) if is_secret(name) or value.startswith(b"{")]
 
 
 @lru_cache(maxsize=64)  # the requests of a client have the same

@@ -23,10 +23,11 @@ from .background_responses import background_facts
 from .body import Body
 from .call import Call, ErrorInfo
 from .causes import causes_json, message_with_causes
-from .credentials import call_credentials
+from .credentials import call_credentials, suspected_headers
 from .sent_request import KeptRequest, SentRequest
 
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id")
+_READ_HEADERS: Final = ("content-type", *_REQUEST_ID_HEADERS)
 #: kinds of requests that hold on to nothing else
 _RELEASED: Final = (bytes, SentRequest)
 #: characters of a message that are masked; what a record may hold is cut afterwards
@@ -43,10 +44,14 @@ def facts_for_span(call: Call) -> dict[str, Any]:
 
 
 def release_request(call: Call) -> None:
-    """Let go of the HTTP client's request, as far as it is not needed for the record of a call that is over."""
-    content = call.request_bytes
-    if content is not None and not isinstance(call.request, _RELEASED):
-        call.request = KeptRequest(call.request, content)
+    """Let go of what the HTTP client has of a call that is over, as far as it is not needed for its record."""
+    content, request = call.request_bytes, call.request
+    if content is not None and not isinstance(request, _RELEASED):
+        headers = getattr(request, "headers", None)
+        call.request = KeptRequest(request, content, [] if headers is None else suspected_headers(headers.raw))
+    headers = call.headers
+    if headers is not None and headers.__class__ is not dict:
+        call.headers = {name: value for name in _READ_HEADERS if (value := headers.get(name))}
 
 
 def record_without_payload(call: Call) -> ProviderTrace:
