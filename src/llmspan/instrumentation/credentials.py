@@ -64,7 +64,7 @@ def suspected_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     if not names_and_values:
         return []
     names, values = names_and_values
-    indices = _secret_indices(names, include_suspected=True)
+    indices = _suspected_indices(names)
     if max(values) >= b"{":  # rarely: all that begins with letters, digits or spaces is less
         indices = [index for index, value in enumerate(values) if index in indices or value.startswith(b"{")]
     return [(names[index], values[index]) for index in indices]
@@ -73,14 +73,12 @@ def suspected_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
 def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:
     """The values of headers that hold credentials; those that begin with a brace are a gateway's configuration."""
     is_secret = _may_be_secret if include_suspected else _is_secret
-    return [value for name, value in suspected_headers(headers) if is_secret(name) or value.startswith(b"{")]
+    return [value for name, value in headers if is_secret(name) or value.startswith(b"{")]
 
 
 @lru_cache(maxsize=64)  # the requests of a client have the same
-def _secret_indices(names: tuple[bytes, ...], include_suspected: bool) -> tuple[int, ...]:
-    """Which of the headers with these names hold credentials."""
-    is_secret = _may_be_secret if include_suspected else _is_secret
-    return tuple([index for index, name in enumerate(names) if is_secret(name)])
+def _suspected_indices(names: tuple[bytes, ...]) -> tuple[int, ...]:
+    return tuple([index for index, name in enumerate(names) if _may_be_secret(name)])
 
 
 @lru_cache(maxsize=64)  # the calls of a client have the same

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, Final
 
 from .. import _json
@@ -49,9 +50,26 @@ def release_request(call: Call) -> None:
     if content is not None and not isinstance(request, _RELEASED):
         headers = getattr(request, "headers", None)
         call.request = KeptRequest(request, content, [] if headers is None else suspected_headers(headers.raw))
-    headers = call.headers
-    if headers is not None and headers.__class__ is not dict:
-        call.headers = {name: value for name in _READ_HEADERS if (value := headers.get(name))}
+    if call.headers is not None and call.headers.__class__ is not dict:
+        call.headers = _read_headers(call.headers)
+
+
+def _read_headers(headers: Any) -> dict[str, str]:
+    """The headers of a response that are read for its record. httpx looks at all of them for each that is asked for."""
+    raw: list[tuple[bytes, bytes]] | None = getattr(headers, "raw", None)
+    names = None if raw is None else tuple([name for name, _ in raw])
+    indices = None if names is None else _read_indices(names)
+    if raw is None or indices is None:
+        return {name: value for name in _READ_HEADERS if (value := headers.get(name))}
+    return {name: raw[index][1].decode("utf-8", "replace") for name, index in indices}
+
+
+@lru_cache(maxsize=64)  # the responses of a provider have the same
+def _read_indices(names: tuple[bytes, ...]) -> tuple[tuple[str, int], ...] | None:
+    """Which of the headers with these names are read; None if one of them comes twice."""
+    lowered = [name.lower().decode("latin-1") for name in names]
+    indices = [(name, index) for index, name in enumerate(lowered) if name in _READ_HEADERS]
+    return tuple(indices) if len(dict(indices)) == len(indices) else None
 
 
 def record_without_payload(call: Call) -> ProviderTrace:
