@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -115,6 +118,40 @@ def test_a_method_that_was_replaced_is_called(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Span, "set_attributes", looking)
     set_attributes(_tracer().start_span("s"), REQUEST)
+    assert seen == [REQUEST]
+
+
+@pytest.mark.parametrize("member", ["_lock", "_attributes", "_end_time"])
+def test_a_span_of_another_sdk_is_left_to_it(member: str) -> None:
+    """A version that names a member otherwise sets the attributes itself: none is lost, and nothing is raised."""
+
+    class Other:
+        def __init__(self) -> None:
+            self._lock, self._attributes, self._end_time = threading.Lock(), BoundedAttributes(immutable=False), None
+            self.seen: list[Any] = []
+            delattr(self, member)
+
+        def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+            self.seen.append(attributes)
+
+    Other.set_attributes = FunctionType(Other.set_attributes.__code__, vars(sys.modules[Span.__module__]))
+    span: Any = Other()
+    set_attributes(span, REQUEST)
+    assert span.seen == [REQUEST]
+
+
+@pytest.mark.parametrize("member", ["sampler", "span_processor"])
+def test_a_tracer_of_another_sdk_is_left_to_it(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likewise where the tracer has no member of that name."""
+    tracer, seen = _tracer(None, DEFAULT_ON, _background()), list[Any]()
+    delattr(tracer, member)
+
+    def start(_tracer: Any, _name: str, **options: Any) -> Any:
+        seen.append(options["attributes"])
+
+    seen_by = FunctionType(start.__code__, vars(sys.modules[Span.__module__]), closure=start.__closure__)
+    monkeypatch.setattr(Tracer, "start_span", seen_by)
+    start_span(tracer, "s", REQUEST)
     assert seen == [REQUEST]
 
 

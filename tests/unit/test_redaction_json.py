@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -27,6 +28,7 @@ from llmspan.redaction import (
     mask_keys,
     mask_names,
     mask_strings,
+    url_credentials,
 )  # fmt: skip
 from records import patient
 
@@ -321,6 +323,7 @@ def test_values_of_the_program() -> None:
 
 @pytest.mark.parametrize("url", [
     "/v1/files?api_key=planted", "files?a=b&token=planted", "//ann:planted@host/path", "https:/x?key=planted",
+    "cb#access_token=planted", "x&token=planted", " //ann:planted@host", "x (//ann:planted@host)",
     "https:\\/\\/ann:planted@host", "https:/\\/ann:planted@host", "x\\u003ftoken=planted", "\\u002f/ann:planted@host",
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["url", "base_uri", "endpoint"])
@@ -331,6 +334,32 @@ def test_a_url_without_a_scheme_hides_no_credential(name: str, url: str) -> None
     assert has_credential_members(text)
     assert response is not None
     assert "planted" not in response
+
+
+@pytest.mark.parametrize("before", ["", "bucket", "a/b", "host.example"])
+def test_two_slashes_in_a_path_begin_no_host(before: str) -> None:
+    """What stands before an @ behind them is a part of the path, unless nothing is before them."""
+    text = json.dumps({"url": f"{before}//ann@host"})
+    assert (mask_json_text(text, members=True) == text) == bool(before)
+
+
+@pytest.mark.parametrize("asked", ["What is in this image?", "Compare a//b & c; then explain."])
+def test_an_image_and_a_question_about_it_are_no_url_with_credentials(asked: str) -> None:
+    """Base64 has two slashes somewhere, and a question its mark: such a request is not scanned for that."""
+    image = "data:image/png;base64," + base64.b64encode(bytes([255] * 3000)).decode() + "=="
+    text = json.dumps({"messages": [{"content": [{"text": asked}, {"image_url": {"url": image}}]}]})
+    assert "//" in image
+    assert not has_credential_members(text)
+    assert set(url_credentials(image)) == set()
+
+
+def test_urls_are_not_kept() -> None:
+    """The standard library's cache of URLs holds none of those that were looked at: they may be large, and secret."""
+    cached: Any = urlsplit
+    before = cached.cache_info().currsize
+    for n in range(20):
+        assert set(url_credentials(f"https://ann:planted-{n}@host")) > {f"planted-{n}"}
+    assert cached.cache_info().currsize == before
 
 
 def test_names_are_remembered_up_to_a_limit() -> None:

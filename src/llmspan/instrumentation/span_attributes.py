@@ -44,9 +44,11 @@ def start_span(tracer: Tracer, name: str, attributes: Mapping[str, Any], **optio
 
 def _is_started_unseen(tracer: Any) -> bool:
     """Whether nobody looks at the attributes of a span when it starts: neither the sampler nor a processor."""
-    if type(tracer) is not SDKTracer or not _is_of_sdk(tracer.start_span) or not _ignores_attributes(tracer.sampler):
+    if type(tracer) is not SDKTracer or not _is_of_sdk(tracer.start_span):
         return False
-    return deferred_spans.are_background(getattr(tracer.span_processor, "_span_processors", None))
+    if not _ignores_attributes(getattr(tracer, "sampler", None)):
+        return False
+    return deferred_spans.are_background(getattr(getattr(tracer, "span_processor", None), "_span_processors", None))
 
 
 def _is_of_sdk(method: Any) -> bool:
@@ -57,7 +59,8 @@ def _is_of_sdk(method: Any) -> bool:
 
 def _ignores_attributes(sampler: object) -> bool:
     if type(sampler) in _PARENT_SAMPLERS:
-        return _LEAF_SAMPLERS.issuperset(map(type, vars(sampler).values()))
+        asked: Mapping[str, Any] | None = getattr(sampler, "__dict__", None)
+        return bool(asked) and _LEAF_SAMPLERS.issuperset(map(type, asked.values()))
     return type(sampler) in _LEAF_SAMPLERS
 
 
@@ -78,13 +81,13 @@ def _set_plain(span: Any, attributes: Mapping[str, Any]) -> bool:
     """Set attributes that need no check; False if the span is not one that this can be done with."""
     if not _IS_KNOWN or not _is_of_sdk(span.set_attributes):
         return False
-    stored = span._attributes
-    if type(stored) is not BoundedAttributes or stored.max_value_len is not None:
+    stored, lock = getattr(span, "_attributes", None), getattr(span, "_lock", None)
+    if type(stored) is not BoundedAttributes or stored.max_value_len is not None or lock is None:
         return False
-    with span._lock:
+    with lock:
         values = stored._dict
         has_room = stored.maxlen is None or len(values) + len(attributes) <= stored.maxlen
-        if span._end_time is not None or stored._immutable or not has_room:
+        if getattr(span, "_end_time", 0) is not None or stored._immutable or not has_room:
             return False
         with stored._lock:
             for name in values.keys() & attributes.keys():  # one that is set again comes last

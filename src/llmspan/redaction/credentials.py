@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from .values import map_json
 
@@ -45,6 +45,8 @@ _PLAIN_HEADERS: Final = frozenset(
 _WORD: Final = re.compile(r"[a-z_ -]{1,32}")
 #: parameters of one URL that are looked at
 _MOST_PARAMETERS: Final = 200
+#: without its cache, which would keep a program's URLs, and what is in them, for as long as it runs
+_urlsplit: Final[Callable[[str], SplitResult]] = getattr(urlsplit, "__wrapped__", urlsplit)
 #: JSON texts within JSON texts
 _DEEPEST_TEXT: Final = 3
 _SCHEMA_TYPES: Final = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})
@@ -100,8 +102,10 @@ def url_credentials(url: str) -> Iterator[str]:
 
     What stands in the place of a port and is none is one, too: a password behind which the host was forgotten.
     """
+    if url.startswith("data:"):  # content, which may be an image of many megabytes (RFC 2397)
+        return
     try:
-        parts = urlsplit(url)
+        parts = _urlsplit(url)
     except ValueError:
         return
     userinfo, _, host = parts.netloc.rpartition("@")

@@ -31,6 +31,9 @@ _CONVERSATION: Final = frozenset(
 )
 #: the end of a name that has space before its colon, which is escaped where the JSON text is a string of another one
 _SPACED_NAME_END: Final = re.compile(r'"(?:[ \t\r\n]|\\++[nrt])++:')
+#: the userinfo of a URL without a scheme, and what begins a parameter, as masks look for them
+_find_userinfo: Final = re.compile(r"//(?<![\w/.-]//)[^\s/?#@\"'<>\\]++@").search
+_find_parameter: Final = re.compile(r"[?&;#][A-Za-z0-9_.~-]++=").search
 #: one of these is in a text without escapes that has such an end; to look for one character is fast
 _SIGNS_OF_SPACE: Final = ("\n", "\t", "\r", " :")
 #: what the quote that opens a name can follow: nothing is said of one that is not escaped
@@ -61,23 +64,21 @@ def has_credential_members(text: str) -> bool:
     before a colon, so the names of JSON texts within ``text`` are among them.
     """
     is_escaped = "\\" in text
-    # what a URL without a scheme needs to hold a credential: a host, or a query
-    holds_url = "//" in text or "?" in text or (is_escaped and ("\\/" in text or "\\u00" in text))
     pieces = text.split('":')  # each ends with a name
     pieces.pop()
     if (is_escaped or any(map(text.__contains__, _SIGNS_OF_SPACE))) and text.count(":") != len(pieces):
         pieces += _before_spaced_name_ends(text)
     if is_escaped and '\\"' in text:
-        return _may_hold(_names(pieces), holds_url)
-    return _may_names_hold([piece.rpartition('"')[2] for piece in pieces], holds_url)
+        return _may_hold(_names(pieces), text)
+    return _may_names_hold([piece.rpartition('"')[2] for piece in pieces], text)
 
 
-def _may_names_hold(names: list[str], holds_url: bool) -> bool:
+def _may_names_hold(names: list[str], text: str) -> bool:
     if _harmless.issuperset(names):  # the requests of a program have the same members, and so have the responses
         return False
     unknown = {("", name[:_LONGEST_NAME]) for name in names}
-    if _may_hold(unknown, holds_url=True):
-        return _may_hold(unknown, holds_url)
+    if any(map(_may_hold_credential, unknown)) or any(map(_may_hold_url, unknown)):
+        return _may_hold(unknown, text)
     if len(_harmless) + len(unknown) > _MOST_HARMLESS:
         _harmless.clear()
     if len(unknown) <= _MOST_HARMLESS and max(map(len, names)) <= _LONGEST_NAME:
@@ -85,8 +86,18 @@ def _may_names_hold(names: list[str], holds_url: bool) -> bool:
     return False
 
 
-def _may_hold(names: set[tuple[str, str]], holds_url: bool) -> bool:
-    return any(map(_may_hold_credential, names)) or (holds_url and any(map(_may_hold_url, names)))
+def _may_hold(names: set[tuple[str, str]], text: str) -> bool:
+    return any(map(_may_hold_credential, names)) or (any(map(_may_hold_url, names)) and _may_url_hold(text))
+
+
+def _may_url_hold(text: str) -> bool:
+    """Whether a URL in JSON ``text`` may hold a credential: it has a host, or parameters.
+
+    Not asked for any ``//`` and ``?``: base64 of an image has the one, and what is asked about the image the other.
+    """
+    if "://" in text or _find_userinfo(text) is not None or _find_parameter(text) is not None:
+        return True
+    return "\\/" in text or "\\u00" in text  # one of their characters may be escaped
 
 
 @lru_cache(maxsize=4096)  # the names of requests and responses repeat

@@ -112,7 +112,8 @@ _EMAIL: Final = re.compile(
     rf"(?<![\w.%+'{_MARKS}-])[\w.%+'{_MARKS}-]++[@\uff20](?:[\w{_MARKS}-]++[.\u3002\uff0e\uff61])+"
     rf"(?:xn--[A-Za-z0-9-]++|[^\W\d_](?:[^\W\d_]|[{_MARKS}])++)"
 )
-_USERINFO: Final = re.compile(r"(?<=//)[^\s/?#@\"'<>\\]++(?=@)")
+#: behind a scheme, or at the start of a URL without one; not behind a path that has two slashes
+_USERINFO: Final = re.compile(r"(?<=(?<![\w/.-])//)[^\s/?#@\"'<>\\]++(?=@)")
 _PARAMETER: Final = re.compile(r"(?<=[?&;#])([A-Za-z0-9_.~-]++)=([^&;#\s\"'<>\\]++)")
 _ASSIGNMENT: Final = re.compile(
     r"(?<![A-Za-z0-9_.-])([A-Za-z][A-Za-z0-9_.-]*+)[\"']?\s{0,3}([:=])\s{0,3}"
