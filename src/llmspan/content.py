@@ -217,24 +217,28 @@ class ContentPolicy:
         return self.clean_metadata(dict(zip(_CLEANED, _cleaned_values(record), strict=True)))
 
     def _stored_text(self, text: str | None, masks: _Masks | None = None) -> _StoredText:
-        if text is None:
-            return _StoredText(None, is_cut=False)
-        stored_text = _result(lambda value: self._ready(value if masks is None else masks.applied(value)), text, None)
-        if stored_text is None:
-            return _StoredText(None, is_cut=True)
-        if len(stored_text.text) * 4 <= self.max_bytes:
-            return stored_text
-        size = len(stored_text.text.encode())
+        is_cut = False
+        if text is not None and (self._may_change(text) or (masks is not None and masks.may_match(text))):
+            text, is_cut = _result(lambda value: self._ready(value, masks), text, (None, True))
+        if text is None or len(text) * 4 <= self.max_bytes:
+            return _StoredText(text, is_cut)
+        size = len(text.encode())
         if size <= self.max_bytes:
-            return stored_text
-        return _StoredText(truncated(stored_text.text, size, self.max_bytes), is_cut=True)
+            return _StoredText(text, is_cut)
+        return _StoredText(truncated(text, size, self.max_bytes), is_cut=True)
 
-    def _ready(self, text: str) -> _StoredText:
+    def _may_change(self, text: str) -> bool:
+        """Whether :meth:`_ready` takes more out of ``text`` than masks do."""
+        return bool(self.redact) or len(text) > self.max_media_bytes
+
+    def _ready(self, text: str, masks: _Masks | None) -> tuple[str, bool]:
         """``text`` itself if there is nothing to take out of it: then it is stored as it was sent, to the byte."""
+        if masks is not None:
+            text = masks.applied(text)
         is_cut = False
         if len(text) > self.max_media_bytes and any(sign in text for sign in _MEDIA_SIGNS):
             text, is_cut = _without_media(text, self.max_media_bytes)
-        return _StoredText(self.redact.on_text(text) if self.redact else text, is_cut)
+        return (self.redact.on_text(text) if self.redact else text), is_cut
 
 
 @dataclass(slots=True)
@@ -246,6 +250,15 @@ class _Masks:
     failed: bool = False
     #: collects the credentials that a request carries in its body
     masked_credentials: set[str] | None = None
+
+    def may_match(self, text: str) -> bool:
+        """Whether :meth:`applied` may change JSON ``text``."""
+        return (
+            self.failed
+            or text.startswith(('"', '{"base64":"'))
+            or has_credential_members(text)
+            or self.credentials.may_match(text)
+        )
 
     def applied(self, text: str) -> str:
         """JSON ``text`` without credentials; itself where there are none."""

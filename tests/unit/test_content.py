@@ -411,3 +411,28 @@ def test_what_holds_credentials_does_not_print_them():
     printed = repr([endpoint, ExactMask.of(["a-key-of-the-call"])])
     assert "openai" in printed
     assert "a-key" not in printed
+
+
+_KEY = "sk-" + "proj-1234567890abcdefghijABCDEFGHIJ"
+_PASSWORD = "p\xe4ssword-of-the-call"
+
+
+@pytest.mark.parametrize(
+    ("request_body", "response", "failed"),
+    [
+        (b"{}", json.dumps({"message": f"Incorrect API key provided: {_KEY}"}), True),
+        (f"key={_KEY}".encode(), None, False),
+        (f"key={_KEY}\xff".encode("latin-1"), None, False),
+        (b"{}", _json.canonical(f"key={_KEY}\xff".encode("latin-1")), True),
+        (b"{}", _json.canonical(f"\xff{_PASSWORD}".encode()), False),
+    ],
+    ids=["error", "request that is no JSON", "request of bytes", "error of bytes", "bytes"],
+)
+def test_what_is_masked_though_no_member_is_named_so(request_body: bytes, response: str | None, failed: bool) -> None:
+    """Errors, and requests that are no JSON, lose any key; the bytes of a reply those of the call."""
+    stored = ContentPolicy().apply_to_payloads(request_body, response, ExactMask.of([_PASSWORD]), failed=failed)
+    texts = [text for text in stored[:2] if text]
+    contents = [base64.b64decode(json.loads(text)["base64"]) if '"base64"' in text else b"" for text in texts]
+    for secret in (_KEY, _PASSWORD):
+        assert secret not in "".join(texts)
+        assert not any(secret.encode() in content for content in contents)

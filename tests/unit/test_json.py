@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
+import types
 from datetime import date
 from types import MappingProxyType
 from typing import Any
+from unittest import mock
 
+import pydantic_core
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from llmspan import _guard, _json
+from llmspan.wire import sse
 from records import examples, patient
 
 
@@ -239,3 +244,78 @@ def test_odd_objects_never_raise():
     assert json.loads(_json.dumps({"x": [_Mute()]})) == {"x": ["<_Mute>"]}
     assert json.loads(_json.dumps({"n": 10**5000}))["n"] == hex(10**5000)
     _guard.reset_error_counts()
+
+
+_PIECES = st.sampled_from(
+    [*'{}[]":,.-+eE01 \n\t\\/\x00\x1f\x7f', "u", "\\u", "\\ud83d", "\\ude00", "\\x", "\ud800", "\ufeff", "\xa0", "é",
+     "\U0001f600", "null", "true", "NaN", "Infinity", "1e400", "0" * 20, "9" * 30, "00", '"a":', '"a"', "1.",
+     ".5", "[1]"]
+)  # fmt: skip
+_JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@st.composite
+def nearly_json(draw: st.DrawFn) -> str:
+    """JSON text in which something may be added, missing or replaced."""
+    text = json.dumps(draw(_JSON_VALUES), ensure_ascii=draw(st.booleans()))
+    for _ in range(draw(st.integers(0, 3))):
+        start = draw(st.integers(0, len(text)))
+        text = text[:start] + draw(_PIECES | st.just("")) + text[start + draw(st.integers(0, 2)) :]
+    return text
+
+
+@settings(patient, max_examples=examples(1000))
+@given(nearly_json())
+def test_what_is_read_fast_is_read_as_ever(text: str) -> None:
+    """Pydantic's parser refuses what the standard library refuses; what it reads has the same values and types."""
+    bodies = [text] if "\ud800" in text else [text, text.encode()]
+    bodies.append(text.encode("utf-8", "surrogatepass"))
+    for value in filter(lambda value: value is not None, map(_json.quick_value, bodies)):
+        assert repr(value) == repr(_json.decoder.decode(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["null", "NaN", "[-Infinity]", "[1", '{"a": 1} {}', "[01]", '"\\ud800"', '"\ud800"', "\ufeff{}", "[" * 300,
+     "[" * 300 + "]" * 300, "[" * 100_000, b"\xff", b'"\xff"', b'"\xed\xa0\x80"', b""],
+    ids=lambda text: repr(text[:12]),
+)  # fmt: skip
+def test_what_is_not_read_fast_is_left_to_the_standard_library(text: bytes | str) -> None:
+    """Nothing is decided about it: what only one of the two parsers allows is stored as before."""
+    assert _json.quick_value(text) is None
+
+
+def _refusing(*_: Any, **__: Any) -> Any:
+    raise TypeError("from_json() got an unexpected keyword argument 'cache_strings'")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [None, types.SimpleNamespace(), types.ModuleType("pydantic_core"), mock.Mock(from_json=_refusing),
+     mock.Mock(from_json=lambda *_, **__: {"a": [1.25]}), []],
+    ids=["none", "other", "empty", "old", "wrong", "unhashable"],
+)  # fmt: skip
+def test_without_a_parser_all_is_read_as_ever(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No SDK has imported pydantic, or it is a version that we do not know."""
+    monkeypatch.setitem(sys.modules, "pydantic_core", module)
+    assert _json.quick_value('{"a": 1}') is None
+    assert _json.canonical('\n{"a": [1.50, NaN]}') == '{"a":[1.5,null]}'
+    assert _json.canonical('\n{"a": 1.50}') == '{"a": 1.50}'
+    assert sse.json_object(b' {"a": 1.50}') == {"a": 1.5}
+
+
+def test_none_of_a_payloads_texts_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser remembers texts unless it is told not to; names of members are the SDK's own, and may be."""
+    asked: list[Any] = []
+
+    def from_json(text: Any, **options: Any) -> Any:
+        asked.append(options)
+        return pydantic_core.from_json(text, **options)
+
+    monkeypatch.setitem(sys.modules, "pydantic_core", mock.Mock(from_json=from_json))
+    assert _json.quick_value('{"a": 1}') == {"a": 1}
+    assert {options["cache_strings"] for options in asked} == {"keys"}

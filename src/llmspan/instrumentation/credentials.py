@@ -60,14 +60,11 @@ def header_credentials(headers: Headers, *, include_suspected: bool) -> Iterator
 
 def suspected_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Those of the headers that may hold credentials, whether or not the call fails."""
-    names_and_values = tuple(zip(*headers, strict=True))
-    if not names_and_values:
-        return []
-    names, values = names_and_values
-    indices = _suspected_indices(names)
-    if max(values) >= b"{":  # rarely: all that begins with letters, digits or spaces is less
-        indices = [index for index, value in enumerate(values) if index in indices or value.startswith(b"{")]
-    return [(names[index], values[index]) for index in indices]
+    items = list(headers)
+    indices: Iterable[int] = _suspected_indices(tuple([name for name, _ in items]))
+    if max([value for _, value in items], default=b"") >= b"{":  # rarely: what begins with a letter or digit is less
+        indices = [index for index, (_, value) in enumerate(items) if index in indices or value.startswith(b"{")]
+    return [items[index] for index in indices]
 
 
 def _secret_headers(headers: Headers, *, include_suspected: bool) -> list[bytes]:

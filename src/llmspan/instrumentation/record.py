@@ -157,7 +157,12 @@ def _facts(call: Call, reply: Reply) -> dict[str, Any]:
 
 def record_facts(call: Call, reply: Reply) -> dict[str, Any]:
     """All values of the record except the payload, for a call that got ``reply``."""
-    return {**_own_ids(call), **_clean(call, _call_facts(call, reply) | _end_facts(call, reply))}
+    facts = _call_facts(call, reply)
+    facts.update(_end_facts(call, reply))
+    _clean(call, facts)
+    for key, value in _own_ids(call).items():
+        facts.setdefault(key, value)
+    return facts
 
 
 def _own_ids(call: Call) -> dict[str, Any]:
@@ -190,14 +195,14 @@ def _call_facts(call: Call, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _clean(call: Call, facts: dict[str, Any]) -> dict[str, Any]:
-    """``facts`` as they may be stored; also the fact that spans have and records have not."""
+def _clean(call: Call, facts: dict[str, Any]) -> None:
+    """Make ``facts`` what may be stored; also the fact that spans have and records have not."""
     has_failed = facts["error_message"] is not None or facts["error_json"] is not None
     credentials = call_credentials(call, has_failed=has_failed)
     fingerprint = call.span_facts.system_fingerprint
     if fingerprint is not None and credentials.is_in(fingerprint):
         call.span_facts = call.span_facts._replace(system_fingerprint=credentials(fingerprint))
-    return call.observer.policy.clean_metadata(facts, credentials)
+    call.observer.policy.clean_metadata(facts, credentials)
 
 
 def _end_facts(call: Call, reply: Reply) -> dict[str, Any]:

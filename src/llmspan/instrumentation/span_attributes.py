@@ -90,7 +90,8 @@ def _set_plain(span: Any, attributes: Mapping[str, Any]) -> bool:
         if getattr(span, "_end_time", 0) is not None or stored._immutable or not has_room:
             return False
         with stored._lock:
-            for name in values.keys() & attributes.keys():  # one that is set again comes last
-                del values[name]
+            if values and not values.keys().isdisjoint(attributes):
+                for name in values.keys() & attributes.keys():  # one that is set again comes last
+                    del values[name]
             values.update(attributes)
     return True

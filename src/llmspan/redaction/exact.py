@@ -61,7 +61,9 @@ class ExactMask:
 
     def may_match(self, text: str) -> bool:
         """Whether JSON ``text`` can hold one of them, plain or encoded: a quick look, so that most are not read."""
-        if "\\u00" in text or "\\/" in text or any(map(text.__contains__, self.forms)):
+        if "\\" in text and ("\\u00" in text or "\\/" in text):  # to look for one character is fast
+            return True
+        if any(map(text.__contains__, self.forms)):
             return True
         return bool(self._escaped) and ("%" in text or any(map(text.__contains__, self._escaped)))
 

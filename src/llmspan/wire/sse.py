@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
+from .._json import quick_value
 from .reply import JsonObject
 
 _NOT_JSON = frozenset(b'{["')
@@ -109,6 +110,9 @@ def parse(body: bytes, start: int, stop: int) -> Event | None:
 
 def json_object(data: bytes) -> JsonObject | None:
     """The JSON object that ``data`` (UTF-8, as on the wire) is; None if it is anything else."""
+    value = quick_value(data)
+    if value is not None:
+        return value if isinstance(value, dict) else None
     try:
         if data[:1] != b"{":
             value = json.loads(data)
