@@ -8,6 +8,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable
 from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import llmspan
 from llmspan import _guard
 from llmspan.pipeline.backend_worker import BackendWorker
 
+#: the functions that run others and swallow what they raise
+GUARDS = ("guarded", "guarded_on_worker")
 #: rooms that no call to a provider comes by: processes and senders of their own, and the end of the process
 _BESIDE = ("llmspan.cli", "llmspan.otlp", "llmspan.pipeline.shutdown_hooks", "llmspan.sidecar")
 
@@ -48,7 +51,7 @@ def _place(call: ast.Call) -> str | None:
     """The place that a call to the guard names, directly or by ``partial``."""
     names = [word.id for word in (call.func, *call.args[:1]) if isinstance(word, ast.Name)]
     called = call.func.attr if isinstance(call.func, ast.Attribute) else names[0] if names else ""
-    if not (called in ("guarded", "report_internal_error") or (called == "partial" and "guarded" in names)):
+    if not (called in (*GUARDS, "report_internal_error") or (called == "partial" and "guarded" in names)):
         return None
     for word in call.args:
         if isinstance(word, ast.Constant) and isinstance(word.value, str):
@@ -76,7 +79,7 @@ def break_place(place: str, when: str, monkeypatch: pytest.MonkeyPatch, *, only_
         return
     come_by: list[str] = []
 
-    def guarded(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def guarded(guard: str, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def broken(*args: Any, **kwargs: Any) -> None:
             if when == "at its end":
                 function(*args, **kwargs)
@@ -85,10 +88,11 @@ def break_place(place: str, when: str, monkeypatch: pytest.MonkeyPatch, *, only_
         is_here = fnmatch(name, place)
         is_broken = is_here and not (only_first and come_by)
         come_by.extend([name] * is_here)
-        return _guard.guarded(name, broken if is_broken else function, *args, **kwargs)
+        return getattr(_guard, guard)(name, broken if is_broken else function, *args, **kwargs)
 
-    for module in SITES[place]:
-        monkeypatch.setattr(f"{module}.guarded", guarded)
+    for module, guard in product(SITES[place], GUARDS):
+        if hasattr(importlib.import_module(module), guard):
+            monkeypatch.setattr(f"{module}.{guard}", functools.partial(guarded, guard))
 
 
 def internal_errors(caplog: pytest.LogCaptureFixture) -> list[str]:

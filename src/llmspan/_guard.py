@@ -2,7 +2,7 @@
 
 Whatever runs inside a provider call runs through :func:`guarded`. An internal error is logged once per
 operation, counted every time, and never reaches the caller. ``BaseException`` (cancellation, Ctrl-C)
-passes through.
+passes through, except on worker threads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ def guarded(operation: str, function: Callable[P, T], *args: P.args, **kwargs: P
     try:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - this is the one blind except of the package
+        report_internal_error(operation, error)
+        return None
+
+
+def guarded_on_worker(operation: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """As :func:`guarded`, whatever is raised: a worker thread has no caller for whom a ``SystemExit`` could be."""
+    try:
+        return function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - a function of the program raised it
         report_internal_error(operation, error)
         return None
 

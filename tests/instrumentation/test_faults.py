@@ -8,9 +8,11 @@ says so.
 from __future__ import annotations
 
 import gc
+import importlib
 from collections.abc import Callable
 from fnmatch import fnmatch
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
-from breaking import NOTED, ON_THE_WAY, SITES, FaultError, break_place, internal_errors
+from breaking import GUARDS, NOTED, ON_THE_WAY, SITES, FaultError, break_place, internal_errors
 from fault_program import GOOGLE_SCENES, SCENES, program
 from gemini_server import SDK_WARNINGS
 from llmspan import _guard, pipeline, self_metrics
@@ -124,9 +126,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     come_by: dict[str, set[str]] = {"": set()}
     now = ""
 
-    def noted(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def noted(guard: str, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         come_by[now].add(name)
-        return _guard.guarded(name, function, *args, **kwargs)
+        return getattr(_guard, guard)(name, function, *args, **kwargs)
 
     def scene_by_scene() -> list[Any]:
         nonlocal now
@@ -142,8 +144,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     folder = tmp_path_factory.mktemp("places")
     leave_something(folder / "spool")
     with pytest.MonkeyPatch.context() as patch:
-        for module in set().union(*SITES.values()):
-            patch.setattr(f"{module}.guarded", noted, raising=False)
+        for module, guard in product(set().union(*SITES.values()), GUARDS):
+            if hasattr(importlib.import_module(module), guard):
+                patch.setattr(f"{module}.{guard}", partial(noted, guard))
         observed(folder, patch, scene_by_scene)
     return come_by
 

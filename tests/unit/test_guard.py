@@ -9,7 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from llmspan import _guard
-from llmspan._guard import exception_of, failures, guarded, report_internal_error, reset_error_counts
+from llmspan._guard import (
+    exception_of,
+    failures,
+    guarded,
+    guarded_on_worker,
+    report_internal_error,
+    reset_error_counts,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +63,8 @@ def test_what_is_not_ours(error):
         guarded("place", interrupted)
     assert isinstance(exception_of(interrupted), error)  # on our own threads, which go on whatever a backend lets out
     assert failures() == {}
+    assert guarded_on_worker("worker", interrupted) is None
+    assert failures() == {"worker": 1}
 
 
 def test_note(caplog):

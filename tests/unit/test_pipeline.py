@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from llmspan.pipeline.backend_worker import BackendWorker
 from llmspan.trace import ProviderTrace
 from polling import until
 from records import make_trace
-from scripted import Ready, Scripted, identity_holds, ids_in, pipeline_to, raising, submit, waiting
+from scripted import Ready, Scripted, identity_holds, ids_in, only, pipeline_to, raising, submit, waiting
 
 
 def test_everything_accepted_is_delivered() -> None:
@@ -156,23 +156,69 @@ def test_the_inbox_sheds_payloads_too() -> None:
     assert pipeline.status()[0].without_payload == 1
 
 
-def test_a_record_that_cannot_be_made_is_counted() -> None:
-    """A defect while a record is made costs that record, nothing else."""
-    from llmspan import _guard
+class Broken(Ready):
+    """A pending record whose functions raise; ``build`` no more once the payload is dropped, if that helps."""
 
-    class Broken(Ready):
-        def build(self) -> ProviderTrace:
-            raise RuntimeError("a defect")
+    def __init__(self, error: type[BaseException], *names: str, is_helped: bool = False) -> None:
+        super().__init__(make_trace())
+        self.error, self.names, self.is_helped = error, names, is_helped
 
+    def _maybe_raise(self, name: str) -> None:
+        if name in self.names and not (self.is_helped and self.is_payload_dropped):
+            raise self.error("a defect")
+
+    def build(self) -> ProviderTrace:
+        self._maybe_raise("build")
+        return super().build()
+
+    def publish(self, record: ProviderTrace) -> None:
+        self._maybe_raise("publish")
+
+    def drop_payload(self) -> None:
+        super().drop_payload()
+        self._maybe_raise("drop_payload")
+
+
+#: what a function of the program may raise on the worker: a panic of a Rust library is no ``Exception``
+ERRORS = (RuntimeError, SystemExit, KeyboardInterrupt, GeneratorExit, BaseException)
+
+
+@pytest.fixture
+def no_failures() -> Iterator[None]:
+    _guard.reset_error_counts()
+    yield
+    _guard.reset_error_counts()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.usefixtures("no_failures")
+def test_a_record_that_cannot_be_made_is_counted(error: type[BaseException]) -> None:
+    """A defect while a record is made costs that record, nothing else; what it took in the inbox is free again."""
     backend = Scripted()
     pipeline = pipeline_to(backend)
-    pipeline.submit(Broken(make_trace()))
+    pipeline.submit(Broken(error, "build", "drop_payload"))
     ids = submit(pipeline, 1)
     assert pipeline.flush(30)
     assert ids_in(backend) == set(ids)
-    assert pipeline.status()[0].dropped == {"internal_error": 1}
-    assert _guard.failures()["pipeline.build"] == 1
-    _guard.reset_error_counts()
+    assert only(pipeline).dropped == {"internal_error": 1}
+    assert pipeline.sizes()["memory"] == 0
+    assert _guard.failures() == {"pipeline.build": 2, "pipeline.shed": 1}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.usefixtures("no_failures")
+def test_a_record_whose_payload_cannot_be_made_is_kept(error: type[BaseException]) -> None:
+    """It is tried again without the payload: what reads or redacts that may fail where the rest does not."""
+    backend = Scripted()
+    pipeline = pipeline_to(backend)
+    broken = Broken(error, "build", is_helped=True)
+    pipeline.submit(broken)
+    unpublished = Broken(error, "publish")
+    pipeline.submit(unpublished)
+    assert pipeline.flush(30)
+    assert ids_in(backend) == {broken.trace.id, unpublished.trace.id}
+    assert only(pipeline).dropped == {}
+    assert _guard.failures() == {"pipeline.build": 1, "pipeline.publish": 1}
 
 
 @pytest.mark.peer_fault("K3")

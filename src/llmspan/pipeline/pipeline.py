@@ -14,7 +14,7 @@ from typing import Final
 
 from .._clock import monotonic
 from .._fork import ForkGroup
-from .._guard import exception_of, guarded, report_internal_error
+from .._guard import exception_of, guarded, guarded_on_worker, report_internal_error
 from .._log import emit_held, emit_soon, held_records
 from .._native import Event, SerialExecutor, Thread, allocate_lock
 from .._pace import cooperative, yield_gil
@@ -401,10 +401,14 @@ class Pipeline:
                 waiter.processed.set()
 
     def _build_record(self, item: InboxItem) -> None:
-        deferred_spans.end(item.pending)
-        record = guarded("pipeline.build", item.pending.build)
+        pending = item.pending
+        guarded_on_worker("pipeline.end_span", deferred_spans.end, pending)
+        record = guarded_on_worker("pipeline.build", pending.build)
+        if record is None:  # what a payload is read or redacted with may fail where the rest does not
+            guarded_on_worker("pipeline.shed", pending.drop_payload)
+            record = guarded_on_worker("pipeline.build", pending.build)
         if isinstance(record, ProviderTrace):
-            guarded("pipeline.publish", item.pending.publish, record)
+            guarded_on_worker("pipeline.publish", pending.publish, record)
         with self._state:
             self._bytes -= item.size
         if record is None:
