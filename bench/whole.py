@@ -4,8 +4,10 @@
     uv run python bench/whole.py llmspan official       # some of them; the bare SDK is always there
     uv run python bench/whole.py --docs                 # the table in docs/performance.md
 
-Each peer runs in a process of its own, and rounds take turns; a figure is the median of the rounds. Peers are the
-newest on the package index, and their exporters do nothing; llmspan writes the full record to SQLite.
+Each peer runs in a process of its own. All of them take turns, a few calls each, in another order each time: so what
+the machine is slowed down by for a second or a minute slows down all of them. A figure is that of all turns of a round,
+and the median of the rounds. Peers are the newest on the package index, and their exporters do nothing; llmspan writes
+the full record to SQLite.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import random
 import statistics
 import subprocess
-import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import report
 from whole_peers import BASE, PEERS
@@ -37,6 +41,9 @@ SHOWN = (
 #: the peers and series of the short table: instrumentations of OpenTelemetry that record content
 COMPARED = ("official, content", "openinference", "llmspan")
 SHORT = ("messages", "messages, 5 ms apart", "chat", "messages, 500 chunks", "chat, 500 chunks")
+#: turns of a series, and the fewest calls of one
+TURNS = 20
+FEWEST_CALLS = 5
 Rounds = dict[str, list[dict[str, dict[str, float]]]]
 
 
@@ -50,32 +57,102 @@ def command_of(name: str, *options: str, runner: Sequence[str] = ()) -> list[str
     return [*command, *runner, "python", str(HERE / "whole_program.py"), name, *options]
 
 
-def run_once(name: str, *, quick: bool) -> dict[str, Any]:
-    """One round of a peer in its environment.
+class PeerProcess:
+    """A peer in its environment, that waits for its turns."""
+
+    def __init__(self, name: str) -> None:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LLMSPAN_"))}
+        self.name = name
+        self._files = ExitStack()
+        self._errors = self._files.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 - closed with the others
+        self._process = subprocess.Popen(command_of(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         stderr=self._errors, text=True, cwd=ROOT, env=kept)  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        self._files.close()
+
+    def start(self) -> None:
+        """Wait until it is set up.
+
+        Raises:
+            ChildProcessError: it has ended; the message says why.
+        """
+        ready = self._answer()
+        self.series: list[str] = ready["series"]
+        self.versions: dict[str, str | None] = ready["versions"]
+
+    def take_turn(self, title: str, calls: int) -> dict[str, Any]:
+        """So many calls of a series.
+
+        Raises:
+            ChildProcessError: as :meth:`start`.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{title} {calls}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("JSON "):
+                return json.loads(line.removeprefix("JSON "))
+        self._errors.seek(0)
+        raise ChildProcessError(f"{self.name} has ended: {self._errors.read()[-1000:]}")
+
+
+def run_round(names: list[str], *, quick: bool) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
+    """The figures of one round, by peer and series, and the versions of what was measured.
 
     Raises:
-        subprocess.CalledProcessError: it failed; its ``stderr`` says why.
+        ChildProcessError: a peer has ended; the message says why.
     """
-    command = command_of(name, *(["--quick"] if quick else []))
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LLMSPAN_"))}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=kept)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("JSON "))
-    return json.loads(line.removeprefix("JSON "))
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
+    versions: dict[str, str] = {}
+    with ExitStack() as running:
+        peers = [running.enter_context(PeerProcess(name)) for name in names]
+        for peer in peers:
+            peer.start()
+            versions |= {key: value for key, value in peer.versions.items() if value}
+        for title, *_, calls in SERIES:
+            taking_part = [peer for peer in peers if title in peer.series]
+            each = 2 if quick else max(FEWEST_CALLS, calls // TURNS)
+            for name, turns in take_turns(taking_part, title, each, 1 if quick else calls // each).items():
+                found[name][title] = figures_of(turns, each)
+    return found, versions
+
+
+def take_turns(peers: list[PeerProcess], title: str, calls: int, count: int) -> dict[str, list[dict[str, Any]]]:
+    """What so many turns of each peer took; one more, the first, is for the caches."""
+    taken: dict[str, list[dict[str, Any]]] = {peer.name: [] for peer in peers}
+    for number in range(count + 1):
+        for peer in random.sample(peers, len(peers)):
+            turn = peer.take_turn(title, calls)
+            if number:
+                taken[peer.name].append(turn)
+    return taken
+
+
+def figures_of(turns: list[dict[str, Any]], calls: int) -> dict[str, float]:
+    """Microseconds of wall time (median and 90th percentile) and of the process's CPU time, per call."""
+    walls = [wall for turn in turns for wall in turn["walls"]]
+    p90 = statistics.quantiles(walls, n=10)[-1] if len(walls) > 1 else walls[0]
+    cpu = sum(turn["cpu"] for turn in turns) / (len(turns) * calls)
+    return {"wall_p50": statistics.median(walls) * 1e6, "wall_p90": p90 * 1e6, "cpu": cpu * 1e6}
 
 
 def measure(names: list[str], rounds: int, *, quick: bool) -> tuple[Rounds, dict[str, str]]:
     """The figures of all rounds, and the versions of what was measured."""
     found: Rounds = {name: [] for name in names}
     versions: dict[str, str] = {}
-    for number in range(rounds):
-        for name in names:
-            try:
-                result = run_once(name, quick=quick)
-            except subprocess.CalledProcessError as error:
-                print(f"round {number}, {name}: {error.stderr[-300:]}", file=sys.stderr)
-                continue
-            found[name].append(result["figures"])
-            versions |= {key: value for key, value in result["versions"].items() if value}
+    for _ in range(rounds):
+        figures, versions = run_round(names, quick=quick)
+        for name, of_series in figures.items():
+            found[name].append(of_series)
     return found, versions
 
 
@@ -128,9 +205,7 @@ def main() -> None:
     if options.docs:
         measured = ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
         today = dt.datetime.now(dt.UTC).date()
-        report.write_between(
-            PAGE, "whole", f"{table}\n\nMeasured on {today}, median of {options.rounds} rounds: {measured}."
-        )
+        report.write_between(PAGE, "whole", f"{table}\n\nMeasured on {today}, rounds: {options.rounds}; {measured}.")
         if not options.peers:
             report.write_between(README, "whole", short_table_of(rows))
 

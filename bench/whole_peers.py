@@ -24,6 +24,8 @@ class Running:
 
     wrap: Callable[[Any], Any] = lambda client: client
     flush: Callable[[], object] = lambda: None
+    #: what must not be collected while it runs
+    keeps: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,12 @@ def _braintrust() -> Running:
     from braintrust import logger
     from braintrust.test_helpers import init_test_logger
 
-    memory = logger._internal_with_memory_background_logger().__enter__()
+    in_memory = logger._internal_with_memory_background_logger()  # kept: where it ends, a thread tries to log in
+    memory = in_memory.__enter__()
     memory.log = lambda *_, **__: None
     init_test_logger("bench")
     wrappers = {"openai": braintrust.wrap_openai, "anthropic": braintrust.wrap_anthropic}
-    return Running(wrap=lambda client: wrappers[type(client).__module__.partition(".")[0]](client))
+    return Running(lambda client: wrappers[type(client).__module__.partition(".")[0]](client), keeps=(in_memory,))
 
 
 PEERS = {

@@ -1,8 +1,9 @@
-"""What runs in a peer's environment for ``whole.py``: one peer, all series; prints one line of JSON.
+"""What runs in a peer's environment for ``whole.py``: one peer, which makes some calls whenever it is its turn.
 
-    python bench/whole_program.py llmspan [--quick | --count CALLS]
+    python bench/whole_program.py llmspan [--count CALLS]
 
-The CPU time is that of all threads, until all that was recorded is flushed.
+A turn is a line of standard input, with the name of a series and the number of calls; each is answered with a line of
+JSON. The CPU time is that of all threads, until all that was recorded is flushed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -63,11 +63,8 @@ def count(call: Callable[[], None], flush: Callable[[], object], title: str, cal
     gc.enable()
 
 
-def figures(call: Callable[[], None], flush: Callable[[], object], pause: float, calls: int) -> dict[str, float]:
-    """Microseconds of wall time (median and 90th percentile) and of the process's CPU time, per call."""
-    for _ in range(max(3, calls // 10)):
-        call()
-    flush()
+def take_turn(call: Callable[[], None], flush: Callable[[], object], pause: float, calls: int) -> dict[str, Any]:
+    """Seconds of wall time, of each call, and of the process's CPU time, of all of them."""
     walls: list[float] = []
     cpu = time.process_time()
     for _ in range(calls):
@@ -77,9 +74,7 @@ def figures(call: Callable[[], None], flush: Callable[[], object], pause: float,
         call()
         walls.append(time.perf_counter() - begun)
     flush()
-    cpu = time.process_time() - cpu
-    p90 = statistics.quantiles(walls, n=10)[-1] if len(walls) > 1 else walls[0]
-    return {"wall_p50": statistics.median(walls) * 1e6, "wall_p90": p90 * 1e6, "cpu": cpu / calls * 1e6}
+    return {"cpu": time.process_time() - cpu, "walls": walls}
 
 
 def wrapped_call(surface: Any, chunks: int, running: Running) -> Callable[[], None]:
@@ -94,7 +89,7 @@ def wrapped_call(surface: Any, chunks: int, running: Running) -> Callable[[], No
 
 
 def main() -> None:
-    name, is_quick = sys.argv[1], "--quick" in sys.argv
+    name = sys.argv[1]
     peer = PEERS[name]
     if name == "anthropic's own":
         sdk_calls.anthropic_options.clear()
@@ -105,16 +100,23 @@ def main() -> None:
             call = wrapped_call(surfaces[surface_name], 0, running)
             count(call, running.flush, title, int(sys.argv[-1]))
         os._exit(0)
-    found: dict[str, Any] = {}
-    for title, surface_name, chunks, pause, calls in SERIES:
+    calls_of: dict[str, tuple[Callable[[], None], float]] = {}
+    for title, surface_name, chunks, pause, _ in SERIES:
         surface = surfaces[surface_name]
         if surface.sdk in peer.sdks and (peer.is_whole or not (surface.is_async or surface.is_stream)):
-            call = wrapped_call(surface, chunks, running)
-            found[title] = figures(call, running.flush, pause, 2 if is_quick else calls)
+            calls_of[title] = wrapped_call(surface, chunks, running), pause
     names = [*BASE, *peer.requirements, *(["llmspan"] if peer.with_llmspan else [])]
-    print("JSON " + json.dumps({"figures": found, "versions": {name: _version(name) for name in names}}))
-    sys.stdout.flush()
+    _answer({"series": list(calls_of), "versions": {name: _version(name) for name in names}})
+    for line in sys.stdin:
+        title, _, calls = line.rstrip().rpartition(" ")
+        call, pause = calls_of[title]
+        _answer(take_turn(call, running.flush, pause, int(calls)))
     os._exit(0)  # what a peer would do at exit is of no interest
+
+
+def _answer(value: dict[str, Any]) -> None:
+    """A line for ``whole.py``, which passes over what a peer prints."""
+    print("JSON " + json.dumps(value), flush=True)
 
 
 def _version(name: str) -> str | None:

@@ -47,9 +47,13 @@ def environment(provider: Provider, database: Path, **more: str) -> dict[str, st
     }
 
 
-def run(*command: str, env: dict[str, str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+def run(
+    *command: str, env: dict[str, str], cwd: Path = ROOT, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; its standard input is ours, or a text."""
+    return subprocess.run(
+        command, env=env, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def steps_in(database: Path) -> list[str]:

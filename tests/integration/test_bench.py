@@ -12,7 +12,7 @@ from integration.programs import ROOT, run
 sys.path.append(str(ROOT / "bench"))
 
 from run import PARTS, WITH_VALGRIND
-from whole import SHOWN
+from whole import SHOWN, figures_of
 from whole_program import SERIES
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LLMSPAN_"))}
@@ -70,12 +70,16 @@ def test_the_commands_run(tmp_path: Path) -> None:
 
 
 def test_the_whole_process_is_measured() -> None:
-    """The program that runs in each peer's environment gives figures of every series, for llmspan and the bare SDK."""
+    """The program that runs in each peer's environment takes a turn in every series: llmspan, and the bare SDK."""
+    titles = [title for title, *_ in SERIES]
     for peer in ("bare SDK", "llmspan"):
-        done = run(sys.executable, "bench/whole_program.py", peer, "--quick", env=ENVIRONMENT)
+        turns = "".join(f"{title} 2\n" for title in titles)
+        done = run(sys.executable, "bench/whole_program.py", peer, env=ENVIRONMENT, stdin=turns)
         assert (done.returncode, done.stderr) == (0, "")
-        result = json.loads(done.stdout.removeprefix("JSON "))
-        assert {*result["figures"]} == {title for title, *_ in SERIES}
-        assert all(figure > 0 for row in result["figures"].values() for figure in row.values())
-        assert result["versions"]["openai"]
+        ready, *answers = [json.loads(line.removeprefix("JSON ")) for line in done.stdout.splitlines()]
+        assert ready["series"] == titles
+        assert ready["versions"]["openai"]
+        figures = [figures_of([answer], 2) for answer in answers]
+        assert len(figures) == len(titles)
+        assert all(figure > 0 for row in figures for figure in row.values())
     assert set(SHOWN) <= {title for title, *_ in SERIES}
