@@ -18,6 +18,7 @@ import os
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -109,14 +110,19 @@ def run_round(names: list[str], *, quick: bool) -> tuple[dict[str, dict[str, dic
     """The figures of one round, by peer and series, and the versions of what was measured.
 
     Raises:
-        ChildProcessError: a peer has ended; the message says why.
+        ChildProcessError: a peer that was set up has ended; the message says why.
     """
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
     versions: dict[str, str] = {}
     with ExitStack() as running:
         peers = [running.enter_context(PeerProcess(name)) for name in names]
-        for peer in peers:
-            peer.start()
+        for peer in list(peers):
+            try:
+                peer.start()
+            except ChildProcessError as error:  # its newest version may not run: the others are measured
+                print(error, file=sys.stderr)
+                peers.remove(peer)
+                continue
             versions |= {key: value for key, value in peer.versions.items() if value}
         for title, *_, calls in SERIES:
             taking_part = [peer for peer in peers if title in peer.series]

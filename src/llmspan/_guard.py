@@ -30,7 +30,7 @@ def guarded(operation: str, function: Callable[P, T], *args: P.args, **kwargs: P
 
 
 def guarded_on_worker(operation: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """As :func:`guarded`, whatever is raised: a worker thread has no caller for whom a ``SystemExit`` could be."""
+    """As :func:`guarded`, for any ``BaseException``: on a worker thread there is no caller to pass it to."""
     try:
         return function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - a function of the program raised it

@@ -88,6 +88,10 @@ def quick_value(text: bytes | str) -> Any:
         return None if parse is None else parse(text)
     except (ValueError, TypeError):  # it raises TypeError for a str with lone surrogates
         return None
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        return None  # a panic of the parser, which is no Exception: the caller's thread may be reading
 
 
 @lru_cache(maxsize=2)

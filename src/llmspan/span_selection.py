@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from . import _json, semconv, span_import
 from ._bounded import drop_oldest
 from ._clock import monotonic
-from ._guard import guarded
+from ._guard import guarded_on_worker
 from ._pace import yield_gil
 from .content import ContentPolicy
 from .ended_spans import EndedSpans
@@ -141,7 +141,7 @@ class SpanSelector:
         """Look at the spans that have ended since the last time. On the worker."""
         self._is_requested = False
         for span, size in self._ended.take_all():
-            guarded("spans.read", self._read, span, size)
+            guarded_on_worker("spans.read", self._read, span, size)
             yield_gil()
         self._expire()
 
@@ -185,7 +185,7 @@ class SpanSelector:
             _remember(trace.known, span_id, _MOST_KNOWN)
             if span.parent is not None:
                 pending.append(span.parent.span_id)
-            guarded("spans.deliver", self._hand_over, span)
+            guarded_on_worker("spans.deliver", self._hand_over, span)
 
     def _hand_over(self, span: ReadableSpan) -> None:
         if self._mode != "off":

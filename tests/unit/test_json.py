@@ -319,3 +319,28 @@ def test_none_of_a_payloads_texts_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "pydantic_core", mock.Mock(from_json=from_json))
     assert _json.quick_value('{"a": 1}') == {"a": 1}
     assert {options["cache_strings"] for options in asked} == {"keys"}
+
+
+class _PanicError(BaseException):
+    """As pyo3 raises one for a panic in Rust."""
+
+    __module__ = "pyo3_runtime"
+
+
+@pytest.mark.parametrize(("error", "is_passed_on"), [(_PanicError, False), (KeyboardInterrupt, True)])
+def test_a_panic_of_the_parser_is_no_ones_but_ours(
+    error: type[BaseException], is_passed_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text is read by the standard library; an interrupt goes to the program."""
+
+    def from_json(text: bytes | str, **_: Any) -> Any:
+        if text == b'{"a": [1.5]}':
+            return json.loads(text)
+        raise error("here")
+
+    monkeypatch.setitem(sys.modules, "pydantic_core", mock.Mock(from_json=from_json))
+    if is_passed_on:
+        with pytest.raises(error):
+            _json.canonical('{"a": 1}')
+    else:
+        assert _json.canonical('\n{"a": 1.50}') == '{"a": 1.50}'

@@ -249,11 +249,11 @@ class Pipeline:
         closed.wait(remaining(deadline))
 
     def _close_spool_writer(self, closed: Event) -> None:
-        guarded("pipeline.rest", self._process_remaining)
+        guarded_on_worker("pipeline.rest", self._process_remaining)
         spooling, self._spool_writer = self._spool_writer, None
         self._is_spool_open = False
         if spooling is not None:
-            guarded("spool.close", spooling.close)
+            guarded_on_worker("spool.close", spooling.close)
         closed.set()
 
     def _process_remaining(self) -> None:
@@ -368,7 +368,7 @@ class Pipeline:
     def _run_deferred(self, function: Callable[[], None]) -> None:
         """Run ``function``, and make records of as many as it brought: a batch's results come faster than they go."""
         before = len(self._inbox)
-        guarded("pipeline.defer", function)
+        guarded_on_worker("pipeline.defer", function)
         added = range(len(self._inbox) - before)
         for worker in self._workers if added else ():
             worker.wait_for_capacity()
@@ -416,9 +416,9 @@ class Pipeline:
             return
         self._group.add(record, item.workers)
         if isinstance(record, ProviderTrace):
-            guarded("pipeline.totals", self.totals.add, record)
+            guarded_on_worker("pipeline.totals", self.totals.add, record)
             if self.span_selector is not None:
-                guarded("pipeline.spans", self.span_selector.on_record, record)
+                guarded_on_worker("pipeline.spans", self.span_selector.on_record, record)
 
     def store_span(self, span: SpanRecord) -> None:
         """Deliver a span to the backends that keep spans. On the worker: it goes behind the records made before."""
